@@ -1,0 +1,3 @@
+//! The video models, a folder each.
+
+pub mod wan;

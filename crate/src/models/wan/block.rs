@@ -1,0 +1,152 @@
+//! One transformer block: self-attention, cross-attention to the prompt, feed-forward.
+//!
+//! Source: diffusers `transformer_wan.py` `WanTransformerBlock`, `WanAttention`; adaLN as in DiT 2212.09748 §3.2.
+
+use burn::tensor::{Tensor, activation};
+
+use crate::config::TransformerConfig;
+use crate::error::Result;
+use crate::nn::attention::attend;
+use crate::nn::linear::Linear;
+use crate::nn::loader::Loader;
+use crate::nn::norm::{LayerNorm, RmsNorm};
+use crate::nn::rope::Rope;
+
+/// What the prompt (and image) looks like at model width: `[B, Lt, D]` each.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Text tokens.
+    pub text: Tensor<3>,
+    /// Image tokens, for models with added image keys.
+    pub image: Option<Tensor<3>>,
+}
+
+/// Multi-head attention with q/k norm over all heads at once.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    norm_q: RmsNorm,
+    norm_k: RmsNorm,
+    added: Option<AddedImage>,
+    num_heads: usize,
+}
+
+/// Keys and values of image tokens, attended to beside the text (Wan 2.1 I2V).
+#[derive(Debug, Clone)]
+struct AddedImage {
+    to_k: Linear,
+    to_v: Linear,
+    norm_k: RmsNorm,
+}
+
+impl Attention {
+    fn load(loader: &Loader, config: &TransformerConfig, added_dim: Option<usize>) -> Result<Self> {
+        let d = config.hidden_dim();
+        let added = match added_dim {
+            None => None,
+            Some(dim) => Some(AddedImage {
+                to_k: Linear::load(&loader.at("add_k_proj"), dim, d)?,
+                to_v: Linear::load(&loader.at("add_v_proj"), dim, d)?,
+                norm_k: RmsNorm::load(&loader.at("norm_added_k"), d, config.eps)?,
+            }),
+        };
+        Ok(Self {
+            to_q: Linear::load(&loader.at("to_q"), d, d)?,
+            to_k: Linear::load(&loader.at("to_k"), d, d)?,
+            to_v: Linear::load(&loader.at("to_v"), d, d)?,
+            to_out: Linear::load(&loader.at("to_out.0"), d, d)?,
+            norm_q: RmsNorm::load(&loader.at("norm_q"), d, config.eps)?,
+            norm_k: RmsNorm::load(&loader.at("norm_k"), d, config.eps)?,
+            added,
+            num_heads: config.num_attention_heads,
+        })
+    }
+
+    fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
+        let [b, l, d] = x.dims();
+        x.reshape([b, l, self.num_heads, d / self.num_heads])
+    }
+
+    fn to_itself(&self, x: Tensor<3>, rope: &Rope) -> Tensor<3> {
+        let q = rope.rotate(self.split_heads(self.norm_q.forward(self.to_q.forward(x.clone()))));
+        let k = rope.rotate(self.split_heads(self.norm_k.forward(self.to_k.forward(x.clone()))));
+        let v = self.split_heads(self.to_v.forward(x));
+        self.to_out.forward(attend(q, k, v))
+    }
+
+    fn to_context(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
+        let q = self.split_heads(self.norm_q.forward(self.to_q.forward(x)));
+        let k = self.split_heads(self.norm_k.forward(self.to_k.forward(context.text.clone())));
+        let v = self.split_heads(self.to_v.forward(context.text.clone()));
+        let mut out = attend(q.clone(), k, v);
+        if let (Some(added), Some(image)) = (&self.added, &context.image) {
+            let k = self.split_heads(added.norm_k.forward(added.to_k.forward(image.clone())));
+            let v = self.split_heads(added.to_v.forward(image.clone()));
+            out = out + attend(q, k, v);
+        }
+        self.to_out.forward(out)
+    }
+}
+
+/// A transformer block.
+#[derive(Debug, Clone)]
+pub struct Block {
+    norm1: LayerNorm,
+    attn1: Attention,
+    norm2: Option<LayerNorm>,
+    attn2: Attention,
+    norm3: LayerNorm,
+    ffn_in: Linear,
+    ffn_out: Linear,
+    scale_shift_table: Tensor<4>,
+}
+
+impl Block {
+    /// Reads a block of `blocks.N` or `vace_blocks.N`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
+    pub fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
+        let d = config.hidden_dim();
+        let plain = LayerNorm::plain(d, config.eps, loader.device());
+        let norm2 = match config.cross_attn_norm {
+            true => Some(LayerNorm::load(&loader.at("norm2"), d, config.eps)?),
+            false => None,
+        };
+        Ok(Self {
+            norm1: plain.clone(),
+            attn1: Attention::load(&loader.at("attn1"), config, None)?,
+            norm2,
+            attn2: Attention::load(&loader.at("attn2"), config, config.added_kv_proj_dim)?,
+            norm3: plain,
+            ffn_in: Linear::load(&loader.at("ffn.net.0.proj"), d, config.ffn_dim)?,
+            ffn_out: Linear::load(&loader.at("ffn.net.2"), config.ffn_dim, d)?,
+            scale_shift_table: loader.tensor("scale_shift_table", [1, 6, d])?.unsqueeze_dim(1),
+        })
+    }
+
+    /// `modulation` holds six vectors for the whole clip, or six for each token.
+    ///
+    /// # Shapes
+    /// `x` `[B, L, D]`, `modulation` `[B, 1 or L, 6, D]` → `[B, L, D]`
+    pub fn forward(&self, x: Tensor<3>, context: &Context, modulation: &Tensor<4>, rope: &Rope) -> Tensor<3> {
+        let six = self.scale_shift_table.clone() + modulation.clone();
+        let part = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
+
+        let normed = self.norm1.forward(x.clone()) * (part(1) + 1.0) + part(0);
+        let x = x + self.attn1.to_itself(normed, rope) * part(2);
+
+        let normed = match &self.norm2 {
+            Some(norm) => norm.forward(x.clone()),
+            None => x.clone(),
+        };
+        let x = x + self.attn2.to_context(normed, context);
+
+        let normed = self.norm3.forward(x.clone()) * (part(4) + 1.0) + part(3);
+        let hidden = activation::gelu_approximate(self.ffn_in.forward(normed));
+        x + self.ffn_out.forward(hidden) * part(5)
+    }
+}

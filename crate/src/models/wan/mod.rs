@@ -1,0 +1,15 @@
+//! Wan 2.1 and 2.2: diffusion transformer (with and without the VACE control branch) and causal 3-D VAE.
+//!
+//! Source: Wan technical report 2503.20314, VACE 2503.07598; layouts as in diffusers 0.42.1.
+
+mod block;
+pub mod condition;
+mod resample;
+mod residual;
+mod tiling;
+mod transformer;
+mod vae;
+
+pub use tiling::Tiles;
+pub use transformer::{Control, Timesteps, WanTransformer};
+pub use vae::{DecodeStream, Vae};

@@ -1,0 +1,72 @@
+//! From stored weights to tensors on a device, by dotted name.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::error::Result;
+use crate::weights::WeightSet;
+
+/// A place in a checkpoint: hands out tensors below a name prefix.
+#[derive(Clone)]
+pub struct Loader<'a> {
+    set: &'a WeightSet,
+    device: &'a Device,
+    prefix: String,
+}
+
+impl<'a> Loader<'a> {
+    /// The root of a checkpoint.
+    pub fn new(set: &'a WeightSet, device: &'a Device) -> Self {
+        Self { set, device, prefix: String::new() }
+    }
+
+    /// The place `name` below this one.
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self { prefix: self.full(&name.to_string()), ..self.clone() }
+    }
+
+    /// Where tensors go.
+    pub fn device(&self) -> &Device {
+        self.device
+    }
+
+    /// True if the checkpoint has a tensor of this name here.
+    pub fn has(&self, name: &str) -> bool {
+        self.set.get(&self.full(name)).is_some()
+    }
+
+    /// A tensor of exactly this shape, as f32 whatever its stored type.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] when it is missing, mis-shaped or holds values that are not finite.
+    pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        let values = self.set.take_f32(&self.full(name), &shape)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
+    /// A matrix stored `[rows, columns]`, returned as `[columns, rows]` in memory order.
+    ///
+    /// # Errors
+    /// As [`Loader::tensor`].
+    pub fn transposed(&self, name: &str, rows: usize, columns: usize) -> Result<Tensor<2>> {
+        let values = self.set.take_f32(&self.full(name), &[rows, columns])?;
+        let mut turned = vec![0.0f32; values.len()];
+        for (r, row) in values.chunks_exact(columns.max(1)).enumerate() {
+            for (c, v) in row.iter().enumerate() {
+                turned[c * rows + r] = *v;
+            }
+        }
+        Ok(Tensor::from_data(TensorData::new(turned, [columns, rows]), self.device))
+    }
+
+    /// The values of a tensor, kept on the host.
+    ///
+    /// # Errors
+    /// As [`Loader::tensor`].
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.set.take_f32(&self.full(name), shape)
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+}

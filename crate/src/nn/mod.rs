@@ -1,0 +1,10 @@
+//! Blocks shared by the models: small structs over Burn tensors, one idea a file.
+
+pub mod attention;
+pub mod conv;
+pub mod linear;
+pub mod loader;
+pub mod norm;
+pub mod patch;
+pub mod rope;
+pub mod timestep;

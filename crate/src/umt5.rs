@@ -1,0 +1,179 @@
+//! The umT5 text encoder: prompt tokens to embeddings.
+//!
+//! Source: T5 1910.10683 §2.1, umT5 2304.09151 (a relative position bias in every layer);
+//! transformers 5.23 `models/umt5/modeling_umt5.py`.
+
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
+
+use crate::config::Umt5Config;
+use crate::error::{Error, Result};
+use crate::host::Pace;
+use crate::nn::attention::attend_with;
+use crate::nn::linear::Linear;
+use crate::nn::loader::Loader;
+use crate::nn::norm::RmsNorm;
+
+/// A loaded encoder.
+///
+/// The embedding table stays on the host: only the prompt's rows are ever needed, and umT5-xxl's table (2 GiB at f16)
+/// exceeds what one GPU buffer may hold.
+#[derive(Debug, Clone)]
+pub struct Umt5Encoder {
+    config: Umt5Config,
+    embeddings: Vec<f32>,
+    layers: Vec<Layer>,
+    final_norm: RmsNorm,
+    device: Device,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    attention_norm: RmsNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    /// `[buckets × heads]`, row-major, on the host.
+    position_bias: Vec<f32>,
+    ffn_norm: RmsNorm,
+    wi_0: Linear,
+    wi_1: Linear,
+    wo: Linear,
+}
+
+impl Umt5Encoder {
+    /// Builds the encoder from a checkpoint with transformers names.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when the configuration or a tensor does not fit.
+    pub fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
+        config.check("text_encoder/config.json")?;
+        let table = if loader.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
+        let layers = (0..config.num_layers)
+            .map(|i| Layer::load(&loader.at(format_args!("encoder.block.{i}.layer")), config))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embeddings: loader.values(table, &[config.vocab_size, config.d_model])?,
+            layers,
+            final_norm: RmsNorm::load(&loader.at("encoder.final_layer_norm"), config.d_model, config.layer_norm_epsilon)?,
+            device: loader.device().clone(),
+            config: config.clone(),
+        })
+    }
+
+    /// Width of the embeddings.
+    pub fn dim(&self) -> usize {
+        self.config.d_model
+    }
+
+    /// Encodes a batch of equally long token rows; `mask` is 1 for a token, 0 for padding.
+    ///
+    /// # Shapes
+    /// `token_ids`, `mask` `[B × Lt]` row-major → `[B, Lt, D_text]`
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when an id is outside the vocabulary; [`Error::Aborted`] from between the layers.
+    pub async fn forward(&self, token_ids: &[u32], mask: &[u8], batch: usize, pace: &Pace<'_>) -> Result<Tensor<3>> {
+        let (d, heads) = (self.config.d_model, self.config.num_heads);
+        if batch == 0 || token_ids.is_empty() || token_ids.len() % batch != 0 || mask.len() != token_ids.len() {
+            return Err(Error::Tokenizer(format!("{batch} rows of tokens and mask are needed, got {} and {}", token_ids.len(), mask.len())));
+        }
+        let length = token_ids.len() / batch;
+        let mut rows = Vec::with_capacity(token_ids.len() * d);
+        for &id in token_ids {
+            let start = id as usize * d;
+            let row = self.embeddings.get(start..start + d).ok_or_else(|| {
+                Error::Tokenizer(format!("token ids must be below {}, got {id}", self.config.vocab_size))
+            })?;
+            rows.extend_from_slice(row);
+        }
+        let mut x = Tensor::<3>::from_data(TensorData::new(rows, [batch, length, d]), &self.device);
+        let hidden = self.hidden_keys(mask, batch, length);
+        let buckets = self.buckets(length);
+        for layer in &self.layers {
+            let bias = layer.bias(&buckets, length, heads, &self.device).expand([batch, heads, length, length]);
+            x = layer.forward(x, hidden.clone(), bias, heads);
+            pace.block_done(&x).await?;
+        }
+        Ok(self.final_norm.forward(x))
+    }
+
+    /// True where a key is padding, `[B, N, Lt, Lt]`; none when all are tokens.
+    fn hidden_keys(&self, mask: &[u8], batch: usize, length: usize) -> Option<Tensor<4, Bool>> {
+        if mask.iter().all(|&m| m != 0) {
+            return None;
+        }
+        let padding: Vec<bool> = mask.iter().map(|&m| m == 0).collect();
+        let keys = Tensor::<4, Bool>::from_data(TensorData::new(padding, [batch, 1, 1, length]), &self.device);
+        Some(keys.expand([batch, self.config.num_heads, length, length]))
+    }
+
+    /// Bucket of each (query, key) pair: exact for near ones, logarithmic for far ones, one half for each direction.
+    fn buckets(&self, length: usize) -> Vec<usize> {
+        let half = self.config.relative_attention_num_buckets / 2;
+        let exact = half / 2;
+        let max_distance = self.config.relative_attention_max_distance;
+        // f32 as in the reference: the truncation below depends on it.
+        let log_span = (max_distance as f64 / exact as f64).ln() as f32;
+        let mut out = Vec::with_capacity(length * length);
+        for query in 0..length {
+            for key in 0..length {
+                let distance = key.abs_diff(query);
+                let bucket = if distance < exact {
+                    distance
+                } else {
+                    let ratio = (distance as f32 / exact as f32).ln() / log_span;
+                    (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
+                };
+                out.push(if key > query { half + bucket } else { bucket });
+            }
+        }
+        out
+    }
+}
+
+impl Layer {
+    fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
+        let (d, inner, eps) = (config.d_model, config.num_heads * config.d_kv, config.layer_norm_epsilon);
+        let attention = loader.at("0.SelfAttention");
+        let ffn = loader.at("1.DenseReluDense");
+        Ok(Self {
+            attention_norm: RmsNorm::load(&loader.at("0.layer_norm"), d, eps)?,
+            q: Linear::load_without_bias(&attention.at("q"), d, inner)?,
+            k: Linear::load_without_bias(&attention.at("k"), d, inner)?,
+            v: Linear::load_without_bias(&attention.at("v"), d, inner)?,
+            o: Linear::load_without_bias(&attention.at("o"), inner, d)?,
+            position_bias: attention
+                .values("relative_attention_bias.weight", &[config.relative_attention_num_buckets, config.num_heads])?,
+            ffn_norm: RmsNorm::load(&loader.at("1.layer_norm"), d, eps)?,
+            wi_0: Linear::load_without_bias(&ffn.at("wi_0"), d, config.d_ff)?,
+            wi_1: Linear::load_without_bias(&ffn.at("wi_1"), d, config.d_ff)?,
+            wo: Linear::load_without_bias(&ffn.at("wo"), config.d_ff, d)?,
+        })
+    }
+
+    /// `[1, N, Lt, Lt]`
+    fn bias(&self, buckets: &[usize], length: usize, heads: usize, device: &Device) -> Tensor<4> {
+        let values: Vec<f32> =
+            (0..heads).flat_map(|h| buckets.iter().map(move |b| self.position_bias[b * heads + h])).collect();
+        Tensor::from_data(TensorData::new(values, [1, heads, length, length]), device)
+    }
+
+    fn forward(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>, bias: Tensor<4>, heads: usize) -> Tensor<3> {
+        let [b, l, _] = x.dims();
+        let split = |x: Tensor<3>| {
+            let inner = x.dims()[2];
+            x.reshape([b, l, heads, inner / heads])
+        };
+        let normed = self.attention_norm.forward(x.clone());
+        let (q, k, v) = (self.q.forward(normed.clone()), self.k.forward(normed.clone()), self.v.forward(normed));
+        // T5 does not divide by √K; its initialisation absorbs the factor.
+        let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
+        let x = x + self.o.forward(attend_with(split(q), split(k), split(v), hidden, Some(bias), options));
+
+        let normed = self.ffn_norm.forward(x.clone());
+        let gate = activation::gelu_approximate(self.wi_0.forward(normed.clone()));
+        x + self.wo.forward(gate * self.wi_1.forward(normed))
+    }
+}
