@@ -1,0 +1,102 @@
+//! The files of a model folder, by their path in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::weights::{WeightFile, WeightSet, names};
+
+/// Files handed over before a load. Weight files are released as soon as their tensors are built.
+#[derive(Debug, Default)]
+pub struct ModelFiles {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl ModelFiles {
+    /// Adds or replaces a file; `path` is relative to the folder, with forward slashes.
+    pub fn insert(&mut self, path: impl Into<String>, bytes: Vec<u8>) {
+        self.files.insert(path.into(), bytes);
+    }
+
+    /// True if there is such a file.
+    pub fn contains(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The bytes of a file that the folder must have.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when it is missing.
+    pub fn require(&self, path: &str) -> Result<&[u8]> {
+        self.files.get(path).map(Vec::as_slice).ok_or_else(|| Error::Fetch(format!("the model folder has no {path}")))
+    }
+
+    /// All weights of a component, under diffusers names, taken out of the folder.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when the component has no weight file, [`Error::Weights`] when one is damaged.
+    pub fn take_weights(&mut self, component: &str) -> Result<WeightSet> {
+        let prefix = format!("{component}/");
+        let paths: Vec<String> = self.files.keys().filter(|p| p.starts_with(&prefix) && is_weight_file(p)).cloned().collect();
+        if paths.is_empty() {
+            return Err(Error::Fetch(format!("the model folder has no weights in {component}/ (.safetensors or .gguf)")));
+        }
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            if let Some(bytes) = self.files.remove(&path) {
+                files.push(WeightFile::parse(bytes, &path)?);
+            }
+        }
+        names::to_diffusers(WeightSet::new(files)?)
+    }
+
+    /// Reads a model folder from disk: configurations, tokenizer and weights; other files are left out.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when the folder or a file cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_dir(folder: &std::path::Path) -> Result<Self> {
+        let failed = |path: &std::path::Path, e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
+        let mut out = Self::default();
+        let mut todo = vec![folder.to_path_buf()];
+        while let Some(dir) = todo.pop() {
+            for entry in std::fs::read_dir(&dir).map_err(|e| failed(&dir, e))? {
+                let path = entry.map_err(|e| failed(&dir, e))?.path();
+                if path.is_dir() {
+                    todo.push(path);
+                    continue;
+                }
+                let inside = path.strip_prefix(folder).unwrap_or(&path);
+                let name = inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+                if name.ends_with(".json") || is_weight_file(&name) {
+                    out.insert(name, std::fs::read(&path).map_err(|e| failed(&path, e))?);
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn is_weight_file(path: &str) -> bool {
+    path.ends_with(".safetensors") || path.ends_with(".gguf")
+}
+
+/// `tabreel.json`, the sidecar of a model made for this project; every field has a default for folders without it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sidecar {
+    /// Name to show.
+    pub name: String,
+    /// Tokens the prompt is padded (and cut) to.
+    pub max_sequence_length: usize,
+    /// Settings to start from.
+    pub default: serde_json::Value,
+}
+
+impl Default for Sidecar {
+    fn default() -> Self {
+        // 512 is the default of diffusers' WanPipeline.
+        Self { name: String::new(), max_sequence_length: 512, default: serde_json::Value::Null }
+    }
+}

@@ -1,0 +1,337 @@
+//! The order of the walk: what is loaded, what runs when, what the caller hears of it.
+
+mod denoise;
+mod files;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use burn::tensor::Tensor;
+use serde::Deserialize;
+
+pub use denoise::{AsyncStep, Conditioning, Denoise, NoStep, draw_noise};
+pub use files::{ModelFiles, Sidecar};
+
+use crate::config::{self, TransformerConfig, Umt5Config, VaeConfig};
+use crate::device::Compute;
+use crate::error::{Error, Result};
+use crate::host::{Event, Host, Pace, Stage};
+use crate::models::wan::condition::{Known, vace_control};
+use crate::models::wan::{Control, Vae, WanTransformer};
+use crate::nn::loader::Loader;
+use crate::noise::TorchRng;
+use crate::options::GenerateOptions;
+use crate::pixels;
+use crate::schedulers::{Scheduler, SchedulerConfig};
+use crate::tokenizer::Tokenizer;
+use crate::umt5::Umt5Encoder;
+
+/// Components of a folder, in loading order.
+const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
+
+/// `model_index.json`, as far as it matters here.
+#[derive(Debug, Clone, Deserialize)]
+struct ModelIndex {
+    #[serde(default)]
+    boundary_ratio: Option<f64>,
+}
+
+/// A loaded model folder, ready to generate.
+pub struct Pipeline {
+    compute: Compute,
+    tokenizer: Tokenizer,
+    text_encoder: Umt5Encoder,
+    transformer: WanTransformer,
+    vae: Vae,
+    scheduler: SchedulerConfig,
+    sidecar: Sidecar,
+}
+
+/// What is given of a clip besides the text.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Known pixels and their mask.
+    pub known: Option<Known>,
+    /// Pictures of what should appear, `[1, 3, 1, H, W]` in −1…1.
+    pub references: Vec<Tensor<5>>,
+}
+
+/// What a generation leaves besides the frames, which went to the host one by one.
+#[derive(Debug, Clone)]
+pub struct Clip {
+    /// Latents as the scheduler leaves them, `latents_shape` row-major, still normalised.
+    pub latents: Vec<f32>,
+    /// `[1, C, F, H, W]`
+    pub latents_shape: [usize; 5],
+    /// Tokens of the prompt that were used, and that it had.
+    pub tokens: (usize, usize),
+    /// Seconds spent, by stage.
+    pub timings: BTreeMap<&'static str, f64>,
+}
+
+impl Pipeline {
+    /// Builds every component of a folder, releasing each file once its tensors exist.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when a file is missing, [`Error::Weights`] and [`Error::Tokenizer`] when one does not fit,
+    /// [`Error::Aborted`] from between the components.
+    pub async fn load(files: &mut ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
+        let index: ModelIndex = config::parse(
+            files.require("model_index.json")?,
+            "model_index.json",
+            &["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline"],
+        )?;
+        if index.boundary_ratio.is_some() {
+            return Err(Error::weights("model_index.json", "one transformer", "two experts (boundary_ratio is set)"));
+        }
+        let sidecar = match files.contains("tabreel.json") {
+            true => config::parse(files.require("tabreel.json")?, "tabreel.json", &[""])?,
+            false => Sidecar::default(),
+        };
+        let scheduler: SchedulerConfig = config::parse(
+            files.require("scheduler/scheduler_config.json")?,
+            "scheduler/scheduler_config.json",
+            &["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
+        )?;
+        Scheduler::new(&scheduler)?;
+        let device = compute.device().clone();
+        let progress = async |done: usize| {
+            host.event(Event::Loading { loaded: done, total: COMPONENTS.len(), what: COMPONENTS[done.min(COMPONENTS.len() - 1)] });
+            host.tick().await;
+            if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
+        };
+
+        progress(0).await?;
+        let tokenizer = Tokenizer::from_json(files.require("tokenizer/tokenizer.json")?)?;
+
+        progress(1).await?;
+        let c: Umt5Config = config::parse(files.require("text_encoder/config.json")?, "text_encoder/config.json", &["UMT5EncoderModel"])?;
+        let set = files.take_weights("text_encoder")?;
+        let text_encoder = Umt5Encoder::load(&Loader::new(&set, &device), &c)?;
+
+        progress(2).await?;
+        let c: TransformerConfig = config::parse(
+            files.require("transformer/config.json")?,
+            "transformer/config.json",
+            &["WanTransformer3DModel", "WanVACETransformer3DModel"],
+        )?;
+        let set = files.take_weights("transformer")?;
+        let transformer = WanTransformer::load(&Loader::new(&set, &device), &c)?;
+
+        progress(3).await?;
+        let c: VaeConfig = config::parse(files.require("vae/config.json")?, "vae/config.json", &["AutoencoderKLWan"])?;
+        let set = files.take_weights("vae")?;
+        let vae = Vae::load(&Loader::new(&set, &device), &c)?;
+
+        progress(4).await?;
+        let pipeline = Self { compute, tokenizer, text_encoder, transformer, vae, scheduler, sidecar };
+        pipeline.check_fit()?;
+        Ok(pipeline)
+    }
+
+    /// The components must agree on their widths.
+    fn check_fit(&self) -> Result<()> {
+        let (t, z) = (self.transformer.config(), self.vae.config().z_dim);
+        if t.text_dim != self.text_encoder.dim() {
+            return Err(Error::weights("transformer/config.json", format!("text_dim {}", self.text_encoder.dim()), t.text_dim.to_string()));
+        }
+        if t.in_channels != z {
+            return Err(Error::weights("transformer/config.json", format!("in_channels {z} (text to video)"), t.in_channels.to_string()));
+        }
+        let side = self.vae.config().scale_factor_spatial;
+        if !t.vace_layers.is_empty() && t.vace_in_channels != 2 * z + side * side {
+            let expected = format!("vace_in_channels {}", 2 * z + side * side);
+            return Err(Error::weights("transformer/config.json", expected, t.vace_in_channels.to_string()));
+        }
+        Ok(())
+    }
+
+    /// What it computes on.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
+    /// The folder's sidecar.
+    pub fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+
+    /// Width and height must be multiples of this, pixels.
+    pub fn size_multiple(&self) -> usize {
+        let [_, ph, pw] = self.transformer.config().patch_size;
+        self.vae.config().scale_factor_spatial * ph.max(pw)
+    }
+
+    /// Tokens a prompt may have; longer ones are cut with a warning.
+    pub fn max_tokens(&self) -> usize {
+        self.sidecar.max_sequence_length
+    }
+
+    /// Text (and what is `given`) to a clip. Frames go to the host as they are decoded.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
+    pub async fn generate(&self, options: &GenerateOptions, given: &Given, host: &dyn Host) -> Result<Clip> {
+        options.check(self.size_multiple())?;
+        let mut clock = StageClock::new(host);
+        let pace = Pace::new(host, &self.compute);
+
+        clock.start(Stage::Tokenize);
+        let prompt = self.tokenizer.encode(&options.prompt, self.max_tokens())?;
+        if prompt.kept < prompt.total {
+            host.event(Event::Warning(format!(
+                "the prompt is too long: {} of its {} tokens were kept",
+                prompt.kept, prompt.total
+            )));
+        }
+        let guided = options.guidance_scale > 1.0;
+        let negative = match guided {
+            true => Some(self.tokenizer.encode(&options.negative_prompt, self.max_tokens())?),
+            false => None,
+        };
+
+        clock.start(Stage::EncodeText);
+        let prompt_embeds = self.encode_text(&prompt.ids, &pace).await?;
+        let negative_embeds = match &negative {
+            Some(negative) => Some(self.encode_text(&negative.ids, &pace).await?),
+            None => None,
+        };
+
+        clock.start(Stage::Condition);
+        let size = [options.num_frames, options.height, options.width];
+        let conditioning = self.condition(size, given, &pace).await?;
+
+        clock.start(Stage::Denoise);
+        let side = self.vae.config().scale_factor_spatial;
+        let latent_frames = (options.num_frames - 1) / 4 + 1 + given.references.len();
+        let shape = [1, self.vae.config().z_dim, latent_frames, options.height / side, options.width / side];
+        let mut rng = TorchRng::new(options.seed);
+        let noise = draw_noise(&mut rng, shape, self.compute.device());
+        let mut config = self.scheduler.clone();
+        if let Some(shift) = options.flow_shift {
+            config.set_shift(shift);
+        }
+        let mut scheduler = Scheduler::new(&config)?;
+        scheduler.set_timesteps(options.num_steps)?;
+        let mut denoise = Denoise {
+            transformer: &self.transformer,
+            scheduler: &mut scheduler,
+            prompt_embeds,
+            negative_embeds,
+            guidance_scale: options.guidance_scale,
+            conditioning: &conditioning,
+            start_step: 0,
+            rng: &mut rng,
+        };
+        let references = given.references.len();
+        let mut preview = Preview { pipeline: self, pace: &pace, wanted: options.preview || host.wants_preview(), references };
+        let latents = denoise.run(noise, &pace, &mut preview).await?;
+
+        clock.start(Stage::Decode);
+        let shown = latents.clone().narrow(2, references, latent_frames - references);
+        self.decode(shown, &pace).await?;
+        let timings = clock.finish();
+
+        let data = latents.into_data_async().await.map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
+        let latents = data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
+        Ok(Clip { latents, latents_shape: shape, tokens: (prompt.kept, prompt.total), timings })
+    }
+
+    /// Embeds the real tokens only; the rest of the row is zeros, which still attend (as in the reference).
+    async fn encode_text(&self, ids: &[u32], pace: &Pace<'_>) -> Result<Tensor<3>> {
+        let embeds = self.text_encoder.forward(ids, &vec![1; ids.len()], 1, pace).await?;
+        let [_, length, dim] = embeds.dims();
+        Ok(match self.max_tokens().saturating_sub(length) {
+            0 => embeds,
+            missing => Tensor::cat(vec![embeds, Tensor::zeros([1, missing, dim], self.compute.device())], 1),
+        })
+    }
+
+    async fn condition(&self, size: [usize; 3], given: &Given, pace: &Pace<'_>) -> Result<Conditioning> {
+        let vace_blocks = self.transformer.config().vace_layers.len();
+        if vace_blocks == 0 {
+            if given.known.is_some() || !given.references.is_empty() {
+                return Err(Error::options("this model has no control branch: it takes text only"));
+            }
+            return Ok(Conditioning::None);
+        }
+        let latents = vace_control(&self.vae, size, given.known.as_ref(), &given.references, pace).await?;
+        Ok(Conditioning::Vace(Control { latents, scales: vec![1.0; vace_blocks] }))
+    }
+
+    /// Decodes a latent frame at a time and sends the frames on.
+    async fn decode(&self, latents: Tensor<5>, pace: &Pace<'_>) -> Result<()> {
+        let mut stream = self.vae.decode_stream();
+        let mut index = 0;
+        for i in 0..latents.dims()[2] {
+            let latent = self.vae.denormalise(latents.clone().narrow(2, i, 1));
+            let frames = stream.push(latent, pace).await?;
+            let [_, _, _, height, width] = frames.dims();
+            for rgba in pixels::to_rgba(frames).await? {
+                pace.host().event(Event::Frame { index, width, height, rgba });
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decodes the first frame of each step's estimate: one frame costs a small part of a clip's decode.
+struct Preview<'a> {
+    pipeline: &'a Pipeline,
+    pace: &'a Pace<'a>,
+    wanted: bool,
+    references: usize,
+}
+
+impl AsyncStep for Preview<'_> {
+    fn wanted(&self) -> bool {
+        self.wanted
+    }
+
+    fn call<'a>(&'a mut self, step: usize, clean: Tensor<5>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
+        Box::pin(async move {
+            let vae = &self.pipeline.vae;
+            let first = vae.denormalise(clean.narrow(2, self.references, 1));
+            let frame = vae.decode_stream().push(first, self.pace).await?;
+            let [_, _, _, height, width] = frame.dims();
+            if let Some(rgba) = pixels::to_rgba(frame).await?.into_iter().next() {
+                self.pace.host().event(Event::Preview { step, width, height, rgba });
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Announces stages and adds up their seconds.
+struct StageClock<'a> {
+    host: &'a dyn Host,
+    running: Option<(Stage, f64)>,
+    timings: BTreeMap<&'static str, f64>,
+}
+
+impl<'a> StageClock<'a> {
+    fn new(host: &'a dyn Host) -> Self {
+        Self { host, running: None, timings: BTreeMap::new() }
+    }
+
+    fn start(&mut self, stage: Stage) {
+        self.stop();
+        self.host.event(Event::Stage(stage));
+        self.running = Some((stage, self.host.now_secs()));
+    }
+
+    fn stop(&mut self) {
+        if let Some((stage, since)) = self.running.take() {
+            *self.timings.entry(stage.name()).or_default() += self.host.now_secs() - since;
+        }
+    }
+
+    fn finish(mut self) -> BTreeMap<&'static str, f64> {
+        self.stop();
+        let total = self.timings.values().sum();
+        self.timings.insert("total", total);
+        self.timings
+    }
+}
