@@ -1,0 +1,158 @@
+//! What a weight file says about one tensor: name, shape, stored type, where its bytes lie.
+//!
+//! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md> (type numbers and block sizes) and
+//! <https://github.com/huggingface/safetensors#format>.
+
+use std::ops::Range;
+
+/// How the elements of a tensor are stored in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(non_camel_case_types, missing_docs)] // the names are the format's own and say all there is to say
+pub enum StoredType {
+    F32,
+    F16,
+    BF16,
+    F64,
+    I64,
+    I32,
+    U8,
+    Bool,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2_K,
+    Q3_K,
+    Q4_K,
+    Q5_K,
+    Q6_K,
+    IQ4_NL,
+    IQ4_XS,
+}
+
+/// One row per type: the type, its name, its GGUF number, elements per block, bytes per block.
+const TYPES: &[(StoredType, &str, Option<u32>, usize, usize)] = &[
+    (StoredType::F32, "F32", Some(0), 1, 4),
+    (StoredType::F16, "F16", Some(1), 1, 2),
+    (StoredType::BF16, "BF16", Some(30), 1, 2),
+    (StoredType::F64, "F64", Some(28), 1, 8),
+    (StoredType::I64, "I64", Some(27), 1, 8),
+    (StoredType::I32, "I32", Some(26), 1, 4),
+    (StoredType::U8, "U8", None, 1, 1),
+    (StoredType::Bool, "BOOL", None, 1, 1),
+    (StoredType::Q4_0, "Q4_0", Some(2), 32, 18),
+    (StoredType::Q4_1, "Q4_1", Some(3), 32, 20),
+    (StoredType::Q5_0, "Q5_0", Some(6), 32, 22),
+    (StoredType::Q5_1, "Q5_1", Some(7), 32, 24),
+    (StoredType::Q8_0, "Q8_0", Some(8), 32, 34),
+    (StoredType::Q2_K, "Q2_K", Some(10), 256, 84),
+    (StoredType::Q3_K, "Q3_K", Some(11), 256, 110),
+    (StoredType::Q4_K, "Q4_K", Some(12), 256, 144),
+    (StoredType::Q5_K, "Q5_K", Some(13), 256, 176),
+    (StoredType::Q6_K, "Q6_K", Some(14), 256, 210),
+    (StoredType::IQ4_NL, "IQ4_NL", Some(20), 32, 18),
+    (StoredType::IQ4_XS, "IQ4_XS", Some(23), 256, 136),
+];
+
+impl StoredType {
+    fn row(self) -> &'static (Self, &'static str, Option<u32>, usize, usize) {
+        // The table lists every variant (a test walks them), so the fallback row is never used.
+        TYPES.iter().find(|r| r.0 == self).unwrap_or(&TYPES[0])
+    }
+
+    /// The format's own name of the type, as `Q4_K`.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Elements in one block; 1 for types that are not quantised.
+    pub fn block_len(self) -> usize {
+        self.row().3
+    }
+
+    /// Bytes of one block.
+    pub fn block_bytes(self) -> usize {
+        self.row().4
+    }
+
+    /// True for the block-quantised GGUF types.
+    pub fn is_quantized(self) -> bool {
+        self.block_len() > 1
+    }
+
+    /// The type's number in a GGUF file, if it has one.
+    pub fn gguf_number(self) -> Option<u32> {
+        self.row().2
+    }
+
+    /// The type with this GGUF number, if it can be decoded here.
+    pub fn from_gguf_number(number: u32) -> Option<Self> {
+        TYPES.iter().find(|r| r.2 == Some(number)).map(|r| r.0)
+    }
+
+    /// Bytes a tensor of this shape takes, or `None` if that overflows or a row is not whole blocks.
+    pub fn bytes_for(self, shape: &[usize]) -> Option<usize> {
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let row = shape.last().copied().unwrap_or(1);
+        if row % self.block_len() != 0 {
+            return None;
+        }
+        (count / self.block_len()).checked_mul(self.block_bytes())
+    }
+}
+
+impl std::fmt::Display for StoredType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One tensor of a weight file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The tensor's name.
+    pub name: String,
+    /// Row-major shape in torch order (outermost first); empty for a scalar.
+    pub shape: Vec<usize>,
+    /// How its elements are stored.
+    pub dtype: StoredType,
+    /// Where its bytes lie in the file.
+    pub range: Range<usize>,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True if it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_has_a_row_of_its_own() {
+        for row in TYPES {
+            assert_eq!(row.0.name(), row.1);
+            if let Some(n) = row.2 {
+                assert_eq!(StoredType::from_gguf_number(n), Some(row.0));
+            }
+        }
+        assert_eq!(TYPES.len(), StoredType::IQ4_XS as usize + 1);
+    }
+
+    #[test]
+    fn a_row_that_is_not_whole_blocks_has_no_size() {
+        assert_eq!(StoredType::Q8_0.bytes_for(&[2, 64]), Some(2 * 2 * 34));
+        assert_eq!(StoredType::Q8_0.bytes_for(&[64, 2]), None);
+        assert_eq!(StoredType::F32.bytes_for(&[usize::MAX, 2]), None);
+        assert_eq!(StoredType::F32.bytes_for(&[]), Some(4));
+    }
+}

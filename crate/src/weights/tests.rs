@@ -1,0 +1,351 @@
+//! The whole floor against the reference fixtures, and against damaged files.
+
+use std::path::PathBuf;
+
+use super::gguf_write::{self, Planned};
+use super::quantize::encode;
+use super::*;
+
+/// A file of `tests/fixtures` (written by `tests/reference/make_fixtures.py`).
+fn fixture(path: &str) -> Vec<u8> {
+    let full = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path);
+    std::fs::read(&full).unwrap_or_else(|e| panic!("{} is needed for this test: {e}", full.display()))
+}
+
+fn set_of(path: &str) -> WeightSet {
+    WeightSet::from_bytes(fixture(path), path).unwrap()
+}
+
+fn small_gguf() -> Vec<u8> {
+    let metadata = vec![
+        ("general.architecture".to_owned(), MetaValue::String("wan".into())),
+        ("pieces".to_owned(), MetaValue::Array(8, vec![MetaValue::String("▁a".into()), MetaValue::String("b".into())])),
+        ("scores".to_owned(), MetaValue::Array(6, vec![MetaValue::F32(-1.5), MetaValue::F32(0.25)])),
+        ("big".to_owned(), MetaValue::U64(u64::MAX)),
+        ("small".to_owned(), MetaValue::I8(-3)),
+        ("flag".to_owned(), MetaValue::Bool(true)),
+    ];
+    let values: Vec<f32> = (0..64).map(|i| i as f32 - 31.0).collect();
+    let tensors: &[(&str, &[usize], StoredType)] = &[
+        ("a", &[2, 32], StoredType::Q8_0),
+        ("b.weight", &[1, 2, 1, 2, 2], StoredType::F32),
+        ("scalar", &[], StoredType::F16),
+    ];
+    let mut out = Vec::new();
+    gguf_write::write(&mut out, &metadata, tensors, |i| encode(&values[..[64, 8, 1][i]], tensors[i].2)).unwrap();
+    out
+}
+
+fn small_safetensors() -> Vec<u8> {
+    let header = br#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[16,18]}}"#;
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend(header);
+    for v in [1.0f32, -2.0, 3.5, 0.0] {
+        out.extend(v.to_le_bytes());
+    }
+    out.extend([0x80, 0x3f]);
+    out
+}
+
+#[test]
+fn every_stored_type_decodes_exactly_as_the_gguf_package_does() {
+    let expected = set_of("gguf/io.safetensors");
+    let file = set_of("gguf/types.gguf");
+    let mut seen = 0;
+    for name in expected.names().filter_map(|n| n.strip_prefix("out.")) {
+        let want = expected.f32(&format!("out.{name}")).unwrap();
+        let got = file.f32(&format!("{}.weight", name.to_lowercase())).unwrap();
+        assert_eq!(want.len(), got.len());
+        let differ = want.iter().zip(&got).position(|(a, b)| a.to_bits() != b.to_bits());
+        assert_eq!(differ, None, "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, file.len());
+}
+
+#[test]
+fn encoding_what_was_decoded_gives_the_same_bytes() {
+    let file = WeightFile::parse(fixture("gguf/types.gguf"), "types.gguf").unwrap();
+    for dtype in [StoredType::Q8_0, StoredType::Q4_0, StoredType::F16] {
+        let info = file.tensors().iter().find(|t| t.dtype == dtype).unwrap();
+        let raw = file.data(info);
+        assert!(encode(&decode(dtype, raw), dtype).unwrap() == raw, "{dtype}");
+    }
+}
+
+#[test]
+fn a_gguf_with_original_names_has_the_keys_and_shapes_of_the_diffusers_file() {
+    let reference = set_of("wan_gguf/weights.safetensors");
+    let file = names::to_diffusers(set_of("wan_gguf/wan.gguf")).unwrap();
+    assert_eq!(file.names().collect::<Vec<_>>(), reference.names().collect::<Vec<_>>());
+    for info in reference.infos() {
+        let values = file.take_f32(&info.name, &info.shape).unwrap();
+        assert_eq!(values, reference.f32(&info.name).unwrap(), "{}", info.name);
+    }
+    assert_eq!(file.unused(), Vec::<String>::new());
+}
+
+#[test]
+fn rewriting_a_gguf_gives_the_python_packages_file_byte_for_byte() {
+    let original = fixture("wan_gguf/wan.gguf");
+    let file = WeightFile::parse(original.clone(), "wan.gguf").unwrap();
+    let metadata: Vec<_> = file.metadata().clone().into_iter().collect();
+    let tensors: Vec<_> = file.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.dtype)).collect();
+    let mut out = Vec::new();
+    gguf_write::write(&mut out, &metadata, &tensors, |i| Ok(file.data(&file.tensors()[i]).to_vec())).unwrap();
+    assert!(out == original);
+}
+
+#[test]
+fn converting_the_diffusers_file_gives_the_types_and_bytes_of_the_python_writer() {
+    let set = set_of("wan_gguf/weights.safetensors"); // holds the values after quantisation
+    let theirs = WeightFile::parse(fixture("wan_gguf/wan.gguf"), "wan.gguf").unwrap();
+    let planned = gguf_write::plan(&set, StoredType::Q8_0).unwrap();
+    let mut out = Vec::new();
+    gguf_write::write_set(&mut out, &gguf_write::metadata(&set, StoredType::Q8_0), &set, &planned, |_| {}).unwrap();
+    let ours = WeightFile::parse(out, "ours.gguf").unwrap();
+    assert_eq!(ours.tensors().len(), theirs.tensors().len());
+    for theirs_info in theirs.tensors() {
+        let info = ours.tensors().iter().find(|t| t.name == theirs_info.name).unwrap();
+        if info.name.starts_with("patch_embedding") || theirs_info.dtype == StoredType::Q8_0 || info.shape.len() < 2 {
+            assert_eq!((info.dtype, &info.shape), (theirs_info.dtype, &theirs_info.shape), "{}", info.name);
+        }
+        assert_eq!(
+            decode(info.dtype, ours.data(info)),
+            decode(theirs_info.dtype, theirs.data(theirs_info)),
+            "{}",
+            info.name
+        );
+    }
+}
+
+#[test]
+fn original_names_map_to_the_same_keys_and_values_for_every_model() {
+    let cases = ["wan_t2v", "wan_vace", "wan_vae21", "wan_vae22"];
+    for case in cases {
+        let reference = set_of(&format!("{case}/weights.safetensors"));
+        let original_file = set_of(&format!("{case}/weights_original.safetensors"));
+        let there: Vec<String> = names::to_original(reference.names()).into_values().collect();
+        let mut there: Vec<&str> = there.iter().map(String::as_str).collect();
+        there.sort_unstable();
+        assert_eq!(there, original_file.names().collect::<Vec<_>>(), "{case}");
+        let back = names::to_diffusers(original_file).unwrap();
+        assert_eq!(back.names().collect::<Vec<_>>(), reference.names().collect::<Vec<_>>(), "{case}");
+        for info in reference.infos() {
+            assert_eq!(
+                back.take_f32(&info.name, &info.shape).unwrap(),
+                reference.f32(&info.name).unwrap(),
+                "{case} {}",
+                info.name
+            );
+        }
+    }
+}
+
+#[test]
+fn image_to_video_names_go_there_and_back() {
+    let reference = set_of("wan_flf2v/weights.safetensors");
+    let pairs = names::to_original(reference.names());
+    assert_eq!(pairs["condition_embedder.image_embedder.pos_embed"], "img_emb.emb_pos");
+    assert_eq!(pairs["condition_embedder.image_embedder.ff.net.0.proj.weight"], "img_emb.proj.1.weight");
+    assert_eq!(pairs["blocks.0.attn2.norm_added_k.weight"], "blocks.0.cross_attn.norm_k_img.weight");
+    let mut out = Vec::new();
+    let infos: Vec<_> = reference.infos().collect();
+    let tensors: Vec<_> = infos.iter().map(|t| (pairs[&t.name].as_str(), t.shape.as_slice(), t.dtype)).collect();
+    gguf_write::write(&mut out, &[], &tensors, |i| encode(&reference.f32(&infos[i].name)?, StoredType::F32)).unwrap();
+    let back = names::to_diffusers(WeightSet::from_bytes(out, "flf2v.gguf").unwrap()).unwrap();
+    assert_eq!(back.names().collect::<Vec<_>>(), reference.names().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_header_can_be_read_without_the_data() {
+    for whole in [small_gguf(), small_safetensors()] {
+        let full = WeightFile::parse(whole.clone(), "full").unwrap();
+        let first = full.tensors().iter().map(|t| t.range.start).min().unwrap();
+        let head = WeightFile::parse_header(whole[..first].to_vec(), whole.len(), "head").unwrap();
+        assert_eq!(head.tensors(), full.tensors());
+        assert_eq!(head.len_bytes(), whole.len());
+        assert!(head.data(&head.tensors()[0]).is_empty());
+        assert!(WeightFile::parse_header(whole[..first / 2].to_vec(), whole.len(), "half").is_err());
+    }
+}
+
+#[test]
+fn llama_cpp_names_of_a_t5_encoder_become_transformers_names() {
+    let mut out = Vec::new();
+    let shape: &[usize] = &[2, 2];
+    let names =
+        ["token_embd.weight", "enc.output_norm.weight", "enc.blk.11.attn_rel_b.weight", "enc.blk.0.ffn_gate.weight"];
+    let tensors: Vec<_> = names.iter().map(|n| (*n, shape, StoredType::F32)).collect();
+    gguf_write::write(&mut out, &[], &tensors, |_| encode(&[1.0; 4], StoredType::F32)).unwrap();
+    let set = names::to_diffusers(WeightSet::from_bytes(out, "t5.gguf").unwrap()).unwrap();
+    let got: Vec<&str> = set.names().collect();
+    assert_eq!(
+        got,
+        [
+            "encoder.block.0.layer.1.DenseReluDense.wi_0.weight",
+            "encoder.block.11.layer.0.SelfAttention.relative_attention_bias.weight",
+            "encoder.final_layer_norm.weight",
+            "shared.weight"
+        ]
+    );
+}
+
+#[test]
+fn a_prefix_and_a_flattened_patch_embedding_are_undone() {
+    let mut out = Vec::new();
+    let tensors: &[(&str, &[usize], StoredType)] = &[
+        ("net.patch_embedding.weight", &[3, 8], StoredType::F32),
+        ("net.time_embedding.0.bias", &[3], StoredType::F32),
+    ];
+    gguf_write::write(&mut out, &[], tensors, |i| encode(&vec![0.5; [24, 3][i]], StoredType::F32)).unwrap();
+    let set = names::to_diffusers(WeightSet::from_bytes(out, "rcm.gguf").unwrap()).unwrap();
+    assert_eq!(set.get("patch_embedding.weight").unwrap().shape, [3, 2, 1, 2, 2]);
+    assert!(set.get("condition_embedder.time_embedder.linear_1.bias").is_some());
+}
+
+#[test]
+fn a_small_gguf_reads_back_as_written() {
+    let file = WeightFile::parse(small_gguf(), "small.gguf").unwrap();
+    assert_eq!(file.format(), FileFormat::Gguf);
+    assert_eq!(file.metadata()["big"].as_u64(), Some(u64::MAX));
+    assert_eq!(file.metadata()["small"], MetaValue::I8(-3));
+    assert_eq!(file.metadata()["pieces"].as_array().unwrap()[0].as_str(), Some("▁a"));
+    assert_eq!(file.metadata()["scores"].as_array().unwrap()[0].as_f64(), Some(-1.5));
+    let b = &file.tensors()[1];
+    assert_eq!(b.shape, [1, 2, 1, 2, 2]);
+    assert_eq!(decode(b.dtype, file.data(b)), (0..8).map(|i| i as f32 - 31.0).collect::<Vec<_>>());
+}
+
+#[test]
+fn safetensors_values_and_metadata_are_read() {
+    let set = WeightSet::from_bytes(small_safetensors(), "s").unwrap();
+    assert_eq!(set.f32("a").unwrap(), [1.0, -2.0, 3.5, 0.0]);
+    assert_eq!(set.f32("b").unwrap(), [1.0]);
+    assert_eq!(set.files()[0].metadata()["format"].as_str(), Some("pt"));
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error_and_never_a_panic() {
+    for whole in [small_gguf(), small_safetensors()] {
+        for len in 0..whole.len() {
+            let cut = WeightFile::parse(whole[..len].to_vec(), "cut");
+            // Only the padding after the last tensor may be missing.
+            assert!(cut.is_err() || len + 32 > whole.len(), "{len} of {} bytes", whole.len());
+        }
+    }
+}
+
+#[test]
+fn a_file_with_any_byte_changed_never_panics() {
+    for whole in [small_gguf(), small_safetensors()] {
+        for at in 0..whole.len() {
+            for flip in [0x01, 0x80, 0xff, 0x20] {
+                let mut bad = whole.clone();
+                bad[at] ^= flip;
+                if let Ok(set) = WeightSet::from_bytes(bad, "bad") {
+                    for name in set.names() {
+                        let shape = set.get(name).unwrap().shape.clone();
+                        let _ = set.take_f32(name, &shape);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn overlapping_misplaced_and_unknown_tensors_are_named() {
+    let patch = |from: &[u8], to: &[u8]| {
+        let mut bytes = small_gguf();
+        let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        WeightFile::parse(bytes, "patched.gguf").unwrap_err().to_string()
+    };
+    // Type number and offset follow the dimensions of "b.weight": 2, 2, 1, 2, 1 → type 0, offset 96.
+    let entry: Vec<u8> = [2u64, 2, 1, 2, 1]
+        .iter()
+        .flat_map(|d| d.to_le_bytes())
+        .chain(0u32.to_le_bytes())
+        .chain(96u64.to_le_bytes())
+        .collect();
+    let with = |kind: u32, offset: u64| {
+        let mut e = entry.clone();
+        e[40..44].copy_from_slice(&kind.to_le_bytes());
+        e[44..].copy_from_slice(&offset.to_le_bytes());
+        e
+    };
+    assert!(
+        patch(&entry, &with(99, 96))
+            .contains("b.weight: expected a GGUF type this build can decode, found type number 99")
+    );
+    assert!(patch(&entry, &with(0, 0)).contains("bytes shared with"));
+    assert!(patch(&entry, &with(0, 7)).contains("multiple of 32"));
+    assert!(patch(&entry, &with(0, 1 << 40)).contains("data inside the file"));
+}
+
+#[test]
+fn absurd_counts_are_refused_before_anything_is_allocated() {
+    for at in [8, 16] {
+        let mut bytes = small_gguf();
+        bytes[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let message = WeightFile::parse(bytes, "huge.gguf").unwrap_err().to_string();
+        assert!(message.contains("huge.gguf") && message.contains("18446744073709551615"), "{message}");
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_with_its_first_bytes() {
+    let message = WeightFile::parse(b"PK\x03\x04 a zip file".to_vec(), "model.bin").unwrap_err().to_string();
+    assert!(
+        message.starts_with("model.bin: expected a safetensors or GGUF file") && message.contains("50 4b 03 04"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wrong_shape_a_missing_name_and_a_nan_are_told_apart() {
+    let mut bytes = small_safetensors();
+    let at = bytes.len() - 18 + 8;
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let set = WeightSet::from_bytes(bytes, "s.safetensors").unwrap();
+    let message = |e: Error| e.to_string();
+    assert_eq!(message(set.take_f32("a", &[4]).unwrap_err()), "a: expected shape [4], found [2, 2] in s.safetensors");
+    assert_eq!(message(set.take_f32("a", &[2, 2]).unwrap_err()), "a: expected finite values, found NaN at element 2");
+    assert_eq!(
+        message(set.take_f32("c", &[1]).unwrap_err()),
+        "c: expected a tensor of shape [1], found no such tensor in s.safetensors"
+    );
+    assert_eq!(set.unused(), ["b"]);
+}
+
+#[test]
+fn shards_merge_and_a_name_in_two_of_them_is_an_error() {
+    let a = WeightFile::parse(small_safetensors(), "1.safetensors").unwrap();
+    let g = WeightFile::parse(small_gguf(), "2.gguf").unwrap();
+    let message = WeightSet::new(vec![a.clone(), g]).unwrap_err().to_string();
+    assert_eq!(message, "a: expected each name once over all shards, found it in 1.safetensors and in 2.gguf");
+    let index =
+        ShardIndex::parse(r#"{"metadata":{},"weight_map":{"a":"1.safetensors","x":"2.safetensors"}}"#, "i").unwrap();
+    assert_eq!(index.files(), ["1.safetensors", "2.safetensors"]);
+    assert!(
+        index
+            .check(&WeightSet::new(vec![a]).unwrap())
+            .unwrap_err()
+            .to_string()
+            .starts_with("x: expected it in 2.safetensors")
+    );
+    assert!(ShardIndex::parse(r#"{"weight_map":{"a":"../secret"}}"#, "i").is_err());
+}
+
+#[test]
+fn a_plan_keeps_delicate_tensors_in_f32() {
+    let set = set_of("wan_vace/weights.safetensors");
+    let planned = gguf_write::plan(&set, StoredType::Q8_0).unwrap();
+    let dtype = |name: &str| planned.iter().find(|p: &&Planned| p.name == name).unwrap().dtype;
+    assert_eq!(dtype("head.modulation"), StoredType::F32);
+    assert_eq!(dtype("vace_patch_embedding.weight"), StoredType::F32);
+    assert_eq!(dtype("blocks.0.self_attn.q.bias"), StoredType::F32);
+    assert_eq!(dtype("blocks.0.ffn.2.weight"), StoredType::Q8_0); // rows of 96
+    assert_eq!(dtype("blocks.0.self_attn.q.weight"), StoredType::F16); // rows of 48 are not whole blocks
+}
