@@ -1,0 +1,150 @@
+//! Prompt → token ids, as the tokenizer of a text encoder's folder does it.
+//!
+//! The models here use SentencePiece unigram vocabularies (umT5, T5): NFKC-like normalisation, a `▁` before each
+//! word, the end token `</s>` after the text, nothing before it. The `tokenizers` crate does the work.
+//!
+//! Source: transformers 5.23 `T5Tokenizer`; diffusers 0.42.1 `WanPipeline._get_t5_prompt_embeds`.
+
+mod from_gguf;
+mod prompt;
+
+pub use prompt::clean;
+
+use crate::error::{Error, Result};
+use crate::weights::Metadata;
+
+/// A prompt as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The ids kept, the end token included; no padding.
+    pub ids: Vec<u32>,
+    /// How many ids were kept.
+    pub kept: usize,
+    /// How many ids the whole prompt has; more than `kept` if it was cut.
+    pub total: usize,
+}
+
+/// The tokenizer of one model.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when it is not one that the `tokenizers` crate understands.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let mut inner = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be used: {e}")))?;
+        // Cutting and padding are done here, where what was cut can be told.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be used: {e}")))?;
+        Ok(Self { inner })
+    }
+
+    /// Builds the tokenizer that a T5 text encoder's GGUF file carries in its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the metadata hold no unigram vocabulary.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
+        Self::from_json(from_gguf::to_json(metadata)?.to_string().as_bytes())
+    }
+
+    /// Ids in the vocabulary, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Cleans a prompt ([`clean`]) and turns it into at most `max_tokens` ids that end with the end token.
+    ///
+    /// A longer prompt loses its last words, never the end token, as in transformers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] if `max_tokens` leaves no room for the end token; [`Error::Tokenizer`] if the
+    /// vocabulary cannot express the text.
+    pub fn encode(&self, prompt: &str, max_tokens: usize) -> Result<Encoded> {
+        let text = clean(prompt);
+        let ids_of = |special: bool| {
+            let encoding = self.inner.encode(text.as_str(), special);
+            encoding
+                .map(|e| e.get_ids().to_vec())
+                .map_err(|e| Error::Tokenizer(format!("the prompt cannot be tokenized: {e}")))
+        };
+        let whole = ids_of(true)?;
+        let total = whole.len();
+        if total <= max_tokens {
+            return Ok(Encoded { ids: whole, kept: total, total });
+        }
+        let content = ids_of(false)?;
+        let special = total.saturating_sub(content.len());
+        let room = max_tokens.checked_sub(special).ok_or_else(|| {
+            Error::InvalidOptions(format!(
+                "max_tokens must be at least {special}, the end token's room, got {max_tokens}"
+            ))
+        })?;
+        let mut ids = whole;
+        ids.drain(room..content.len()); // special tokens follow the text in all vocabularies used here
+        Ok(Encoded { kept: ids.len(), ids, total })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tokenizer").join(name);
+        std::fs::read(&path).unwrap_or_else(|e| panic!("{} is needed for this test: {e}", path.display()))
+    }
+
+    fn expected() -> Vec<(String, Vec<u32>)> {
+        let json: serde_json::Value = serde_json::from_slice(&fixture("expected.json")).unwrap();
+        let texts: Vec<String> = serde_json::from_value(json["texts"].clone()).unwrap();
+        let ids: Vec<Vec<u32>> = serde_json::from_value(json["ids_transformers"].clone()).unwrap();
+        texts.into_iter().zip(ids).collect()
+    }
+
+    #[test]
+    fn ids_are_those_of_transformers() {
+        let tokenizer = Tokenizer::from_json(&fixture("tokenizer.json")).unwrap();
+        for (text, ids) in expected() {
+            let got = tokenizer.encode(&text, 512).unwrap();
+            assert_eq!(got, Encoded { kept: ids.len(), total: ids.len(), ids }, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_is_cut_and_keeps_its_end_token() {
+        let tokenizer = Tokenizer::from_json(&fixture("tokenizer.json")).unwrap();
+        let (text, ids) = &expected()[0];
+        let got = tokenizer.encode(text, 5).unwrap();
+        let mut want = ids[..4].to_vec();
+        want.push(1);
+        assert_eq!(got, Encoded { ids: want, kept: 5, total: ids.len() });
+        assert_eq!(tokenizer.encode(text, 1).unwrap().ids, [1]);
+        assert!(tokenizer.encode(text, 0).unwrap_err().to_string().contains("max_tokens must be at least 1"));
+    }
+
+    #[test]
+    fn the_vocabulary_in_gguf_metadata_gives_the_same_ids() {
+        let tokenizer =
+            Tokenizer::from_gguf(&from_gguf::tests::metadata(&fixture("expected.json"), &fixture("tokenizer.json")))
+                .unwrap();
+        for (text, ids) in expected() {
+            assert_eq!(tokenizer.encode(&text, 512).unwrap().ids, ids, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_tokenizer_file_is_an_error() {
+        let whole = fixture("tokenizer.json");
+        for bad in [&b""[..], b"{}", b"[1, 2]", &whole[..whole.len() / 2]] {
+            assert!(matches!(Tokenizer::from_json(bad), Err(Error::Tokenizer(_))));
+        }
+        assert!(matches!(Tokenizer::from_gguf(&Metadata::new()), Err(Error::Tokenizer(_))));
+    }
+}
