@@ -1,0 +1,26 @@
+//! Text-to-video generation with video diffusion transformers on Burn: the same code runs on the CPU, on any GPU
+//! through wgpu, and in a browser tab through WebGPU.
+//!
+//! [`pipeline::Pipeline`] is the way in; see the README for the walk from prompt to pixels. Modules sit on floors
+//! (`tests/tests/floors.rs` checks that imports only point down): border `web`, `cli` · order [`pipeline`] · stages
+//! [`tokenizer`], [`umt5`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · bytes [`weights`] ·
+//! ground [`config`], [`options`], [`host`], [`device`], [`error`].
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod host;
+pub mod models;
+pub mod nn;
+pub mod noise;
+pub mod options;
+pub mod pipeline;
+pub mod pixels;
+pub mod schedulers;
+pub mod tokenizer;
+pub mod umt5;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+pub mod weights;

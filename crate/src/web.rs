@@ -1,0 +1,268 @@
+//! The JavaScript border: the only file that names `JsValue`.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+
+use js_sys::{Function, Promise, Reflect, Uint8Array};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::device::{AdapterInfo, Compute, DeviceChoice};
+use crate::error::{Error, Result};
+use crate::host::{Event, Host};
+use crate::options::GenerateOptions;
+use crate::pipeline::{Given, ModelFiles, Pipeline};
+
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console)]
+    fn error(message: &str);
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn performance_now() -> f64;
+}
+
+/// Runs once when the module is instantiated.
+#[wasm_bindgen(start)]
+pub fn start() {
+    // Without this call the linker makes every export re-run all static constructors: fifty times the launch cost.
+    // SAFETY: called once, before any other code of the module runs.
+    unsafe { __wasm_call_ctors() };
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.to_string();
+        error(&message);
+        // The instance is dead after a panic; the worker hears of it here, before the trap.
+        if let Ok(hook) = Reflect::get(&js_sys::global(), &"__tabreelPanic".into()) {
+            if let Some(hook) = hook.dyn_ref::<Function>() {
+                let _ = hook.call1(&JsValue::NULL, &JsValue::from_str(&message));
+            }
+        }
+    }));
+    let _ = console_log::init_with_level(log::Level::Warn);
+}
+
+/// A compute device and, once loaded, a model on it.
+#[wasm_bindgen]
+pub struct Engine {
+    compute: Compute,
+    files: RefCell<ModelFiles>,
+    pipeline: RefCell<Option<std::rc::Rc<Pipeline>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateOptions {
+    device: DeviceChoice,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info<'a> {
+    device: DeviceChoice,
+    adapter: Option<&'a AdapterInfo>,
+    wasm_memory_bytes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelInfo<'a> {
+    name: &'a str,
+    width_multiple: usize,
+    height_multiple: usize,
+    max_tokens: usize,
+    defaults: &'a serde_json::Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Done<'a> {
+    seed: u64,
+    num_frames: usize,
+    width: usize,
+    height: usize,
+    fps: f64,
+    tokens: Tokens,
+    timings: &'a std::collections::BTreeMap<&'static str, f64>,
+    device: String,
+}
+
+#[derive(Serialize)]
+struct Tokens {
+    kept: usize,
+    total: usize,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Initialises a device: `{ device: 'gpu' | 'cpu' }`.
+    pub async fn create(options: JsValue) -> Result<Engine, JsValue> {
+        let options: CreateOptions = from_js(options)?;
+        let compute = Compute::new(options.device).await.map_err(to_js_error)?;
+        Ok(Self { compute, files: RefCell::default(), pipeline: RefCell::default() })
+    }
+
+    /// What it computes on, and how large the module's memory has grown.
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        let memory = core::arch::wasm32::memory_size(0) as u64 * 65_536;
+        let device = if self.compute.is_gpu() { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
+        to_js(&Info { device, adapter: self.compute.adapter(), wasm_memory_bytes: memory })
+    }
+
+    /// Hands over one file of the model folder, by its path in it.
+    #[wasm_bindgen(js_name = addFile)]
+    pub fn add_file(&self, path: String, bytes: Vec<u8>) {
+        self.files.borrow_mut().insert(path, bytes);
+    }
+
+    /// Builds the model from the files handed over; they are released.
+    pub async fn load(&self, host: JsValue) -> Result<JsValue, JsValue> {
+        let host = JsHost::new(host)?;
+        // Unload first: two models at once may not fit.
+        self.pipeline.borrow_mut().take();
+        let mut files = self.files.take();
+        let pipeline = Pipeline::load(&mut files, self.compute.clone(), &host).await.map_err(to_js_error)?;
+        let info = to_js(&ModelInfo {
+            name: &pipeline.sidecar().name,
+            width_multiple: pipeline.size_multiple(),
+            height_multiple: pipeline.size_multiple(),
+            max_tokens: pipeline.max_tokens(),
+            defaults: &pipeline.sidecar().default,
+        });
+        *self.pipeline.borrow_mut() = Some(std::rc::Rc::new(pipeline));
+        info
+    }
+
+    /// Makes a clip; frames, steps and previews go to `host.event` as they come.
+    pub async fn generate(&self, options: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
+        let host = JsHost::new(host)?;
+        let options: GenerateOptions = from_js(options)?;
+        // Cloned so that no borrow is held across an await.
+        let pipeline = self.pipeline.borrow().clone();
+        let pipeline = pipeline.ok_or_else(|| to_js_error(Error::options("load a model before generating")))?;
+        let clip = pipeline.generate(&options, &Given::default(), &host).await.map_err(to_js_error)?;
+        to_js(&Done {
+            seed: options.seed,
+            num_frames: options.num_frames,
+            width: options.width,
+            height: options.height,
+            fps: options.fps,
+            tokens: Tokens { kept: clip.tokens.0, total: clip.tokens.1 },
+            timings: &clip.timings,
+            device: self.compute.describe(),
+        })
+    }
+
+    /// Frees the model.
+    pub fn dispose(&self) {
+        self.pipeline.borrow_mut().take();
+        self.files.take();
+        self.compute.release_unused();
+    }
+}
+
+/// A [`Host`] on the JavaScript side: `{ event(e), aborted(): boolean, tick(): Promise<void> }`.
+struct JsHost {
+    this: JsValue,
+    event: Function,
+    aborted: Function,
+    tick: Function,
+}
+
+impl JsHost {
+    fn new(this: JsValue) -> Result<Self, JsValue> {
+        let method = |name: &str| {
+            Reflect::get(&this, &name.into())
+                .ok()
+                .and_then(|f| f.dyn_into::<Function>().ok())
+                .ok_or_else(|| to_js_error(Error::options(format!("host.{name} must be a function"))))
+        };
+        Ok(Self { event: method("event")?, aborted: method("aborted")?, tick: method("tick")?, this })
+    }
+
+    fn send(&self, fields: &[(&str, JsValue)]) {
+        let object = js_sys::Object::new();
+        for (name, value) in fields {
+            // Setting a property of a fresh plain object cannot fail.
+            let _ = Reflect::set(&object, &(*name).into(), value);
+        }
+        if let Err(thrown) = self.event.call1(&self.this, &object) {
+            error(&format!("host.event threw: {thrown:?}"));
+        }
+    }
+}
+
+impl Host for JsHost {
+    fn event(&self, event: Event) {
+        let bytes = |rgba: Vec<u8>| JsValue::from(Uint8Array::from(rgba.as_slice()));
+        match event {
+            Event::Loading { loaded, total, what } => self.send(&[
+                ("type", "loading".into()),
+                ("loaded", (loaded as u32).into()),
+                ("total", (total as u32).into()),
+                ("what", what.into()),
+            ]),
+            Event::Stage(stage) => self.send(&[("type", "stage".into()), ("stage", stage.name().into())]),
+            Event::Step { step, num_steps, seconds } => self.send(&[
+                ("type", "step".into()),
+                ("step", (step as u32).into()),
+                ("numSteps", (num_steps as u32).into()),
+                ("seconds", seconds.into()),
+            ]),
+            Event::Preview { step, width, height, rgba } => self.send(&[
+                ("type", "preview".into()),
+                ("step", (step as u32).into()),
+                ("width", (width as u32).into()),
+                ("height", (height as u32).into()),
+                ("rgba", bytes(rgba)),
+            ]),
+            Event::Warning(message) => self.send(&[("type", "warning".into()), ("message", message.into())]),
+            Event::Frame { index, width, height, rgba } => self.send(&[
+                ("type", "frame".into()),
+                ("index", (index as u32).into()),
+                ("width", (width as u32).into()),
+                ("height", (height as u32).into()),
+                ("rgba", bytes(rgba)),
+            ]),
+        }
+    }
+
+    fn aborted(&self) -> bool {
+        self.aborted.call0(&self.this).is_ok_and(|v| v.is_truthy())
+    }
+
+    fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async move {
+            if let Ok(promise) = self.tick.call0(&self.this) {
+                // A rejected tick means no more than that the turn is over.
+                let _ = JsFuture::from(Promise::resolve(&promise)).await;
+            }
+        })
+    }
+
+    fn now_secs(&self) -> f64 {
+        performance_now() / 1000.0
+    }
+}
+
+/// Plain objects, and numbers a JavaScript programmer expects.
+fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| to_js_error(Error::Internal(format!("{e}"))))
+}
+
+fn from_js<T: serde::de::DeserializeOwned>(value: JsValue) -> Result<T, JsValue> {
+    serde_wasm_bindgen::from_value(value).map_err(|e| to_js_error(Error::options(format!("{e}"))))
+}
+
+fn to_js_error(error: Error) -> JsValue {
+    let object = js_sys::Object::new();
+    let _ = Reflect::set(&object, &"code".into(), &error.code().into());
+    let _ = Reflect::set(&object, &"message".into(), &error.to_string().into());
+    object.into()
+}
