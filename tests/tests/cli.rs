@@ -1,0 +1,341 @@
+//! The built command line on the fixture folders: every output format, conversion, inspection, bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+use tabreel_tests::{Array, Case, read_arrays, root, tabreel};
+use tempfile::TempDir;
+
+fn case() -> Case {
+    Case::open(&root().join("tests/fixtures/folder_t2v")).expect("the committed fixture")
+}
+
+fn model() -> PathBuf {
+    root().join("tests/fixtures/folder_t2v/model")
+}
+
+fn temp() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// `tabreel generate` with the fixture's request, some of it replaced or added; later arguments win nothing, so an
+/// option in `change` takes the place of the fixture's.
+fn generate(model: &Path, out: &Path, change: &[(&str, &str)]) -> Output {
+    let args = case().config["args"].clone();
+    let plain = |key: &str| args[key].as_str().map_or_else(|| args[key].to_string(), str::to_owned);
+    let mut request: Vec<(String, String)> = vec![
+        ("--model".into(), text(model).into()),
+        ("--prompt".into(), plain("prompt")),
+        ("--negative".into(), plain("negative_prompt")),
+        ("--width".into(), plain("width")),
+        ("--height".into(), plain("height")),
+        ("--frames".into(), plain("num_frames")),
+        ("--steps".into(), plain("num_steps")),
+        ("--guidance".into(), plain("guidance_scale")),
+        ("--seed".into(), plain("seed")),
+        ("--fps".into(), "8".into()),
+        ("--out".into(), text(out).into()),
+    ];
+    for (name, value) in change {
+        request.retain(|(n, _)| n != name);
+        request.push(((*name).into(), (*value).into()));
+    }
+    let args: Vec<String> = request.into_iter().map(|(name, value)| if value.is_empty() { name } else { format!("{name}={value}") }).collect();
+    let args: Vec<&str> = std::iter::once("generate").chain(args.iter().map(String::as_str)).collect();
+    tabreel(&args)
+}
+
+/// Demands success and returns what was printed.
+fn done(output: Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{:?}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+/// Demands this exit code, and every word in what was printed to stderr.
+fn refused(output: Output, code: i32, words: &[&str]) {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
+    for word in words {
+        assert!(err.contains(word), "{word:?} is not in: {err}");
+    }
+}
+
+/// The reference's frames as bytes, `[F, H, W, 3]`.
+fn expected_frames() -> Array {
+    let video = case().get("out.video").expect("the case has a video").clone();
+    let [1, 3, frames, height, width] = video.shape[..] else { panic!("{:?}", video.shape) };
+    let pixels = frames * height * width;
+    let values = (0..pixels * 3).map(|i| ((video.values[i % 3 * pixels + i / 3] * 0.5 + 0.5) * 255.0).round()).collect();
+    Array { shape: vec![frames, height, width, 3], values }
+}
+
+fn largest_difference(a: &Array, b: &Array) -> f32 {
+    assert_eq!(a.shape, b.shape);
+    a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn safetensors_holds_the_latents_and_frames_that_diffusers_gives() {
+    let folder = temp();
+    let out = folder.path().join("clip.safetensors");
+    done(generate(&model(), &out, &[]));
+    let found = read_arrays(&out).expect("a safetensors file");
+    let latents = found["latents"].relative_l2(case().get("out.latents").expect("latents"));
+    assert!(latents.as_ref().is_ok_and(|rel| *rel <= 1e-4), "{latents:?}");
+    assert!(largest_difference(&found["frames"], &expected_frames()) <= 1.0);
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_gif_has_every_frame_at_its_size() {
+    let folder = temp();
+    let out = folder.path().join("clip.gif");
+    done(generate(&model(), &out, &[]));
+    let bytes = std::fs::read(&out).expect("the file");
+    assert_eq!(&bytes[..6], b"GIF89a");
+    assert_eq!((u16::from_le_bytes([bytes[6], bytes[7]]), u16::from_le_bytes([bytes[8], bytes[9]])), (48, 32));
+    // graphic control extensions, one for each frame, and the loop
+    assert_eq!(bytes.windows(4).filter(|w| matches!(w, [0x21, 0xf9, 4, _])).count(), 9);
+    assert!(bytes.windows(11).any(|w| w == b"NETSCAPE2.0"), "it loops");
+}
+
+#[test]
+fn a_png_is_a_sheet_of_all_frames_and_one_frame_is_a_picture() {
+    let folder = temp();
+    let size = |path: &Path| {
+        let bytes = std::fs::read(path).expect("the file");
+        assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
+        let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        (number(16), number(20))
+    };
+    let sheet = folder.path().join("sheet.png");
+    done(generate(&model(), &sheet, &[]));
+    let (width, height) = size(&sheet);
+    assert!(width >= 48 && height >= 32 && width * height >= 9 * 48 * 32, "{width} × {height}");
+    let picture = folder.path().join("picture.png");
+    done(generate(&model(), &picture, &[("--frames", "1"), ("--steps", "1")]));
+    assert_eq!(size(&picture), (48, 32));
+}
+
+#[test]
+fn a_y4m_has_the_size_rate_and_frames() {
+    let folder = temp();
+    let out = folder.path().join("clip.y4m");
+    done(generate(&model(), &out, &[]));
+    let bytes = std::fs::read(&out).expect("the file");
+    let end = bytes.iter().position(|&b| b == b'\n').expect("a header line");
+    let header = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    assert!(header.starts_with("YUV4MPEG2 ") && header.contains(" W48 H32 ") && header.contains(" F8:1"), "{header}");
+    assert_eq!(bytes.windows(6).filter(|w| w == b"FRAME\n").count(), 9);
+    let chroma = if header.contains("C444") { 2 * 48 * 32 } else { 48 * 32 / 2 };
+    assert_eq!(bytes.len(), end + 1 + 9 * (6 + 48 * 32 + chroma));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_file_and_another_seed_another() {
+    let folder = temp();
+    let make = |name: &str, seed: &str| {
+        let out = folder.path().join(name);
+        done(generate(&model(), &out, &[("--seed", seed), ("--frames", "1"), ("--steps", "2")]));
+        read_arrays(&out).expect("a safetensors file")
+    };
+    let (a, b, c) = (make("a.safetensors", "5"), make("b.safetensors", "5"), make("c.safetensors", "6"));
+    assert_eq!(a["frames"], b["frames"]);
+    assert!(largest_difference(&a["frames"], &c["frames"]) > 5.0);
+}
+
+#[test]
+fn json_prints_one_object_a_line_with_steps_and_the_result() {
+    let folder = temp();
+    let out = folder.path().join("clip.gif");
+    let printed = done(generate(&model(), &out, &[("--json", "")]));
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let of = |kind: &str| lines.iter().filter(|l| l["type"] == kind).cloned().collect::<Vec<_>>();
+    let steps: Vec<_> = of("step").iter().map(|s| (s["step"].as_u64(), s["numSteps"].as_u64())).collect();
+    assert_eq!(steps, (1..=4).map(|i| (Some(i), Some(4))).collect::<Vec<_>>());
+    let last = lines.last().expect("lines");
+    assert_eq!((&last["type"], &last["seed"], &last["numFrames"]), (&"done".into(), &42.into(), &9.into()));
+    assert!(last["timings"]["denoise"].as_f64().is_some_and(|s| s > 0.0), "{last}");
+
+    let output = generate(&model(), &out, &[("--json", ""), ("--frames", "8")]);
+    assert_eq!(output.status.code(), Some(2));
+    let error: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!((&error["type"], &error["code"]), (&"error".into(), &"invalid-options".into()));
+}
+
+#[test]
+fn a_long_prompt_is_cut_and_says_how_many_tokens_were_kept() {
+    let folder = temp();
+    let out = folder.path().join("clip.png");
+    let prompt = "red ball ".repeat(400);
+    let printed = done(generate(&model(), &out, &[("--json", ""), ("--prompt", &prompt), ("--frames", "1"), ("--steps", "1")]));
+    let last: Value = serde_json::from_str(printed.lines().last().expect("lines")).expect("JSON");
+    let (kept, total) = (last["tokens"]["kept"].as_u64(), last["tokens"]["total"].as_u64());
+    assert!(kept == Some(512) && total > Some(512), "{last}");
+    assert!(printed.lines().any(|l| l.contains("warning") && l.contains("512")), "{printed}");
+}
+
+#[test]
+fn inspect_names_classes_tensors_and_types() {
+    let printed = done(tabreel(&["inspect", text(&model())]));
+    for word in ["WanPipeline", "WanTransformer3DModel", "UMT5EncoderModel", "AutoencoderKLWan", "UniPCMultistepScheduler"] {
+        assert!(printed.contains(word), "{word} is not in:\n{printed}");
+    }
+    let file = model().join("transformer/diffusion_pytorch_model.safetensors");
+    let printed = done(tabreel(&["inspect", text(&file)]));
+    assert!(printed.contains("blocks.0.attn1.to_q.weight") && printed.contains("48"), "{printed}");
+    let json = done(tabreel(&["inspect", "--json", text(&file)]));
+    for line in json.lines() {
+        let _: Value = serde_json::from_str(line).expect(line);
+    }
+    assert!(json.contains("blocks.0.attn1.to_q.weight"));
+}
+
+/// A copy of the fixture's model folder.
+fn copied_model(to: &Path) -> PathBuf {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).expect("a folder");
+        for entry in std::fs::read_dir(from).expect("the folder") {
+            let path = entry.expect("an entry").path();
+            let target = to.join(path.file_name().expect("a name"));
+            if path.is_dir() { copy(&path, &target) } else { drop(std::fs::copy(&path, &target).expect("copied")) }
+        }
+    }
+    let model_copy = to.join("model");
+    copy(&model(), &model_copy);
+    model_copy
+}
+
+#[test]
+fn a_folder_with_a_converted_transformer_gives_nearly_the_same_clip() {
+    let exact = case().get("out.latents").expect("latents").clone();
+    for (kind, bound) in [("f16", 2e-3), ("q8_0", 5e-2), ("q4_0", 0.5)] {
+        let folder = temp();
+        let model = copied_model(folder.path());
+        let original = model.join("transformer/diffusion_pytorch_model.safetensors");
+        let converted = model.join("transformer/diffusion_pytorch_model.gguf");
+        done(tabreel(&["convert", text(&original), "--to", kind, "--out", text(&converted)]));
+        let bytes = std::fs::read(&converted).expect("the file");
+        assert_eq!(&bytes[..4], b"GGUF");
+        assert!(bytes.len() < std::fs::metadata(&original).expect("the original").len() as usize);
+        let printed = done(tabreel(&["inspect", text(&converted)]));
+        assert!(printed.to_lowercase().contains(kind), "{printed}");
+        std::fs::remove_file(&original).expect("removed");
+
+        let out = folder.path().join("clip.safetensors");
+        done(generate(&model, &out, &[]));
+        let rel = read_arrays(&out).expect("a file")["latents"].relative_l2(&exact).expect("same shape");
+        assert!(rel <= bound, "{kind}: relative L2 {rel}");
+        assert!(rel > 1e-7, "{kind}: the converted file was used");
+    }
+}
+
+#[test]
+fn bad_options_end_with_code_2_and_name_rule_and_value() {
+    let folder = temp();
+    let out = folder.path().join("clip.gif");
+    for (change, words) in [
+        (("--frames", "80"), ["4n + 1", "80"]),
+        (("--width", "100"), ["multiple of 16 px", "100"]),
+        (("--height", "0"), ["multiple of 16 px", "0"]),
+        (("--steps", "0"), ["1 to 200", "0"]),
+        (("--guidance", "-3"), ["guidance", "-3"]),
+        (("--guidance", "NaN"), ["guidance", "NaN"]),
+        (("--fps", "1000"), ["fps", "1000"]),
+        (("--prompt", "  "), ["prompt", "empty"]),
+        (("--seed", "18446744073709551615"), ["seed", "18446744073709551615"]),
+        (("--seed", "-1"), ["seed", "-1"]),
+        (("--frames", "many"), ["frames", "many"]),
+        (("--surprise", "1"), ["unexpected", "surprise"]),
+    ] {
+        refused(generate(&model(), &out, &[change]), 2, &words);
+        assert!(!out.exists(), "{change:?} left a file");
+    }
+    refused(generate(&model(), &folder.path().join("clip.mov"), &[]), 2, &["mov", "gif", "png", "y4m", "safetensors"]);
+    refused(tabreel(&["dance"]), 2, &["dance"]);
+    refused(tabreel(&["convert", text(&model()), "--to", "q9_9", "--out", text(&out)]), 2, &["q9_9"]);
+}
+
+#[test]
+fn damaged_folders_end_with_codes_3_and_4_and_name_the_file_or_tensor() {
+    type Damage = fn(&Path);
+    fn edit(file: &Path, from: &str, to: &str) {
+        let json = std::fs::read_to_string(file).expect("a config");
+        assert!(json.contains(from), "{from} is not in {}", file.display());
+        std::fs::write(file, json.replace(from, to)).expect("written");
+    }
+    const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
+    let cases: [(Damage, i32, &[&str]); 9] = [
+        (|m| std::fs::remove_file(m.join(WEIGHTS)).expect("removed"), 3, &["transformer"]),
+        (|m| std::fs::remove_file(m.join("vae/config.json")).expect("removed"), 3, &["vae/config.json"]),
+        (|m| std::fs::remove_file(m.join("model_index.json")).expect("removed"), 3, &["model_index.json"]),
+        (
+            |m| {
+                let bytes = std::fs::read(m.join(WEIGHTS)).expect("weights");
+                std::fs::write(m.join(WEIGHTS), &bytes[..bytes.len() / 2]).expect("written");
+            },
+            4,
+            &["transformer"],
+        ),
+        (|m| std::fs::write(m.join(WEIGHTS), b"not weights").expect("written"), 4, &["transformer", "safetensors or GGUF"]),
+        (|m| edit(&m.join("transformer/config.json"), "\"ffn_dim\": 96", "\"ffn_dim\": 100"), 4, &["ffn", "100", "96"]),
+        (|m| edit(&m.join("transformer/config.json"), "WanTransformer3DModel", "FluxTransformer2DModel"), 4, &["FluxTransformer2DModel"]),
+        (|m| std::fs::write(m.join("tokenizer/tokenizer.json"), b"{}").expect("written"), 4, &["tokenizer"]),
+        (
+            |m| {
+                let mut bytes = std::fs::read(m.join(WEIGHTS)).expect("weights");
+                let end = bytes.len();
+                bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+                std::fs::write(m.join(WEIGHTS), bytes).expect("written");
+            },
+            4,
+            &["NaN"],
+        ),
+    ];
+    for (i, (damage, code, words)) in cases.into_iter().enumerate() {
+        let folder = temp();
+        let model = copied_model(folder.path());
+        damage(&model);
+        let output = generate(&model, &folder.path().join("clip.gif"), &[]);
+        println!("case {i}: {}", String::from_utf8_lossy(&output.stderr));
+        refused(output, code, words);
+    }
+    let folder = temp();
+    refused(generate(Path::new("/no/such/folder"), &folder.path().join("clip.gif"), &[]), 3, &["/no/such/folder"]);
+    refused(tabreel(&["inspect", "/no/such/file.gguf"]), 3, &["/no/such/file.gguf"]);
+}
+
+#[test]
+fn an_unknown_gguf_type_is_named() {
+    let folder = temp();
+    let file = folder.path().join("odd.gguf");
+    let mut bytes = std::fs::read(root().join("tests/fixtures/wan_gguf/wan.gguf")).expect("the fixture");
+    // the type of the first tensor follows its name, rank and sizes; GGUF has no type 200
+    let name = b"scale_shift_table".as_slice();
+    let name = if bytes.windows(name.len()).any(|w| w == name) { name } else { b"head.modulation".as_slice() };
+    let at = bytes.windows(name.len()).position(|w| w == name).expect("a tensor name") + name.len();
+    let rank = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize;
+    let kind = at + 4 + 8 * rank;
+    bytes[kind..kind + 4].copy_from_slice(&200u32.to_le_bytes());
+    std::fs::write(&file, bytes).expect("written");
+    refused(tabreel(&["inspect", text(&file)]), 4, &["200"]);
+}
+
+#[test]
+fn help_explains_itself() {
+    let printed = done(tabreel(&["--help"]));
+    for word in ["generate", "convert", "inspect", "--json"] {
+        assert!(printed.contains(word), "{word} is not in:\n{printed}");
+    }
+    let printed = done(tabreel(&["generate", "--help"]));
+    for word in ["--model", "--prompt", "--negative", "--width", "--height", "--frames", "--steps", "--guidance", "--seed", "--fps", "--latents", "--device", "--out"] {
+        assert!(printed.contains(word), "{word} is not in:\n{printed}");
+    }
+}

@@ -1,0 +1,125 @@
+//! Single models: transformers, VAEs, GGUF types.
+
+use pollster::block_on;
+use tabreel::config::{self, TransformerConfig, VaeConfig};
+use tabreel::device::Compute;
+use tabreel::host::{Pace, SilentHost};
+use tabreel::models::wan::{Control, Tiles, Timesteps, Vae, WanTransformer};
+use tabreel::nn::loader::Loader;
+use tabreel::weights::{WeightSet, names};
+use tabreel_tests::{Array, Case};
+
+/// Turns the crate's errors into a table cell.
+pub fn say(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A weight file of the case, under diffusers' names whatever names it bears.
+pub fn weights(case: &Case, file: &str) -> Result<WeightSet, String> {
+    let bytes = std::fs::read(case.dir.join(file)).map_err(|e| format!("{file}: {e}"))?;
+    names::to_diffusers(WeightSet::from_bytes(bytes, file).map_err(say)?).map_err(say)
+}
+
+/// The transformer in `file`, with the config under `key`.
+pub fn load_transformer(case: &Case, compute: &Compute, key: &str, file: &str) -> Result<WanTransformer, String> {
+    let json = case.config[key].to_string();
+    let classes = ["WanTransformer3DModel", "WanVACETransformer3DModel"];
+    let config: TransformerConfig = config::parse(json.as_bytes(), key, &classes).map_err(say)?;
+    WanTransformer::load(&Loader::new(&weights(case, file)?, compute.device()), &config).map_err(say)
+}
+
+/// The VAE in `file`, with the config under `key`.
+pub fn load_vae(case: &Case, compute: &Compute, key: &str, file: &str) -> Result<Vae, String> {
+    let json = case.config[key].to_string();
+    let config: VaeConfig = config::parse(json.as_bytes(), key, &["AutoencoderKLWan"]).map_err(say)?;
+    Vae::load(&Loader::new(&weights(case, file)?, compute.device()), &config).map_err(say)
+}
+
+/// One forward pass of a Wan transformer, from each weight file that the case has.
+pub fn transformer(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    for file in ["weights.safetensors", "weights_original.safetensors"] {
+        if case.dir.join(file).exists() {
+            let model = load_transformer(case, compute, "weights", file)?;
+            forward(case, compute, &model)?;
+        }
+    }
+    Ok(())
+}
+
+fn forward(case: &mut Case, compute: &Compute, model: &WanTransformer) -> Result<(), String> {
+    let device = compute.device();
+    let pace = Pace::new(&SilentHost, compute);
+    let latents = case.get("in.hidden_states")?.tensor::<5>(device);
+    let embeds = case.get("in.encoder_hidden_states")?.tensor::<3>(device);
+    let image_embeds = case.get("in.encoder_hidden_states_image").ok().map(|a| a.tensor::<3>(device));
+    let control = match case.get("in.control_hidden_states") {
+        Ok(latents) => Some(Control {
+            latents: latents.tensor(device),
+            scales: case.get("in.control_scale")?.values.clone(),
+        }),
+        Err(_) => None,
+    };
+    let given = case.get("in.timestep")?.clone();
+    let timesteps = match given.shape.len() {
+        1 => Timesteps::PerClip(given.values.clone()),
+        _ => Timesteps::PerToken(given.values.clone()),
+    };
+    let run = |latents, timesteps: &Timesteps, embeds| {
+        block_on(model.forward(latents, timesteps, embeds, image_embeds.clone(), control.as_ref(), &pace)).map_err(say)
+    };
+    let sample = run(latents, &timesteps, embeds.clone())?;
+    case.compare_tensor("out.sample", sample);
+    if let Ok(image) = case.get("in.image") {
+        let image = run(image.tensor(device), &Timesteps::PerClip(vec![given.values[0]]), embeds.narrow(0, 0, 1))?;
+        case.compare_tensor("out.image", image);
+    }
+    Ok(())
+}
+
+/// Encoding and decoding at several lengths, whole and in tiles, from each weight file that the case has.
+pub fn vae(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    let device = compute.device();
+    let pace = Pace::new(&SilentHost, compute);
+    for file in ["weights.safetensors", "weights_original.safetensors"] {
+        if !case.dir.join(file).exists() {
+            continue;
+        }
+        let vae = load_vae(case, compute, "weights", file)?;
+        for i in case.numbered("in.z") {
+            let latents = case.get(&format!("in.z{i}"))?.tensor(device);
+            let video = block_on(vae.decode(latents, &pace)).map_err(say)?;
+            case.compare_tensor(&format!("out.video{i}"), video);
+        }
+        for i in case.numbered("in.video") {
+            let video = case.get(&format!("in.video{i}"))?.tensor(device);
+            let moments = block_on(vae.encode(video, &pace)).map_err(say)?;
+            case.compare_tensor(&format!("out.moments{i}"), moments);
+        }
+        if let Ok(latents) = case.get("in.z_tiled") {
+            let sizes: Vec<usize> = case.get("in.tile")?.values.iter().map(|&v| v as usize).collect();
+            let [height, width, stride_height, stride_width] = sizes[..] else { return Err("in.tile: four sizes".into()) };
+            let tiles = Tiles { height, width, stride_height, stride_width };
+            let video = block_on(vae.decode_tiled(latents.tensor(device), tiles, &pace)).map_err(say)?;
+            case.compare_tensor("out.video_tiled", video);
+        }
+    }
+    Ok(())
+}
+
+/// A forward pass from a quantised GGUF file with the original names.
+pub fn quantized_transformer(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    let model = load_transformer(case, compute, "weights", "wan.gguf")?;
+    forward(case, compute, &model)
+}
+
+/// The values of each GGUF tensor type.
+pub fn gguf_types(case: &mut Case, _: &Compute) -> Result<(), String> {
+    let set = weights(case, "types.gguf")?;
+    for kind in case.names("out.") {
+        let name = format!("{}.weight", kind.to_lowercase());
+        let shape = set.get(&name).ok_or_else(|| format!("types.gguf has no {name}"))?.shape.clone();
+        let values = set.f32(&name).map_err(say)?;
+        case.compare(&format!("out.{kind}"), &Array { shape, values });
+    }
+    Ok(())
+}
