@@ -1,0 +1,231 @@
+//! `tabreel generate`.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output;
+use crate::device::{Compute, DeviceChoice};
+use crate::error::{Error, Result};
+use crate::host::{Event, Host};
+use crate::options::GenerateOptions;
+use crate::pipeline::{Given, ModelFiles, Pipeline};
+
+/// Options of `generate`. Sizes, steps and the like default to what the model's `tabreel.json` says.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Model folder in diffusers layout.
+    #[arg(long)]
+    model: PathBuf,
+    /// What to show.
+    #[arg(long)]
+    prompt: String,
+    /// What not to show.
+    #[arg(long, default_value = "")]
+    negative: String,
+    /// Width, pixels.
+    #[arg(long)]
+    width: Option<usize>,
+    /// Height, pixels.
+    #[arg(long)]
+    height: Option<usize>,
+    /// Frames, 4n + 1; 1 makes an image.
+    #[arg(long)]
+    frames: Option<usize>,
+    /// Denoising steps.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Classifier-free guidance; 1 switches it off.
+    #[arg(long)]
+    guidance: Option<f64>,
+    /// Seed of the noise, as in `torch.Generator("cpu").manual_seed(SEED)`.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Frames a second.
+    #[arg(long)]
+    fps: Option<f64>,
+    /// How far the schedule is bent towards noise.
+    #[arg(long)]
+    shift: Option<f64>,
+    /// Also write the latents (as the scheduler leaves them) to this .safetensors file.
+    #[arg(long)]
+    latents: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
+    device: DeviceArg,
+    /// Output file: .gif, .png (contact sheet), .y4m or .safetensors (`frames` and `latents`).
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum DeviceArg {
+    /// Burn's CPU backend.
+    Cpu,
+    /// The best adapter wgpu finds.
+    Gpu,
+}
+
+/// Runs `generate`.
+///
+/// # Errors
+/// As [`Pipeline::load`] and [`Pipeline::generate`]; [`Error::Fetch`] when the output cannot be written.
+pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
+    output::check_extension(&args.out)?;
+    if let Some(path) = &args.latents {
+        if path.extension().is_none_or(|e| e != "safetensors") {
+            return Err(Error::options(format!("--latents must name a .safetensors file, got {}", path.display())));
+        }
+    }
+    let host = TerminalHost::new(json);
+    let choice = match args.device {
+        DeviceArg::Cpu => DeviceChoice::Cpu,
+        DeviceArg::Gpu => DeviceChoice::Gpu,
+    };
+    pollster::block_on(async {
+        let mut files = ModelFiles::read_dir(&args.model)?;
+        let compute = Compute::new(choice).await?;
+        host.say("device", &compute.describe());
+        let pipeline = Pipeline::load(&mut files, compute, &host).await?;
+        let options = args.options(&pipeline.sidecar().default);
+        host.set_steps(options.num_steps);
+        let clip = pipeline.generate(&options, &Given::default(), &host).await?;
+        let frames = host.take_frames();
+        let size = [frames.count, options.height, options.width];
+        let latents = (clip.latents.as_slice(), clip.latents_shape);
+        output::write(&args.out, &frames.rgb, size, options.fps, Some(latents))?;
+        if let Some(path) = &args.latents {
+            output::write_latents(path, latents)?;
+        }
+        host.finish(&args.out, &options, &clip)
+    })
+}
+
+impl GenerateArgs {
+    /// The request: arguments first, then the model's own defaults, then this crate's.
+    fn options(&self, defaults: &serde_json::Value) -> GenerateOptions {
+        let count = |given: Option<usize>, key: &str, fallback: usize| {
+            given.or_else(|| defaults[key].as_u64().map(|v| v as usize)).unwrap_or(fallback)
+        };
+        let number = |given: Option<f64>, key: &str, fallback: f64| given.or_else(|| defaults[key].as_f64()).unwrap_or(fallback);
+        GenerateOptions {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative.clone(),
+            width: count(self.width, "width", 832),
+            height: count(self.height, "height", 480),
+            num_frames: count(self.frames, "num_frames", 81),
+            fps: number(self.fps, "fps", 16.0),
+            num_steps: count(self.steps, "num_steps", 50),
+            guidance_scale: number(self.guidance, "guidance_scale", 5.0),
+            seed: self.seed,
+            flow_shift: self.shift,
+            preview: false,
+        }
+    }
+}
+
+/// Frames collected so far, RGB, `[F, H, W, 3]`.
+#[derive(Debug, Default)]
+struct Frames {
+    rgb: Vec<u8>,
+    count: usize,
+}
+
+/// Shows progress on a terminal, or prints JSON lines.
+struct TerminalHost {
+    json: bool,
+    bar: ProgressBar,
+    started: Instant,
+    frames: RefCell<Frames>,
+}
+
+impl TerminalHost {
+    fn new(json: bool) -> Self {
+        let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} {eta}") {
+            bar.set_style(style);
+        }
+        Self { json, bar, started: Instant::now(), frames: RefCell::default() }
+    }
+
+    fn say(&self, what: &str, words: &str) {
+        match self.json {
+            true => println!("{}", serde_json::json!({ "type": what, what: words })),
+            false => self.bar.println(format!("{what}: {words}")),
+        }
+    }
+
+    fn set_steps(&self, steps: usize) {
+        self.bar.set_length(steps as u64);
+        self.bar.set_position(0);
+    }
+
+    fn take_frames(&self) -> Frames {
+        self.frames.take()
+    }
+
+    fn finish(&self, out: &std::path::Path, options: &GenerateOptions, clip: &crate::pipeline::Clip) -> Result<()> {
+        self.bar.finish_and_clear();
+        let total = clip.timings.get("total").copied().unwrap_or_default();
+        match self.json {
+            true => println!(
+                "{}",
+                serde_json::json!({
+                    "type": "done", "out": out, "seed": options.seed, "width": options.width, "height": options.height,
+                    "numFrames": options.num_frames, "fps": options.fps, "timings": clip.timings,
+                    "tokens": { "kept": clip.tokens.0, "total": clip.tokens.1 },
+                })
+            ),
+            false => println!("{} ({} frames, seed {}, {total:.1} s)", out.display(), options.num_frames, options.seed),
+        }
+        Ok(())
+    }
+}
+
+impl Host for TerminalHost {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Loading { loaded, total, what } => {
+                self.bar.set_length(total as u64);
+                self.bar.set_position(loaded as u64);
+                self.bar.set_message(format!("load {what}"));
+            }
+            Event::Stage(stage) => {
+                self.bar.set_message(stage.name());
+                if self.json {
+                    println!("{}", serde_json::json!({ "type": "stage", "stage": stage.name() }));
+                }
+            }
+            Event::Step { step, num_steps, seconds } => {
+                self.bar.set_position(step as u64);
+                if self.json {
+                    println!("{}", serde_json::json!({ "type": "step", "step": step, "numSteps": num_steps, "seconds": seconds }));
+                }
+            }
+            Event::Warning(message) => self.say("warning", &message),
+            Event::Frame { rgba, .. } => {
+                let mut frames = self.frames.borrow_mut();
+                frames.rgb.extend(rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]));
+                frames.count += 1;
+            }
+            Event::Preview { .. } => {}
+        }
+    }
+
+    fn aborted(&self) -> bool {
+        false
+    }
+
+    fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn now_secs(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}

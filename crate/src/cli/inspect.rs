@@ -1,0 +1,267 @@
+//! `tabreel inspect`: what a weight file or a model folder holds. Only headers are read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::weights::{FileFormat, WeightFile};
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A model folder, the folder of one component, or a .safetensors or .gguf file.
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+}
+
+/// Runs `inspect`.
+///
+/// # Errors
+/// [`Error::Fetch`] when something cannot be read, [`Error::Weights`] when a file is damaged.
+pub fn run(args: InspectArgs, json: bool) -> Result<()> {
+    let path = &args.path;
+    let report = if !path.is_dir() {
+        file_report(path)?
+    } else if !weight_paths(path)?.is_empty() {
+        json!({ "type": "component", "path": path, "class": class_of(path),
+            "files": weight_paths(path)?.iter().map(|p| file_report(p)).collect::<Result<Vec<_>>>()? })
+    } else {
+        model_report(path)?
+    };
+    print(&if json { report.to_string() } else { words(&report) })
+}
+
+/// Prints a text; a reader that has gone away (`| head`) is no error.
+pub(super) fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Fetch(format!("could not print: {e}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in words, decimal units.
+pub(super) fn size(bytes: u64) -> String {
+    scaled(bytes as f64, &["B", "kB", "MB", "GB", "TB"])
+}
+
+fn scaled(mut value: f64, units: &[&str]) -> String {
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || value >= 99.5 { 0 } else { 1 };
+    format!("{value:.digits$} {}", units[unit]).trim_end().to_owned()
+}
+
+fn model_report(dir: &Path) -> Result<Value> {
+    let index = read_json(&dir.join("model_index.json"));
+    let mut components = Vec::new();
+    for path in entries(dir)?.into_iter().filter(|p| p.is_dir()) {
+        let files = weight_paths(&path)?;
+        let (mut parameters, mut tensors, mut types) = (0, 0, BTreeMap::new());
+        for file in &files {
+            let file = read_header(file)?;
+            tensors += file.tensors().len();
+            for info in file.tensors() {
+                parameters += info.len();
+                *types.entry(info.dtype.name()).or_insert(0usize) += info.range.len();
+            }
+        }
+        let bytes: u64 =
+            entries(&path)?.iter().filter_map(|p| p.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum();
+        components.push(json!({ "name": path.file_name().map(|n| n.to_string_lossy()), "class": class_of(&path),
+            "tensors": tensors, "parameters": parameters, "bytes": bytes, "bytesByType": types }));
+    }
+    if components.is_empty() {
+        return Err(Error::Fetch(format!("{} holds no weights and no components", dir.display())));
+    }
+    Ok(json!({ "type": "model", "path": dir, "class": index["_class_name"], "components": components }))
+}
+
+fn file_report(path: &Path) -> Result<Value> {
+    let file = read_header(path)?;
+    let tensors: Vec<Value> = file
+        .tensors()
+        .iter()
+        .map(|t| json!({ "name": t.name, "type": t.dtype.name(), "shape": t.shape, "bytes": t.range.len() }))
+        .collect();
+    let metadata: BTreeMap<&str, String> = file.metadata().iter().map(|(k, v)| (k.as_str(), v.summary())).collect();
+    let format = match file.format() {
+        FileFormat::Safetensors => "safetensors",
+        FileFormat::Gguf => "GGUF",
+    };
+    Ok(json!({ "type": "file", "path": path, "format": format, "bytes": file.len_bytes(), "metadata": metadata,
+        "parameters": file.tensors().iter().map(|t| t.len()).sum::<usize>(), "tensors": tensors }))
+}
+
+/// The report as a person reads it.
+fn words(report: &Value) -> String {
+    let text = |v: &Value| v.as_str().unwrap_or("-").to_owned();
+    let count = |v: &Value| scaled(v.as_f64().unwrap_or(0.0), &["", "K", "M", "B"]);
+    let bytes = |v: &Value| size(v.as_u64().unwrap_or(0));
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    match report["type"].as_str() {
+        Some("model") => {
+            let mut rows =
+                vec![["component", "class", "tensors", "parameters", "size", "types"].map(String::from).to_vec()];
+            for c in list(&report["components"]) {
+                let types: Vec<String> = c["bytesByType"]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, v)| format!("{k} {}", bytes(v)))
+                    .collect();
+                rows.push(vec![
+                    text(&c["name"]),
+                    text(&c["class"]),
+                    c["tensors"].to_string(),
+                    count(&c["parameters"]),
+                    bytes(&c["bytes"]),
+                    types.join(", "),
+                ]);
+            }
+            format!("{} in {}\n\n{}", text(&report["class"]), text(&report["path"]), table(&rows))
+        }
+        Some("component") => {
+            let files: Vec<String> = list(&report["files"]).iter().map(words).collect();
+            format!("{} in {}\n\n{}", text(&report["class"]), text(&report["path"]), files.join("\n"))
+        }
+        _ => {
+            let tensors = list(&report["tensors"]);
+            let mut out = format!(
+                "{}: {}, {}, {} tensors, {} parameters\n",
+                text(&report["path"]),
+                text(&report["format"]),
+                bytes(&report["bytes"]),
+                tensors.len(),
+                count(&report["parameters"])
+            );
+            for (key, value) in report["metadata"].as_object().into_iter().flatten() {
+                out += &format!("  {key} = {}\n", text(value));
+            }
+            let mut rows = vec![["tensor", "type", "shape", "size"].map(String::from).to_vec()];
+            for t in tensors {
+                let shape: Vec<String> = list(&t["shape"]).iter().map(Value::to_string).collect();
+                rows.push(vec![text(&t["name"]), text(&t["type"]), shape.join(" × "), bytes(&t["bytes"])]);
+            }
+            format!("{out}\n{}", table(&rows))
+        }
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The class a component's configuration names.
+fn class_of(dir: &Path) -> Value {
+    for name in ["config.json", "scheduler_config.json", "tokenizer_config.json"] {
+        let config = read_json(&dir.join(name));
+        for class in [&config["_class_name"], &config["architectures"][0], &config["tokenizer_class"]] {
+            if class.is_string() {
+                return class.clone();
+            }
+        }
+    }
+    Value::Null
+}
+
+/// A JSON file, or null where there is none to read: the report then has a gap instead of failing.
+fn read_json(path: &Path) -> Value {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn weight_paths(dir: &Path) -> Result<Vec<PathBuf>> {
+    let is_weights = |p: &PathBuf| p.is_file() && p.extension().is_some_and(|e| e == "safetensors" || e == "gguf");
+    Ok(entries(dir)?.into_iter().filter(is_weights).collect())
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", dir.display()));
+    let mut paths = std::fs::read_dir(dir)
+        .map_err(failed)?
+        .map(|e| e.map(|e| e.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads as much of a file as its header takes, in growing steps (a GGUF header does not say how long it is).
+fn read_header(path: &Path) -> Result<WeightFile> {
+    let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
+    let mut file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    let file_len =
+        usize::try_from(len).map_err(|_| Error::Fetch(format!("{} is too large for this machine", path.display())))?;
+    let mut bytes = Vec::new();
+    let mut step = 1 << 20;
+    loop {
+        let read = Read::by_ref(&mut file).take(step).read_to_end(&mut bytes).map_err(failed)?;
+        match WeightFile::parse_header(bytes.clone(), file_len, &path.to_string_lossy()) {
+            Err(_) if read > 0 && bytes.len() < file_len => step *= 4,
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path)
+    }
+
+    #[test]
+    fn a_gguf_is_told_with_metadata_types_and_shapes() {
+        let text = words(&file_report(&fixture("wan_gguf/wan.gguf")).unwrap());
+        assert!(text.contains("general.architecture = wan"), "{text}");
+        assert!(
+            text.lines()
+                .any(|l| l.starts_with("patch_embedding.weight") && l.contains("F32") && l.contains("× 4 × 1 × 2 × 2")),
+            "{text}"
+        );
+        assert!(text.lines().any(|l| l.starts_with("blocks.0.self_attn.q.weight") && l.contains("Q8_0")), "{text}");
+    }
+
+    #[test]
+    fn a_model_folder_is_told_by_components() {
+        let report = model_report(&fixture("folder_t2v/model")).unwrap();
+        let component =
+            |name: &str| report["components"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap().clone();
+        assert_eq!(report["class"], "WanPipeline");
+        assert_eq!(component("transformer")["class"], "WanTransformer3DModel");
+        assert!(component("vae")["parameters"].as_u64().unwrap() > 0);
+        assert_eq!(component("scheduler")["class"], "UniPCMultistepScheduler");
+    }
+
+    #[test]
+    fn a_folder_without_weights_and_a_file_of_another_kind_are_errors() {
+        assert!(matches!(run(InspectArgs { path: fixture("../src") }, true), Err(Error::Fetch(_))));
+        assert!(matches!(run(InspectArgs { path: fixture("wan_gguf/config.json") }, true), Err(Error::Weights { .. })));
+        assert!(matches!(run(InspectArgs { path: "/nonexistent".into() }, true), Err(Error::Fetch(_))));
+    }
+
+    #[test]
+    fn sizes_are_given_in_words() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(12_345), "12.3 kB");
+        assert_eq!(size(2_500_000_000), "2.5 GB");
+    }
+}

@@ -1,0 +1,67 @@
+//! `tabreel generate | convert | inspect`.
+
+mod convert;
+mod generate;
+mod inspect;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Text-to-video generation on your own machine: the native twin of the browser version.
+#[derive(Debug, Parser)]
+#[command(name = "tabreel", version, about, after_help = EXIT_CODES)]
+struct Cli {
+    /// Print machine-readable JSON (one object a line) instead of words and a progress bar.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 2 wrong usage or options · 3 a file is missing or cannot be read · \
+4 weights or tokenizer do not fit · 5 no usable device or memory · 130 cancelled · 1 anything else";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a clip (or an image, with --frames 1) from a prompt.
+    Generate(generate::GenerateArgs),
+    /// Convert weights to GGUF.
+    Convert(convert::ConvertArgs),
+    /// Show what a model folder or a weight file holds.
+    Inspect(inspect::InspectArgs),
+}
+
+/// Runs the command line; returns the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Generate(args) => generate::run(args, cli.json),
+        Command::Convert(args) => convert::run(args, cli.json),
+        Command::Inspect(args) => inspect::run(args, cli.json),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match cli.json {
+                true => println!("{}", serde_json::json!({ "type": "error", "code": error.code(), "message": error.to_string() })),
+                false => eprintln!("error: {error}"),
+            }
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::InvalidOptions(_) => 2,
+        Error::Fetch(_) => 3,
+        Error::Weights { .. } | Error::Tokenizer(_) => 4,
+        Error::UnsupportedDevice(_) | Error::OutOfMemory(_) | Error::DeviceLost(_) => 5,
+        Error::Aborted => 130,
+        Error::Internal(_) => 1,
+    }
+}

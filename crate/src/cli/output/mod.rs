@@ -1,0 +1,188 @@
+//! Finished clips as files; the extension chooses the format.
+
+mod animated;
+mod sheet;
+mod y4m;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView, serialize};
+
+use crate::error::{Error, Result};
+
+/// Latents as the scheduler leaves them: values and their shape `[B, C, F, H, W]`.
+pub type Latents<'a> = (&'a [f32], [usize; 5]);
+
+/// A clip: `[F, H, W, 3]` bytes of sRGB, and how fast it plays.
+#[derive(Debug, Clone, Copy)]
+struct Clip<'a> {
+    rgb: &'a [u8],
+    width: usize,
+    height: usize,
+    fps: f64,
+}
+
+impl<'a> Clip<'a> {
+    fn frames(&self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        self.rgb.chunks_exact((self.width * self.height * 3).max(1))
+    }
+}
+
+const EXTENSIONS: [&str; 4] = ["gif", "png", "y4m", "safetensors"];
+
+/// Checks, before anything is computed, that [`write`] will know the format.
+///
+/// # Errors
+/// [`Error::InvalidOptions`] listing the extensions there are.
+pub fn check_extension(path: &Path) -> Result<()> {
+    let extension = extension(path);
+    match EXTENSIONS.contains(&extension.as_str()) {
+        true => Ok(()),
+        false => Err(Error::InvalidOptions(format!(
+            "the output must end in .{}, got {}",
+            EXTENSIONS.join(", ."),
+            path.display()
+        ))),
+    }
+}
+
+/// Writes a clip: `.gif` loops, `.png` is a contact sheet (one frame: the picture itself), `.y4m` is raw video in
+/// BT.709 limited range 4:2:0, `.safetensors` holds `frames` u8 `[F, H, W, 3]` and, if given, `latents` f32.
+///
+/// # Shapes
+/// `rgb`: `[F, H, W, 3]`, `size`: `[F, H, W]`; `fps` frames a second.
+///
+/// # Errors
+/// [`Error::InvalidOptions`] for an unknown extension, a size the format cannot hold or data that do not fit the
+/// size; [`Error::Fetch`] when the file cannot be written.
+pub fn write(path: &Path, rgb: &[u8], size: [usize; 3], fps: f64, latents: Option<Latents<'_>>) -> Result<()> {
+    check_extension(path)?;
+    let [frames, height, width] = size;
+    if size.contains(&0) || rgb.len() != frames * height * width * 3 {
+        let rule = format!(
+            "{frames} frames of {width} × {height} px take {} bytes, got {}",
+            frames * height * width * 3,
+            rgb.len()
+        );
+        return Err(Error::InvalidOptions(rule));
+    }
+    if !(fps.is_finite() && fps > 0.0) {
+        return Err(Error::InvalidOptions(format!("fps must be finite and above 0, got {fps}")));
+    }
+    let clip = Clip { rgb, width, height, fps };
+    match extension(path).as_str() {
+        "gif" => with_file(path, |out| animated::write(clip, out)),
+        "png" => with_file(path, |out| sheet::write(clip, out)),
+        "y4m" => with_file(path, |out| y4m::write(clip, out)),
+        _ => write_tensors(path, Some((rgb, [frames, height, width, 3])), latents),
+    }
+}
+
+/// Writes `latents` alone to a `.safetensors` file.
+///
+/// # Errors
+/// [`Error::Fetch`] when the file cannot be written.
+pub fn write_latents(path: &Path, latents: Latents<'_>) -> Result<()> {
+    write_tensors(path, None, Some(latents))
+}
+
+fn write_tensors(path: &Path, frames: Option<(&[u8], [usize; 4])>, latents: Option<Latents<'_>>) -> Result<()> {
+    let failed = |e: safetensors::SafeTensorError| Error::Fetch(format!("could not write {}: {e}", path.display()));
+    let mut tensors = Vec::new();
+    if let Some((bytes, shape)) = frames {
+        tensors.push(("frames", TensorView::new(Dtype::U8, shape.to_vec(), bytes).map_err(failed)?));
+    }
+    let values: Vec<u8> = latents.iter().flat_map(|(values, _)| values.iter().flat_map(|v| v.to_le_bytes())).collect();
+    if let Some((_, shape)) = latents {
+        tensors.push(("latents", TensorView::new(Dtype::F32, shape.to_vec(), &values).map_err(failed)?));
+    }
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes = serialize(tensors, Some(metadata)).map_err(failed)?;
+    std::fs::write(path, bytes).map_err(|e| Error::Fetch(format!("could not write {}: {e}", path.display())))
+}
+
+fn with_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(
+        File::create(path).map_err(|e| Error::Fetch(format!("could not create {}: {e}", path.display())))?,
+    );
+    write(&mut out)?;
+    out.flush().map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Fetch(format!("could not write the output: {error}"))
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A red square that moves over a gradient.
+    pub(super) fn moving_square(frames: usize, width: usize, height: usize) -> Vec<u8> {
+        let mut rgb = Vec::with_capacity(frames * width * height * 3);
+        for f in 0..frames {
+            for y in 0..height {
+                for x in 0..width {
+                    let inside = (f * 3..f * 3 + 8).contains(&x) && (6..14).contains(&y);
+                    let sky =
+                        [(40 + y * 120 / height) as u8, (90 + y * 100 / height) as u8, (200 - x * 60 / width) as u8];
+                    rgb.extend(if inside { [220, 30, 20] } else { sky });
+                }
+            }
+        }
+        rgb
+    }
+
+    pub(super) fn psnr(a: &[u8], b: &[u8]) -> f64 {
+        assert_eq!(a.len(), b.len());
+        let error: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        10.0 * (255.0f64.powi(2) / (error / a.len() as f64).max(1e-9)).log10()
+    }
+
+    fn temporary(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("tabreel-output-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn safetensors_hold_frames_and_latents() {
+        let path = temporary("clip.safetensors");
+        let rgb = moving_square(2, 16, 16);
+        let latents: Vec<f32> = (0..24).map(|i| i as f32 / 7.0).collect();
+        write(&path, &rgb, [2, 16, 16], 16.0, Some((&latents, [1, 4, 1, 2, 3]))).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let set = crate::weights::WeightSet::from_bytes(bytes, "clip").unwrap();
+        assert_eq!(set.get("frames").unwrap().shape, [2, 16, 16, 3]);
+        assert_eq!(set.f32("frames").unwrap(), rgb.iter().map(|b| f32::from(*b)).collect::<Vec<_>>());
+        assert_eq!(set.take_f32("latents", &[1, 4, 1, 2, 3]).unwrap(), latents);
+    }
+
+    #[test]
+    fn every_format_writes_a_file_with_its_own_magic() {
+        let rgb = moving_square(5, 32, 16);
+        for (name, magic) in [("a.gif", &b"GIF89a"[..]), ("a.PNG", b"\x89PNG"), ("a.y4m", b"YUV4MPEG2 W32 H16 F16:1")] {
+            let path = temporary(name);
+            write(&path, &rgb, [5, 16, 32], 16.0, None).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            assert!(bytes.starts_with(magic), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_extensions_wrong_sizes_and_speeds_are_refused_with_the_rule() {
+        let text = |r: Result<()>| r.unwrap_err().to_string();
+        assert!(text(check_extension(Path::new("clip.mp4"))).contains(".gif, .png, .y4m, .safetensors, got clip.mp4"));
+        assert!(text(check_extension(Path::new("clip"))).contains("got clip"));
+        assert!(text(write(Path::new("x.gif"), &[0; 11], [1, 2, 2], 8.0, None)).contains("take 12 bytes, got 11"));
+        assert!(text(write(Path::new("x.gif"), &[0; 12], [1, 2, 2], 0.0, None)).contains("fps"));
+        assert!(matches!(write(Path::new("/nonexistent/x.gif"), &[0; 12], [1, 2, 2], 8.0, None), Err(Error::Fetch(_))));
+    }
+}
