@@ -80,9 +80,9 @@ fn fma(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// Cephes' single-precision logarithm of 0 < x ≤ 1, as `log256_ps` evaluates it.
+#[allow(clippy::excessive_precision)] // constants as printed in the source
 fn ln(x: f32) -> f32 {
     const SQRT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
-    #[allow(clippy::excessive_precision)] // as printed in the source
     const POLYNOMIAL: [f32; 8] = [
         -1.1514610310e-1,
         1.1676998740e-1,
@@ -103,10 +103,9 @@ fn ln(x: f32) -> f32 {
         mantissa - 1.0
     };
     let square = x * x;
-    #[allow(clippy::excessive_precision)]
     let y = POLYNOMIAL.iter().fold(7.0376836292e-2, |y, c| fma(y, x, *c)) * x;
-    let y = fma(y, square, exponent * -2.121_944_4e-4) - square * 0.5;
-    fma(exponent, 0.693_359_375, x + y)
+    let y = fma(y, square, exponent * -2.12194440e-4) - square * 0.5;
+    fma(exponent, 0.693359375, x + y)
 }
 
 /// Cephes' single-precision sine and cosine of 0 ≤ x ≤ 2π, as `sincos256_ps` evaluates them.

@@ -23,8 +23,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// `tabreel generate` with the fixture's request, some of it replaced or added; later arguments win nothing, so an
-/// option in `change` takes the place of the fixture's.
+/// `tabreel generate` with the fixture's request, some options of it replaced or added; an empty value is a flag.
 fn generate(model: &Path, out: &Path, change: &[(&str, &str)]) -> Output {
     let args = case().config["args"].clone();
     let plain = |key: &str| args[key].as_str().map_or_else(|| args[key].to_string(), str::to_owned);
@@ -85,8 +84,10 @@ fn largest_difference(a: &Array, b: &Array) -> f32 {
 fn safetensors_holds_the_latents_and_frames_that_diffusers_gives() {
     let folder = temp();
     let out = folder.path().join("clip.safetensors");
-    done(generate(&model(), &out, &[]));
+    let apart = folder.path().join("latents.safetensors");
+    done(generate(&model(), &out, &[("--latents", text(&apart))]));
     let found = read_arrays(&out).expect("a safetensors file");
+    assert_eq!(read_arrays(&apart).expect("a safetensors file")["latents"], found["latents"]);
     let latents = found["latents"].relative_l2(case().get("out.latents").expect("latents"));
     assert!(latents.as_ref().is_ok_and(|rel| *rel <= 1e-4), "{latents:?}");
     assert!(largest_difference(&found["frames"], &expected_frames()) <= 1.0);
@@ -166,7 +167,8 @@ fn json_prints_one_object_a_line_with_steps_and_the_result() {
 
     let output = generate(&model(), &out, &[("--json", ""), ("--frames", "8")]);
     assert_eq!(output.status.code(), Some(2));
-    let error: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error: Value = serde_json::from_str(printed.lines().last().expect("a line")).expect("JSON");
     assert_eq!((&error["type"], &error["code"]), (&"error".into(), &"invalid-options".into()));
 }
 
@@ -205,7 +207,11 @@ fn copied_model(to: &Path) -> PathBuf {
         for entry in std::fs::read_dir(from).expect("the folder") {
             let path = entry.expect("an entry").path();
             let target = to.join(path.file_name().expect("a name"));
-            if path.is_dir() { copy(&path, &target) } else { drop(std::fs::copy(&path, &target).expect("copied")) }
+            if path.is_dir() {
+                copy(&path, &target);
+            } else {
+                std::fs::copy(&path, &target).expect("copied");
+            }
         }
     }
     let model_copy = to.join("model");
@@ -221,7 +227,7 @@ fn a_folder_with_a_converted_transformer_gives_nearly_the_same_clip() {
         let model = copied_model(folder.path());
         let original = model.join("transformer/diffusion_pytorch_model.safetensors");
         let converted = model.join("transformer/diffusion_pytorch_model.gguf");
-        done(tabreel(&["convert", text(&original), "--to", kind, "--out", text(&converted)]));
+        done(tabreel(&["convert", text(&original), text(&converted), "--type", kind]));
         let bytes = std::fs::read(&converted).expect("the file");
         assert_eq!(&bytes[..4], b"GGUF");
         assert!(bytes.len() < std::fs::metadata(&original).expect("the original").len() as usize);
@@ -260,7 +266,7 @@ fn bad_options_end_with_code_2_and_name_rule_and_value() {
     }
     refused(generate(&model(), &folder.path().join("clip.mov"), &[]), 2, &["mov", "gif", "png", "y4m", "safetensors"]);
     refused(tabreel(&["dance"]), 2, &["dance"]);
-    refused(tabreel(&["convert", text(&model()), "--to", "q9_9", "--out", text(&out)]), 2, &["q9_9"]);
+    refused(tabreel(&["convert", text(&model()), "out.gguf", "--type", "q9_9"]), 2, &["q9_9"]);
 }
 
 #[test]

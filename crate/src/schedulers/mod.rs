@@ -78,7 +78,7 @@ pub struct Scheduler {
 
 #[derive(Debug)]
 enum Solver {
-    UniPc(unipc::UniPc),
+    UniPc(Box<unipc::UniPc>),
     Euler(EulerConfig),
     FlowMap(FlowMapConfig),
 }
@@ -90,7 +90,7 @@ impl Scheduler {
     /// [`Error::InvalidOptions`] naming an option that diffusers has and this crate does not.
     pub fn new(config: &SchedulerConfig) -> Result<Self> {
         let solver = match config.clone() {
-            SchedulerConfig::UniPc(c) => Solver::UniPc(unipc::UniPc::new(c)?),
+            SchedulerConfig::UniPc(c) => Solver::UniPc(Box::new(unipc::UniPc::new(c)?)),
             SchedulerConfig::Euler(c) => Solver::Euler(c.checked()?),
             SchedulerConfig::FlowMap(c) => Solver::FlowMap(c.checked()?),
         };

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::InvalidOptions`] for another type or a number of values that is not whole blocks.
 pub fn encode(values: &[f32], dtype: StoredType) -> Result<Vec<u8>> {
-    if values.len() % dtype.block_len() != 0 {
+    if !values.len().is_multiple_of(dtype.block_len()) {
         let rule = format!("{dtype} needs a multiple of {} values, got {}", dtype.block_len(), values.len());
         return Err(Error::InvalidOptions(rule));
     }

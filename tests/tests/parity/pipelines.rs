@@ -13,7 +13,6 @@ use tabreel::host::{Event, Host, Pace, SilentHost};
 use tabreel::models::wan::condition::{Known, first_last_channels, vace_control};
 use tabreel::models::wan::{Control, Vae};
 use tabreel::nn::loader::Loader;
-use tabreel::noise::TorchRng;
 use tabreel::noise::{TorchRng, randn};
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Conditioning, Denoise, Given, ModelFiles, NoStep, Pipeline};

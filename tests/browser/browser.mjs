@@ -1,0 +1,124 @@
+// Starting Chromium, driving the page as a visitor does, and reading saved files back.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { ensureChromium } from '../tools/system.mjs';
+
+export const root = join(import.meta.dirname, '../..');
+
+const QUIET = [
+  '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+const SWIFTSHADER = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
+/** A headless Chromium; `webgpu: false` leaves WebGPU without an adapter. */
+export const launch = ({ webgpu = true } = {}) =>
+  chromium.launch({ executablePath: ensureChromium(), headless: true, args: webgpu ? [...QUIET, ...SWIFTSHADER] : [...QUIET, '--disable-gpu'] });
+
+/**
+ * A page that collects what goes wrong in it: `page.problems` must stay empty.
+ * `noWebGpu` hides `navigator.gpu`, as in a browser that lacks it.
+ */
+export async function openPage(browser, url, { noWebGpu = false, ...options } = {}) {
+  const context = await browser.newContext({ acceptDownloads: true, viewport: { width: 1280, height: 900 }, ...options });
+  if (noWebGpu) await context.addInitScript(() => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }));
+  const page = await context.newPage();
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(`error: ${error.message}`));
+  page.on('console', (message) => message.type() === 'error' && page.problems.push(`console: ${message.text()}`));
+  page.on('requestfailed', (request) => {
+    if (request.failure()?.errorText !== 'net::ERR_ABORTED') page.problems.push(`request: ${request.url()}`);
+  });
+  await page.goto(url);
+  return page;
+}
+
+/** As the value of `size`: the one with the fewest pixels. */
+export const SMALLEST = 'smallest';
+
+/** Sets fields of the settings drawer by id, opening it if need be and closing it again. */
+export async function configure(page, settings) {
+  if (!(await page.locator('#drawer').isVisible())) await page.click('#open-settings');
+  for (const [id, value] of Object.entries(settings)) {
+    const field = page.locator(`#${id}`);
+    const kind = await field.evaluate((element) => element.tagName);
+    if (value === SMALLEST) {
+      const sizes = await field.evaluate((select) => [...select.options].map((option) => option.value));
+      const pixels = (size) => size.split('x').reduce((w, h) => w * h);
+      await field.selectOption(sizes.sort((a, b) => pixels(a) - pixels(b))[0]);
+    } else if (kind === 'SELECT') await field.selectOption(String(value));
+    else await field.fill(String(value));
+  }
+  await page.click('#close-settings');
+}
+
+/** Waits until the clip is there (its save button shows) or an error is; returns the error's words, if any. */
+export async function finished(page, seconds = 240) {
+  await page.locator('#save-mp4, #error').locator('visible=true').first().waitFor({ timeout: seconds * 1000 });
+  return (await page.locator('#error').isVisible()) ? page.locator('#error').innerText() : undefined;
+}
+
+/** The stage's canvas as RGBA bytes. */
+export const canvasPixels = (page) =>
+  page.evaluate(() => {
+    const canvas = document.querySelector('#stage canvas');
+    return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+  });
+
+/** Standard deviation of some bytes: 0 for a blank picture. */
+export function deviation(bytes) {
+  const mean = bytes.reduce((sum, value) => sum + value, 0) / bytes.length;
+  return Math.sqrt(bytes.reduce((sum, value) => sum + (value - mean) ** 2, 0) / bytes.length);
+}
+
+/** Clicks a save button and returns the path of the file. */
+export async function save(page, id, folder) {
+  const [download] = await Promise.all([page.waitForEvent('download', { timeout: 60_000 }), page.click(id)]);
+  const path = join(folder, download.suggestedFilename());
+  await download.saveAs(path);
+  return path;
+}
+
+/** A folder that is gone after the tests. */
+export function temporaryFolder() {
+  const path = mkdtempSync(join(tmpdir(), 'tabreel-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+export function command(name, args, options = {}) {
+  const { status, stdout, stderr, error } = spawnSync(name, args, { maxBuffer: 2 ** 28, ...options });
+  if (error || status !== 0) throw new Error(`${name} ${args.join(' ')}: ${error?.message ?? stderr}`);
+  return stdout;
+}
+
+/** What ffprobe reads of a video: codec, size, frames counted by decoding, rate, whether the first is a key frame. */
+export function probeVideo(path) {
+  const json = command('ffprobe', [
+    '-v', 'error', '-of', 'json', '-count_frames', '-select_streams', 'v', '-show_streams', '-show_frames', '-show_format', path,
+  ]);
+  const { streams: [stream], frames, format } = JSON.parse(json);
+  const [over, under] = stream.r_frame_rate.split('/').map(Number);
+  return {
+    codec: stream.codec_name,
+    width: stream.width,
+    height: stream.height,
+    numFrames: Number(stream.nb_read_frames),
+    fps: over / under,
+    seconds: Number(format.duration),
+    startsWithKeyFrame: frames[0].key_frame === 1,
+    colours: [stream.color_space, stream.color_primaries, stream.color_transfer],
+    container: format.format_name,
+  };
+}
+
+/** Every frame of a video as [R, G, B] of its middle pixel, decoded by ffmpeg. */
+export function middlePixels(path) {
+  const { width, height, numFrames } = probeVideo(path);
+  const raw = command('ffmpeg', ['-v', 'error', '-i', path, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-']);
+  return Array.from({ length: numFrames }, (_, i) => {
+    const at = ((i * height + Math.floor(height / 2)) * width + Math.floor(width / 2)) * 3;
+    return [...raw.subarray(at, at + 3)];
+  });
+}

@@ -1,0 +1,170 @@
+// What `npm pack` makes of pkg, installed into an empty Vite project: it builds, its types hold, and in Chromium it
+// probes, generates, encodes true colours, cancels and refuses.
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { serve } from '../../pkg/scripts/serve.mjs';
+import { folderCase, largestDifference } from '../node/fixtures.mjs';
+import { command, launch, middlePixels, openPage, probeVideo, root, temporaryFolder } from './browser.mjs';
+
+const wan21 = folderCase('folder_t2v');
+const folder = temporaryFolder();
+const at = (...parts) => join(folder.path, ...parts);
+const version = (name) => JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')).version;
+
+/** What a user of the package would write; `window.tabreel` is for this test. */
+const MAIN = `
+import { Tabreel, encodeVideo, probe, TabreelError, type Clip, type ClipOptions, type Support } from 'tabreel';
+
+let model: Tabreel | undefined;
+const load = async (device: 'cpu' | 'gpu'): Promise<Tabreel> => (model ??= await Tabreel.load({ model: './model', device }));
+
+async function generate(options: ClipOptions, cancelAfterStep = 0): Promise<object> {
+  const cancel = new AbortController();
+  const [steps, previews]: number[][] = [[], []];
+  try {
+    const clip: Clip = await (await load('cpu')).generate({
+      ...options,
+      signal: cancel.signal,
+      onStep: ({ step }) => { steps!.push(step); if (step === cancelAfterStep) cancel.abort(); },
+      onPreview: ({ step }) => { previews!.push(step); },
+    });
+    const canvas = document.querySelector('canvas')!;
+    clip.drawFrame(canvas, clip.frames.length - 1);
+    return {
+      steps, previews, seed: clip.seed, timings: clip.timings, tokens: clip.tokens,
+      rgba: clip.frames.flatMap((frame) => [...frame.data]),
+      drawn: canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height).data.some((value, i) => i % 4 < 3 && value > 0),
+      mp4: await base64(await clip.toBlob({ format: 'mp4' })),
+    };
+  } catch (error) {
+    if (error instanceof TabreelError) return { steps, code: error.code, message: error.message };
+    throw error;
+  }
+}
+
+async function solid(colour: [number, number, number], format: 'mp4' | 'webm'): Promise<{ file: string; shown: number[] }> {
+  const [width, height] = [64, 48];
+  const data = new Uint8ClampedArray(width * height * 4).map((_, i) => (i % 4 === 3 ? 255 : colour[i % 4]!));
+  const frames = Array.from({ length: 6 }, () => ({ width, height, data }));
+  const { blob } = await encodeVideo(frames, { format, fps: 12 });
+  const video = Object.assign(document.createElement('video'), { muted: true, src: URL.createObjectURL(blob) });
+  await new Promise((done, fail) => { video.onloadeddata = done; video.onerror = fail; });
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext('2d')!;
+  context.drawImage(video, 0, 0);
+  return { file: await base64(blob), shown: [...context.getImageData(width / 2, height / 2, 1, 1).data].slice(0, 3) };
+}
+
+async function base64(blob: Blob): Promise<string> {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+}
+
+const look = (): Promise<Support> => probe();
+Object.assign(window, { tabreel: { look, generate, solid } });
+`;
+
+let browser;
+let server;
+let page;
+before(async () => {
+  command('npm', ['pack', '--workspace', 'pkg', '--pack-destination', folder.path], { cwd: root });
+  const tarball = readdirSync(folder.path).find((name) => name.endsWith('.tgz'));
+  writeFileSync(at('package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }));
+  writeFileSync(at('index.html'), '<!doctype html><title>empty</title><canvas width="48" height="32"></canvas><script type="module" src="/main.ts"></script>');
+  writeFileSync(at('main.ts'), MAIN);
+  writeFileSync(at('vite.config.js'), "export default { base: './', worker: { format: 'es' } };");
+  const compilerOptions = { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2023', 'dom', 'dom.iterable'], types: [] };
+  writeFileSync(at('tsconfig.json'), JSON.stringify({ compilerOptions, files: ['main.ts'] }));
+  const tools = ['vite', 'typescript'].map((name) => `${name}@${version(name)}`);
+  command('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', `./${tarball}`, ...tools], { cwd: folder.path });
+  command('npx', ['vite', 'build'], { cwd: folder.path });
+
+  // the model is served beside the page, with the card that names its files
+  cpSync(wan21.folder, at('dist/model'), { recursive: true });
+  const files = readdirSync(at('dist/model'), { recursive: true })
+    .filter((path) => statSync(at('dist/model', path)).isFile())
+    .map((path) => ({ path, bytes: statSync(at('dist/model', path)).size }));
+  writeFileSync(at('dist/model/tabreel.json'), JSON.stringify({ name: 'tiny', files }));
+  mkdirSync(at('out'));
+  server = await serve(at('dist'));
+  browser = await launch();
+  page = await openPage(browser, server.url);
+  await page.waitForFunction(() => 'tabreel' in window);
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+  folder.remove();
+});
+
+test('its types hold in a strict project', () => {
+  command('npx', ['tsc', '-p', 'tsconfig.json'], { cwd: folder.path });
+});
+
+test('it carries the licences, the types and the wasm, and no sources of ours', () => {
+  const inside = readdirSync(at('node_modules/tabreel'), { recursive: true });
+  for (const path of ['LICENSE-MIT', 'LICENSE-APACHE', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'wasm/tabreel_bg.wasm']) {
+    assert.ok(inside.includes(path), `${path} is missing`);
+  }
+  assert.deepEqual(inside.filter((path) => /^(src|test|scripts)\//.test(path)), []);
+});
+
+test('probe() says what the machine has and why the CPU is recommended', async () => {
+  const support = await page.evaluate(() => tabreel.look());
+  assert.deepEqual([support.ok, support.webgpu, support.recommended], [true, true, 'cpu']);
+  assert.equal(support.adapter.isFallback, true);
+  assert.match(support.reason, /software/);
+});
+
+test('generate() gives the frames that diffusers gives, with steps and previews, and an MP4', async () => {
+  const clip = await page.evaluate((options) => tabreel.generate(options), wan21.options);
+  assert.equal(clip.message, undefined);
+  const rgb = clip.rgba.filter((_, i) => i % 4 !== 3);
+  assert.ok(largestDifference(Uint8Array.from(rgb), wan21.rgb) <= 1);
+  assert.deepEqual(clip.steps, [1, 2, 3, 4]);
+  assert.ok(clip.previews.length >= 2, `${clip.previews.length} previews`);
+  assert.equal(clip.seed, wan21.options.seed);
+  assert.ok(clip.drawn, 'drawFrame draws');
+  writeFileSync(at('out/clip.mp4'), Buffer.from(clip.mp4, 'base64'));
+  const video = probeVideo(at('out/clip.mp4'));
+  const { width, height, numFrames, fps } = wan21.options;
+  assert.deepEqual(
+    [video.codec, video.width, video.height, video.numFrames, video.fps, video.startsWithKeyFrame],
+    ['h264', width, height, numFrames, fps, true],
+  );
+});
+
+test('an AbortSignal stops it after the step, and the next clip works', async () => {
+  const stopped = await page.evaluate((options) => tabreel.generate({ ...options, numSteps: 100 }, 2), wan21.options);
+  assert.equal(stopped.code, 'aborted');
+  assert.ok(stopped.steps.length <= 3, `${stopped.steps.length} steps ran`);
+  const next = await page.evaluate((options) => tabreel.generate({ ...options, numFrames: 1, numSteps: 1 }), wan21.options);
+  assert.equal(next.rgba.length, 48 * 32 * 4);
+});
+
+test('bad options reject with their code and words', async () => {
+  const refused = await page.evaluate((options) => tabreel.generate({ ...options, numFrames: 80 }), wan21.options);
+  assert.equal(refused.code, 'invalid-options');
+  assert.match(refused.message, /numFrames must be 4n \+ 1.*got 80 frames/);
+});
+
+for (const [name, colour] of [['red', [255, 0, 0]], ['green', [0, 255, 0]], ['blue', [0, 0, 255]], ['grey', [128, 128, 128]]]) {
+  for (const format of ['mp4', 'webm']) {
+    test(`pure ${name} survives ${format}`, async () => {
+      const { file, shown } = await page.evaluate(([colour, format]) => tabreel.solid(colour, format), [colour, format]);
+      const path = at(`out/${name}.${format}`);
+      writeFileSync(path, Buffer.from(file, 'base64'));
+      const decoded = [...middlePixels(path), shown]; // by ffmpeg, and by the browser's own player
+      assert.equal(decoded.length, 7);
+      for (const pixel of decoded) {
+        const off = Math.max(...pixel.map((value, i) => Math.abs(value - colour[i])));
+        assert.ok(off <= 6, `${pixel} instead of ${colour} (last one: the browser) in ${JSON.stringify(decoded)}`);
+      }
+    });
+  }
+}
+
+test('nothing went wrong on the page', () => assert.deepEqual(page.problems, []));

@@ -1,0 +1,99 @@
+// A process that holds one wasm engine, as the package's worker does in the browser, and answers one call at a time.
+// A process of its own because Dawn must be left by process.exit, and because a panic kills the wasm instance.
+import { readFileSync, readdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
+
+const root = join(import.meta.dirname, '../..');
+let engine;
+/** After this many `tick`s of a call the host says it is aborted; null: never. */
+let ticks;
+
+const calls = {
+  /** Loads the wasm and makes an engine. `poor`: a GPU with nothing but what WebGPU guarantees. */
+  async create({ device, poor = false }) {
+    if (device === 'gpu') await provideWebGpu(poor);
+    const wasm = await import('../../pkg/wasm/tabreel.js');
+    await wasm.default({ module_or_path: readFileSync(join(root, 'pkg/wasm/tabreel_bg.wasm')) });
+    engine = await wasm.Engine.create({ device });
+    return engine.info();
+  },
+  /** Hands over every file of a model folder and builds the models. */
+  async load({ folder, abortAfterTicks = null }) {
+    for (const path of filesIn(folder)) {
+      engine.addFile(relative(folder, path).replaceAll('\\', '/'), new Uint8Array(readFileSync(path)));
+    }
+    const { host, events } = listen(abortAfterTicks);
+    return { model: await engine.load(host), events };
+  },
+  /** Generates a clip; the events come with it, in order. */
+  async generate({ options, abortAfterTicks = null }) {
+    const { host, events } = listen(abortAfterTicks);
+    const clip = await engine.generate(options, host);
+    return { clip, events, ticks, info: engine.info() };
+  },
+  async dispose() {
+    engine.dispose();
+  },
+};
+
+function listen(abortAfterTicks) {
+  const events = [];
+  ticks = 0;
+  const host = {
+    // rgba may be a view of wasm memory, which the next call overwrites
+    event: (event) => events.push('rgba' in event ? { ...event, rgba: Uint8Array.from(event.rgba) } : event),
+    aborted: () => abortAfterTicks !== null && ticks >= abortAfterTicks,
+    tick: () => ((ticks += 1), new Promise((done) => setImmediate(done))),
+  };
+  return { host, events };
+}
+
+function filesIn(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+}
+
+/** Makes Node look like a browser's worker with WebGPU, as far as wgpu asks. */
+async function provideWebGpu(poor) {
+  const { create, globals } = await import('webgpu');
+  Object.assign(globalThis, globals);
+  Object.defineProperty(globalThis, 'navigator', { value: { gpu: create([]) }, configurable: true });
+  globalThis.window = globalThis.self = globalThis;
+  globalThis.Window = class Window {
+    static [Symbol.hasInstance] = () => true;
+  };
+  if (!poor) return;
+  const adapter = globalThis.GPUAdapter.prototype;
+  const guaranteed = {
+    maxStorageBufferBindingSize: 128 * 2 ** 20, maxBufferSize: 256 * 2 ** 20, maxStorageBuffersPerShaderStage: 8,
+    maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupSizeX: 256, maxComputeWorkgroupSizeY: 256,
+    maxComputeWorkgroupStorageSize: 16384,
+  };
+  const limits = Object.getOwnPropertyDescriptor(adapter, 'limits').get;
+  Object.defineProperty(adapter, 'features', { configurable: true, get: () => new Set() });
+  Object.defineProperty(adapter, 'limits', {
+    configurable: true,
+    get() {
+      const real = limits.call(this);
+      return new Proxy(real, { get: (_, name) => guaranteed[name] ?? real[name] });
+    },
+  });
+  const { patchWebGpu } = await import('../../pkg/dist/gpu-patch.js');
+  patchWebGpu(() => {});
+}
+
+/** A plain object that survives the way to the test: wasm may throw objects, Errors or strings. */
+function plain(error) {
+  if (error instanceof WebAssembly.RuntimeError) return { code: 'trap', message: String(error.message) };
+  return { code: error?.code, message: String(error?.message ?? error) };
+}
+
+process.on('message', async ({ id, call, args }) => {
+  try {
+    process.send({ id, result: await calls[call](args) });
+  } catch (error) {
+    process.send({ id, error: plain(error) });
+  }
+});
+process.on('disconnect', () => process.exit(0));

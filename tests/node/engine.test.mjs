@@ -1,0 +1,185 @@
+// The built wasm itself, outside a browser: on Dawn (Chrome's WebGPU) and on its CPU backend,
+// against what diffusers made of the same folders, and against bad input.
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startEngine } from './engine.mjs';
+import { folderCase, framesOf, largestDifference, relativeL2 } from './fixtures.mjs';
+
+const wan21 = folderCase('folder_t2v');
+const wan22 = folderCase('folder_t2v_euler');
+const stages = (events) => events.filter(({ type }) => type === 'stage').map(({ stage }) => stage);
+
+for (const device of ['cpu', 'gpu']) {
+  describe(`engine on ${device}`, () => {
+    let engine;
+    let made;
+    before(async () => {
+      engine = await startEngine({ device });
+      await engine.load(wan21.folder);
+      made = await engine.generate({ ...wan21.options, preview: true });
+    });
+    after(() => engine?.stop());
+
+    test('says what it runs on', () => {
+      assert.equal(engine.info.device, device);
+      assert.ok(engine.info.wasmMemoryBytes > 0);
+      if (device === 'gpu') assert.ok(engine.info.adapter, 'a GPU engine names its adapter');
+      else assert.equal(engine.info.adapter ?? null, null);
+    });
+
+    test('gives the frames that diffusers gives', () => {
+      const frames = framesOf(made.events);
+      assert.ok(largestDifference(frames, wan21.rgb) <= 1, `largest difference ${largestDifference(frames, wan21.rgb)} of 255`);
+      assert.ok(relativeL2(frames, wan21.rgb) < 2e-3, `relative L2 ${relativeL2(frames, wan21.rgb)}`);
+    });
+
+    test('describes the clip it made', () => {
+      const { width, height, numFrames, fps, seed } = wan21.options;
+      const { clip } = made;
+      assert.deepEqual(
+        { width: clip.width, height: clip.height, numFrames: clip.numFrames, fps: clip.fps, seed: clip.seed },
+        { width, height, numFrames, fps, seed },
+      );
+      assert.ok(clip.tokens.kept > 3 && clip.tokens.kept === clip.tokens.total, JSON.stringify(clip.tokens));
+      assert.equal(typeof clip.device, 'string');
+      assert.ok(Object.values(clip.timings).every((seconds) => seconds >= 0) && Object.keys(clip.timings).length > 0);
+    });
+
+    test('tells each stage, each step and a preview a step, then the frames in order', () => {
+      const { events } = made;
+      assert.deepEqual(stages(events), ['tokenize', 'encode-text', 'condition', 'denoise', 'decode']);
+      const steps = events.filter(({ type }) => type === 'step');
+      assert.deepEqual(steps.map(({ step, numSteps }) => [step, numSteps]), [1, 2, 3, 4].map((step) => [step, wan21.options.numSteps]));
+      const previews = events.filter(({ type }) => type === 'preview');
+      assert.deepEqual(previews.map(({ step }) => step), [1, 2, 3]);
+      for (const { rgba, width, height } of previews) assert.equal(rgba.length, width * height * 4);
+      assert.equal(events.filter(({ type }) => type === 'frame').length, wan21.options.numFrames);
+      assert.ok(events.findIndex(({ type }) => type === 'frame') > events.findLastIndex(({ type }) => type === 'step'));
+    });
+
+    test('gives the same clip for the same seed and another one for another seed', async () => {
+      const again = await engine.generate(wan21.options);
+      assert.deepEqual(framesOf(again.events), framesOf(made.events));
+      const other = await engine.generate({ ...wan21.options, seed: 43 });
+      assert.ok(relativeL2(framesOf(other.events), framesOf(made.events)) > 0.05);
+    });
+
+    test('makes a single frame, and other sizes', async () => {
+      for (const size of [{ width: 32, height: 32, numFrames: 1 }, { width: 32, height: 64, numFrames: 5 }]) {
+        const { clip, events } = await engine.generate({ ...wan21.options, ...size, numSteps: 2 });
+        assert.equal(clip.numFrames, size.numFrames);
+        assert.equal(framesOf(events).length, size.width * size.height * size.numFrames * 3);
+      }
+    });
+
+    test('stops within a block when the host is aborted, and works again after', async () => {
+      const whole = made.ticks;
+      assert.ok(whole > 8, `a generation gives the host a turn after every block, here ${whole} times`);
+      await assert.rejects(engine.generate(wan21.options, { abortAfterTicks: Math.floor(whole / 2) }), { code: 'aborted' });
+      await assert.rejects(engine.generate(wan21.options, { abortAfterTicks: 0 }), { code: 'aborted' });
+      const again = await engine.generate(wan21.options);
+      assert.deepEqual(framesOf(again.events), framesOf(made.events));
+    });
+
+    test('refuses bad options by rule and value, and works again after', async () => {
+      const bad = [
+        [{ prompt: '' }, /prompt/], [{ prompt: ' \n ' }, /prompt/], [{ prompt: 7 }, /7.*string/],
+        [{ width: 40 }, /width.*40 px/], [{ height: 0 }, /height.*0 px/], [{ width: 48.5 }, /48\.5/], [{ width: 'wide' }, /wide/],
+        [{ numFrames: 8 }, /4n \+ 1.*8 frames/], [{ numFrames: 0 }, /4n \+ 1.*0 frames/], [{ numFrames: -3 }, /-3/],
+        [{ numSteps: 0 }, /steps.*0 steps/], [{ numSteps: 1e6 }, /steps.*1000000 steps/], [{ guidanceScale: -1 }, /guidance_scale.*-1/],
+        [{ guidanceScale: NaN }, /guidance_scale.*NaN/], [{ seed: -1 }, /-1/], [{ seed: 1.5 }, /1\.5/], [{ fps: 0 }, /fps.*0/], [{ steps: 4 }, /steps/],
+      ];
+      for (const [change, words] of bad) {
+        await assert.rejects(engine.generate({ ...wan21.options, ...change }), (error) => {
+          assert.equal(error.code, 'invalid-options', `${JSON.stringify(change)}: ${error.code} ${error.message}`);
+          assert.match(error.message, words);
+          return true;
+        });
+      }
+      const again = await engine.generate(wan21.options);
+      assert.deepEqual(framesOf(again.events), framesOf(made.events));
+    });
+
+    test('says how many tokens of a long prompt it kept', async () => {
+      const { clip, events } = await engine.generate({ ...wan21.options, prompt: 'red ball '.repeat(400), numFrames: 1, numSteps: 1 });
+      assert.ok(clip.tokens.total > 512 && clip.tokens.kept === 512, JSON.stringify(clip.tokens));
+      const warning = events.find(({ type }) => type === 'warning');
+      assert.match(warning?.message ?? '', /512/);
+      assert.match(warning.message, new RegExp(String(clip.tokens.total)));
+    });
+  });
+}
+
+describe('engine on cpu, other folders', () => {
+  test('a Wan 2.2 folder in half precision gives the frames that diffusers gives', async () => {
+    const engine = await startEngine({ device: 'cpu' });
+    try {
+      const { model } = await engine.load(wan22.folder);
+      assert.deepEqual([model.widthMultiple, model.heightMultiple], [32, 32]);
+      const frames = framesOf((await engine.generate(wan22.options)).events);
+      assert.ok(largestDifference(frames, wan22.rgb) <= 1, `largest difference ${largestDifference(frames, wan22.rgb)} of 255`);
+    } finally {
+      engine.stop();
+    }
+  });
+
+  /** A copy of the folder with one thing broken, and what load must say of it. */
+  async function refuses(breakIt, code, words) {
+    const folder = mkdtempSync(join(tmpdir(), 'tabreel-'));
+    const engine = await startEngine({ device: 'cpu' });
+    try {
+      cpSync(wan21.folder, folder, { recursive: true });
+      breakIt((...parts) => join(folder, ...parts));
+      await assert.rejects(engine.load(folder), (error) => {
+        assert.equal(error.code, code, error.message);
+        assert.match(error.message, words);
+        return true;
+      });
+      // the engine is not hurt: the sound folder loads and runs
+      await engine.load(wan21.folder);
+      const { events } = await engine.generate({ ...wan21.options, numFrames: 1, numSteps: 1 });
+      assert.equal(framesOf(events).length, 48 * 32 * 3);
+    } finally {
+      engine.stop();
+      rmSync(folder, { recursive: true });
+    }
+  }
+  const transformer = ['transformer', 'diffusion_pytorch_model.safetensors'];
+  const editJson = (path, edit) => writeFileSync(path, JSON.stringify(edit(JSON.parse(readFileSync(path, 'utf8')))));
+
+  test('a missing weight file is named', () => refuses((at) => rmSync(at(...transformer)), 'fetch', /transformer/));
+  test('a truncated weight file is named', () => refuses((at) => truncateSync(at(...transformer), 5000), 'weights', /transformer/));
+  test('a mis-shaped tensor is named with both shapes', () =>
+    refuses((at) => editJson(at('transformer', 'config.json'), (c) => ({ ...c, ffn_dim: 100 })), 'weights', /ffn.*100/));
+  test('a missing tensor is named', () =>
+    refuses((at) => editJson(at('transformer', 'config.json'), (c) => ({ ...c, num_layers: 3 })), 'weights', /blocks\.2\./));
+  test('a wrong class is named', () =>
+    refuses((at) => editJson(at('vae', 'config.json'), (c) => ({ ...c, _class_name: 'AutoencoderKL' })), 'weights', /AutoencoderKL\b/));
+  test('a broken config is named', () => refuses((at) => writeFileSync(at('vae', 'config.json'), '{'), 'weights', /vae/));
+  test('a broken tokenizer is reported as such', () => refuses((at) => writeFileSync(at('tokenizer', 'tokenizer.json'), '{}'), 'tokenizer', /./));
+  test('NaN in the weights is found and named', () =>
+    refuses((at) => {
+      const path = at(...transformer);
+      const bytes = readFileSync(path);
+      const header = Number(bytes.readBigUInt64LE(0));
+      const { data_offsets } = JSON.parse(bytes.subarray(8, 8 + header).toString())['blocks.1.ffn.net.2.weight'];
+      bytes.writeFloatLE(NaN, 8 + header + data_offsets[0] + 40);
+      writeFileSync(path, bytes);
+    }, 'weights', /blocks\.1\.ffn\.net\.2\.weight/));
+});
+
+describe('engine on a GPU with nothing beyond what WebGPU guarantees', () => {
+  test('no timestamp-query, no f16, no subgroups, default limits: the same frames', async () => {
+    const engine = await startEngine({ device: 'gpu', poor: true });
+    try {
+      await engine.load(wan21.folder);
+      const frames = framesOf((await engine.generate(wan21.options)).events);
+      assert.ok(largestDifference(frames, wan21.rgb) <= 1, `largest difference ${largestDifference(frames, wan21.rgb)} of 255`);
+    } finally {
+      engine.stop();
+    }
+  });
+});

@@ -1,0 +1,136 @@
+// npm test: every test there is, in one go. `npm test -- rust node` runs only those parts.
+// Each part prints its own output; the last line is "N passed, N failed", summed over all of them.
+import { spawn } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildPages, buildWasm } from '../../pkg/scripts/build.mjs';
+import { ensurePackages, root, wasmTarget } from '../../pkg/scripts/tools.mjs';
+import { ensureChromium, ensureFfmpeg, ensureVulkan } from './system.mjs';
+
+const parts = {
+  /** Formatting and lints, for the native build and for the one that ships. */
+  async style() {
+    claim(target);
+    await check('cargo', ['fmt', '--all', '--check']);
+    const deny = ['--', '-D', 'warnings'];
+    await check('cargo', ['clippy', '--release', '--workspace', '--all-targets', ...deny]);
+    await check('cargo', ['clippy', '--release', '-p', 'tabreel', '--lib', '--target', 'wasm32-unknown-unknown', ...deny], { env: { CARGO_TARGET_DIR: wasmTarget } });
+  },
+  /** Unit, property, floor and command-line tests, and parity with the reference on the CPU. */
+  async rust() {
+    await cargoTest([]);
+  },
+  /** The same parity cases through WebGPU. */
+  async webgpu() {
+    await cargoTest(['-p', 'tabreel-tests', '--test', 'parity'], { ...ensureVulkan(), TABREEL_TEST_DEVICE: 'gpu' });
+  },
+  /** Types of the package and of the page, and the package's own tests. */
+  async pkg() {
+    buildWasm();
+    buildPages();
+    for (const name of ['pkg', 'www']) await check('npm', ['run', 'check', '--workspace', name]);
+    const report = join(root, 'tests/out/vitest.json');
+    await run('npx', ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`], { cwd: join(root, 'pkg') });
+    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, success } = JSON.parse(readFileSync(report, 'utf8'));
+    count(numPassedTests, numFailedTests, numPendingTests + numTodoTests);
+    if (!success && numFailedTests === 0) count(0, 1); // a file that could not be loaded
+  },
+  /** The wasm itself, in Node on Dawn (the WebGPU of Chrome) and on its CPU backend. */
+  async node() {
+    buildWasm();
+    await nodeTest('tests/node', ensureVulkan());
+  },
+  /** The page and the packed package in a real Chromium. */
+  async browser() {
+    const chromium = ensureChromium();
+    ensureFfmpeg();
+    buildWasm();
+    buildPages();
+    await nodeTest('tests/browser', { CHROMIUM: chromium });
+  },
+};
+
+const total = { passed: 0, failed: 0 };
+const summary = [];
+let child; // the command now running
+/** Adds to the sum. A skipped test counts as failed: nothing is left out silently. */
+function count(passed, failed, skipped = 0) {
+  if (skipped) console.error(`${skipped} skipped: counted as failed`);
+  total.passed += passed;
+  total.failed += failed + skipped;
+}
+
+/** Runs a command, showing its output and returning it. */
+function run(command, args, { env, cwd = root } = {}) {
+  console.log(`\n> ${command} ${args.join(' ')}`);
+  return new Promise((done, fail) => {
+    child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    child.stdout.setEncoding('utf8').on('data', (chunk) => (process.stdout.write(chunk), (text += chunk)));
+    child.once('error', fail);
+    child.once('close', (status) => done({ ok: status === 0, text }));
+  });
+}
+
+/** A command that is one test: it passes when it exits with 0. */
+async function check(command, args, options) {
+  const { ok } = await run(command, args, options);
+  if (ok) count(1, 0);
+  else count(0, 1);
+}
+
+async function cargoTest(args, env) {
+  claim(target);
+  // Release: the same dependencies as the command line that tests/cli.rs builds, and Burn is unusably slow without.
+  const { ok, text } = await run('cargo', ['test', '--release', ...(args.length ? args : ['--workspace']), '--no-fail-fast'], { env });
+  const results = [...text.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)].map((m) => m.slice(1).map(Number));
+  for (const [passed, failed, ignored] of results) count(passed, failed, ignored);
+  if (!ok && !results.some(([, failed]) => failed > 0)) count(0, 1); // it did not compile, or it crashed
+}
+
+async function nodeTest(folder, env) {
+  const files = readdirSync(join(root, folder)).filter((name) => name.endsWith('.test.mjs')).map((name) => join(folder, name));
+  const args = ['--test', '--test-reporter=spec', '--test-concurrency=1', ...files];
+  const { ok, text } = await run(process.execPath, args, { env });
+  const number = (word) => Number(new RegExp(`^\\S+ ${word} (\\d+)$`, 'm').exec(text)?.[1] ?? NaN);
+  const [passed, failed] = [number('pass'), number('fail') + number('cancelled')];
+  if (Number.isNaN(passed + failed) || (!ok && failed === 0)) count(0, 1); // the runner itself broke
+  else count(passed, failed, number('skipped') + number('todo'));
+}
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !(name in parts));
+if (unknown.length) {
+  console.error(`unknown part ${unknown.join(', ')}: the parts are ${Object.keys(parts).join(', ')}`);
+  process.exit(2);
+}
+function finish() {
+  console.log(`\n${summary.join('\n')}\n\n${total.passed} passed, ${total.failed} failed`);
+  process.exit(total.failed ? 1 : 0);
+}
+if (process.env.TABREEL_TEST_MINUTES) {
+  setTimeout(() => {
+    summary.push(`stopped after ${process.env.TABREEL_TEST_MINUTES} minutes`);
+    child?.kill();
+    count(0, 1);
+    finish();
+  }, Number(process.env.TABREEL_TEST_MINUTES) * 60_000).unref();
+}
+try {
+  ensurePackages();
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}
+for (const name of wanted.length ? wanted : Object.keys(parts)) {
+  const [before, start] = [{ ...total }, Date.now()];
+  try {
+    await parts[name]();
+  } catch (error) {
+    console.error(error);
+    count(0, 1);
+  }
+  const [passed, failed] = [total.passed - before.passed, total.failed - before.failed];
+  summary.push(`${name.padEnd(8)} ${String(passed).padStart(4)} passed ${String(failed).padStart(3)} failed ${((Date.now() - start) / 1000).toFixed(0).padStart(5)} s`);
+}
+finish();
