@@ -13,13 +13,14 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Weights`] naming `file` when the JSON is broken or the class is not one of `classes`.
 pub fn parse<T: DeserializeOwned>(json: &[u8], file: &str, classes: &[&str]) -> Result<T> {
-    let value: serde_json::Value = serde_json::from_slice(json)
-        .map_err(|e| Error::weights(file, "valid JSON", format!("{e}")))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(json).map_err(|e| Error::weights(file, "valid JSON", format!("{e}")))?;
     let class = value["_class_name"].as_str().or_else(|| value["architectures"][0].as_str()).unwrap_or_default();
     if !class.is_empty() && !classes.contains(&class) {
         return Err(Error::weights(file, format!("class {}", classes.join(" or ")), format!("class {class}")));
     }
-    serde_json::from_value(value).map_err(|e| Error::weights(file, format!("a {} configuration", classes[0]), format!("{e}")))
+    serde_json::from_value(value)
+        .map_err(|e| Error::weights(file, format!("a {} configuration", classes[0]), format!("{e}")))
 }
 
 /// `WanTransformer3DModel`, and `WanVACETransformer3DModel` when `vace_layers` is set.
@@ -172,12 +173,12 @@ impl Default for VaeConfig {
             scale_factor_spatial: 8,
             // Statistics of the published Wan 2.1 VAE, diffusers' defaults.
             latents_mean: vec![
-                -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
-                -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+                -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632,
+                -0.1922, -0.9497, 0.2503, -0.2921,
             ],
             latents_std: vec![
-                2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
-                1.6382, 1.1253, 2.8251, 1.9160,
+                2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382,
+                1.1253, 2.8251, 1.9160,
             ],
         }
     }
@@ -197,7 +198,10 @@ impl VaeConfig {
             return wrong("at least one level, one latent channel, patch_size above 0".into(), format!("{self:?}"));
         }
         if self.temperal_downsample.len() + 1 != levels {
-            return wrong(format!("{} temperal_downsample entries", levels - 1), self.temperal_downsample.len().to_string());
+            return wrong(
+                format!("{} temperal_downsample entries", levels - 1),
+                self.temperal_downsample.len().to_string(),
+            );
         }
         if self.temperal_downsample.iter().filter(|&&t| t).count() != 2 || self.scale_factor_temporal != 4 {
             return wrong("a time factor of 4 (two temporal levels)".into(), format!("{:?}", self.temperal_downsample));
@@ -207,7 +211,10 @@ impl VaeConfig {
         }
         let factor = self.patch() << (levels - 1);
         if self.scale_factor_spatial != factor {
-            return wrong(format!("scale_factor_spatial {factor} for {levels} levels"), self.scale_factor_spatial.to_string());
+            return wrong(
+                format!("scale_factor_spatial {factor} for {levels} levels"),
+                self.scale_factor_spatial.to_string(),
+            );
         }
         for (name, n) in [("latents_mean", self.latents_mean.len()), ("latents_std", self.latents_std.len())] {
             if n != self.z_dim {
@@ -279,7 +286,11 @@ mod tests {
 
     #[test]
     fn a_wrong_class_is_named() {
-        let e = parse::<TransformerConfig>(br#"{"_class_name":"FluxTransformer2DModel"}"#, "transformer/config.json", &["WanTransformer3DModel"]);
+        let e = parse::<TransformerConfig>(
+            br#"{"_class_name":"FluxTransformer2DModel"}"#,
+            "transformer/config.json",
+            &["WanTransformer3DModel"],
+        );
         let text = e.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(text.contains("FluxTransformer2DModel") && text.contains("WanTransformer3DModel"), "{text}");
     }

@@ -61,11 +61,7 @@ impl Error {
     }
 
     /// A weight error; `tensor` may also name a file.
-    pub fn weights(
-        tensor: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
+    pub fn weights(tensor: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self::Weights { tensor: tensor.into(), expected: expected.into(), found: found.into() }
     }
 

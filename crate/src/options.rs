@@ -55,11 +55,16 @@ impl GenerateOptions {
         }
         for (name, px) in [("width", self.width), ("height", self.height)] {
             if px == 0 || px % multiple != 0 || px > MAX_SIDE_PX {
-                return Err(Error::options(format!("{name} must be a multiple of {multiple} px up to {MAX_SIDE_PX} px, got {px} px")));
+                return Err(Error::options(format!(
+                    "{name} must be a multiple of {multiple} px up to {MAX_SIDE_PX} px, got {px} px"
+                )));
             }
         }
         if self.num_frames % 4 != 1 || self.num_frames > MAX_FRAMES {
-            return Err(Error::options(format!("num_frames must be 4n + 1 up to {MAX_FRAMES}, got {} frames", self.num_frames)));
+            return Err(Error::options(format!(
+                "num_frames must be 4n + 1 up to {MAX_FRAMES}, got {} frames",
+                self.num_frames
+            )));
         }
         if self.num_steps == 0 || self.num_steps > MAX_STEPS {
             return Err(Error::options(format!("num_steps must be 1 to {MAX_STEPS}, got {} steps", self.num_steps)));

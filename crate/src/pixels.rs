@@ -16,10 +16,16 @@ pub async fn to_rgba(frames: Tensor<5>) -> Result<Vec<Vec<u8>>> {
     // As diffusers' VideoProcessor: to 0…1, clamp, × 255, round.
     let scaled = (frames * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0;
     let interleaved = scaled.permute([0, 2, 3, 4, 1]);
-    let data = interleaved.into_data_async().await.map_err(|e| Error::DeviceLost(format!("frames could not be read back: {e}")))?;
+    let data = interleaved
+        .into_data_async()
+        .await
+        .map_err(|e| Error::DeviceLost(format!("frames could not be read back: {e}")))?;
     let values = data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("frames are not f32: {e:?}")))?;
     if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
-        return Err(Error::Internal(format!("the decoder produced a value that is not finite (element {bad} of {})", values.len())));
+        return Err(Error::Internal(format!(
+            "the decoder produced a value that is not finite (element {bad} of {})",
+            values.len()
+        )));
     }
     let pixels = height * width;
     Ok((0..count)

@@ -56,7 +56,11 @@ impl Umt5Encoder {
         Ok(Self {
             embeddings: loader.values(table, &[config.vocab_size, config.d_model])?,
             layers,
-            final_norm: RmsNorm::load(&loader.at("encoder.final_layer_norm"), config.d_model, config.layer_norm_epsilon)?,
+            final_norm: RmsNorm::load(
+                &loader.at("encoder.final_layer_norm"),
+                config.d_model,
+                config.layer_norm_epsilon,
+            )?,
             device: loader.device().clone(),
             config: config.clone(),
         })
@@ -77,7 +81,11 @@ impl Umt5Encoder {
     pub async fn forward(&self, token_ids: &[u32], mask: &[u8], batch: usize, pace: &Pace<'_>) -> Result<Tensor<3>> {
         let (d, heads) = (self.config.d_model, self.config.num_heads);
         if batch == 0 || token_ids.is_empty() || token_ids.len() % batch != 0 || mask.len() != token_ids.len() {
-            return Err(Error::Tokenizer(format!("{batch} rows of tokens and mask are needed, got {} and {}", token_ids.len(), mask.len())));
+            return Err(Error::Tokenizer(format!(
+                "{batch} rows of tokens and mask are needed, got {} and {}",
+                token_ids.len(),
+                mask.len()
+            )));
         }
         let length = token_ids.len() / batch;
         let mut rows = Vec::with_capacity(token_ids.len() * d);

@@ -59,7 +59,8 @@ impl Array {
         }
         let square = |v: f64| v * v;
         let norm: f64 = expected.values.iter().map(|&e| square(e.into())).sum();
-        let diff: f64 = self.values.iter().zip(&expected.values).map(|(&a, &e)| square(f64::from(a) - f64::from(e))).sum();
+        let diff: f64 =
+            self.values.iter().zip(&expected.values).map(|(&a, &e)| square(f64::from(a) - f64::from(e))).sum();
         Ok(if norm == 0.0 { diff.sqrt() } else { (diff / norm).sqrt() })
     }
 }

@@ -44,7 +44,10 @@ fn generate(model: &Path, out: &Path, change: &[(&str, &str)]) -> Output {
         request.retain(|(n, _)| n != name);
         request.push(((*name).into(), (*value).into()));
     }
-    let args: Vec<String> = request.into_iter().map(|(name, value)| if value.is_empty() { name } else { format!("{name}={value}") }).collect();
+    let args: Vec<String> = request
+        .into_iter()
+        .map(|(name, value)| if value.is_empty() { name } else { format!("{name}={value}") })
+        .collect();
     let args: Vec<&str> = std::iter::once("generate").chain(args.iter().map(String::as_str)).collect();
     tabreel(&args)
 }
@@ -71,7 +74,8 @@ fn expected_frames() -> Array {
     let video = case().get("out.video").expect("the case has a video").clone();
     let [1, 3, frames, height, width] = video.shape[..] else { panic!("{:?}", video.shape) };
     let pixels = frames * height * width;
-    let values = (0..pixels * 3).map(|i| ((video.values[i % 3 * pixels + i / 3] * 0.5 + 0.5) * 255.0).round()).collect();
+    let values =
+        (0..pixels * 3).map(|i| ((video.values[i % 3 * pixels + i / 3] * 0.5 + 0.5) * 255.0).round()).collect();
     Array { shape: vec![frames, height, width, 3], values }
 }
 
@@ -177,7 +181,8 @@ fn a_long_prompt_is_cut_and_says_how_many_tokens_were_kept() {
     let folder = temp();
     let out = folder.path().join("clip.png");
     let prompt = "red ball ".repeat(400);
-    let printed = done(generate(&model(), &out, &[("--json", ""), ("--prompt", &prompt), ("--frames", "1"), ("--steps", "1")]));
+    let printed =
+        done(generate(&model(), &out, &[("--json", ""), ("--prompt", &prompt), ("--frames", "1"), ("--steps", "1")]));
     let last: Value = serde_json::from_str(printed.lines().last().expect("lines")).expect("JSON");
     let (kept, total) = (last["tokens"]["kept"].as_u64(), last["tokens"]["total"].as_u64());
     assert!(kept == Some(512) && total > Some(512), "{last}");
@@ -187,7 +192,9 @@ fn a_long_prompt_is_cut_and_says_how_many_tokens_were_kept() {
 #[test]
 fn inspect_names_classes_tensors_and_types() {
     let printed = done(tabreel(&["inspect", text(&model())]));
-    for word in ["WanPipeline", "WanTransformer3DModel", "UMT5EncoderModel", "AutoencoderKLWan", "UniPCMultistepScheduler"] {
+    for word in
+        ["WanPipeline", "WanTransformer3DModel", "UMT5EncoderModel", "AutoencoderKLWan", "UniPCMultistepScheduler"]
+    {
         assert!(printed.contains(word), "{word} is not in:\n{printed}");
     }
     let file = model().join("transformer/diffusion_pytorch_model.safetensors");
@@ -290,9 +297,17 @@ fn damaged_folders_end_with_codes_3_and_4_and_name_the_file_or_tensor() {
             4,
             &["transformer"],
         ),
-        (|m| std::fs::write(m.join(WEIGHTS), b"not weights").expect("written"), 4, &["transformer", "safetensors or GGUF"]),
+        (
+            |m| std::fs::write(m.join(WEIGHTS), b"not weights").expect("written"),
+            4,
+            &["transformer", "safetensors or GGUF"],
+        ),
         (|m| edit(&m.join("transformer/config.json"), "\"ffn_dim\": 96", "\"ffn_dim\": 100"), 4, &["ffn", "100", "96"]),
-        (|m| edit(&m.join("transformer/config.json"), "WanTransformer3DModel", "FluxTransformer2DModel"), 4, &["FluxTransformer2DModel"]),
+        (
+            |m| edit(&m.join("transformer/config.json"), "WanTransformer3DModel", "FluxTransformer2DModel"),
+            4,
+            &["FluxTransformer2DModel"],
+        ),
         (|m| std::fs::write(m.join("tokenizer/tokenizer.json"), b"{}").expect("written"), 4, &["tokenizer"]),
         (
             |m| {
@@ -341,7 +356,21 @@ fn help_explains_itself() {
         assert!(printed.contains(word), "{word} is not in:\n{printed}");
     }
     let printed = done(tabreel(&["generate", "--help"]));
-    for word in ["--model", "--prompt", "--negative", "--width", "--height", "--frames", "--steps", "--guidance", "--seed", "--fps", "--latents", "--device", "--out"] {
+    for word in [
+        "--model",
+        "--prompt",
+        "--negative",
+        "--width",
+        "--height",
+        "--frames",
+        "--steps",
+        "--guidance",
+        "--seed",
+        "--fps",
+        "--latents",
+        "--device",
+        "--out",
+    ] {
         assert!(printed.contains(word), "{word} is not in:\n{printed}");
     }
 }

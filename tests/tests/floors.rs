@@ -35,7 +35,8 @@ fn broken_rule(from: &str, to: &str) -> Option<String> {
 
 /// The top-level modules that a source text names; `depth` is the module's distance from the crate's root.
 fn modules_used(source: &str, depth: usize) -> BTreeSet<String> {
-    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let code: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     let mut used = BTreeSet::new();
     for prefix in ["crate::".to_owned(), "super::".repeat(depth)] {
         for (at, _) in code.match_indices(&prefix) {

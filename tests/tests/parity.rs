@@ -18,9 +18,8 @@ mod pipelines;
 mod text;
 
 /// Kinds that the generator can write and later issues will port; found in a folder, they are reported, not failed.
-const NOT_YET: &[&str] = &[
-    "anyflow", "clip_vision", "dit", "latte", "ltx_dit", "ltx_vae090", "ltx_vae091", "ltx_vae095", "t5",
-];
+const NOT_YET: &[&str] =
+    &["anyflow", "clip_vision", "dit", "latte", "ltx_dit", "ltx_vae090", "ltx_vae091", "ltx_vae095", "t5"];
 
 /// Relative L2 that each output must stay within.
 fn tolerance(compute: &Compute) -> f64 {
@@ -92,11 +91,18 @@ fn main() -> ExitCode {
     let mut dirs: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("config.json").is_file() && path.file_name().is_some_and(|n| n.to_string_lossy().contains(&filter)))
+        .filter(|path| {
+            path.join("config.json").is_file()
+                && path.file_name().is_some_and(|n| n.to_string_lossy().contains(&filter))
+        })
         .collect();
     dirs.sort();
 
-    println!("\nparity with the reference on {}, relative L2 at most {:.0e}\n", compute.describe(), tolerance(&compute));
+    println!(
+        "\nparity with the reference on {}, relative L2 at most {:.0e}\n",
+        compute.describe(),
+        tolerance(&compute)
+    );
     println!("{:<18} {:<30} {:<12}", "case", "output", "relative L2");
     let passed = dirs.iter().filter(|dir| report(dir, &compute)).count();
     let failed = dirs.len() - passed + usize::from(dirs.is_empty() && filter.is_empty());

@@ -112,7 +112,8 @@ impl GenerateArgs {
         let count = |given: Option<usize>, key: &str, fallback: usize| {
             given.or_else(|| defaults[key].as_u64().map(|v| v as usize)).unwrap_or(fallback)
         };
-        let number = |given: Option<f64>, key: &str, fallback: f64| given.or_else(|| defaults[key].as_f64()).unwrap_or(fallback);
+        let number =
+            |given: Option<f64>, key: &str, fallback: f64| given.or_else(|| defaults[key].as_f64()).unwrap_or(fallback);
         GenerateOptions {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative.clone(),
@@ -204,7 +205,10 @@ impl Host for TerminalHost {
             Event::Step { step, num_steps, seconds } => {
                 self.bar.set_position(step as u64);
                 if self.json {
-                    println!("{}", serde_json::json!({ "type": "step", "step": step, "numSteps": num_steps, "seconds": seconds }));
+                    println!(
+                        "{}",
+                        serde_json::json!({ "type": "step", "step": step, "numSteps": num_steps, "seconds": seconds })
+                    );
                 }
             }
             Event::Warning(message) => self.say("warning", &message),

@@ -47,7 +47,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match cli.json {
-                true => println!("{}", serde_json::json!({ "type": "error", "code": error.code(), "message": error.to_string() })),
+                true => println!(
+                    "{}",
+                    serde_json::json!({ "type": "error", "code": error.code(), "message": error.to_string() })
+                ),
                 false => eprintln!("error: {error}"),
             }
             ExitCode::from(exit_code(&error))

@@ -26,7 +26,11 @@ impl CausalConv3d {
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, input: usize, output: usize, kernel: [usize; 3]) -> Result<Self> {
         let [t, h, w] = kernel;
-        Ok(Self { weight: loader.tensor("weight", [output, input, t, h, w])?, bias: loader.tensor("bias", [output])?, kernel })
+        Ok(Self {
+            weight: loader.tensor("weight", [output, input, t, h, w])?,
+            bias: loader.tensor("bias", [output])?,
+            kernel,
+        })
     }
 
     /// A kernel of one frame: no memory needed.
@@ -128,7 +132,10 @@ impl FrameConv {
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, input: usize, output: usize, kernel: usize) -> Result<Self> {
-        Ok(Self { weight: loader.tensor("weight", [output, input, kernel, kernel])?, bias: loader.tensor("bias", [output])? })
+        Ok(Self {
+            weight: loader.tensor("weight", [output, input, kernel, kernel])?,
+            bias: loader.tensor("bias", [output])?,
+        })
     }
 
     /// Kernel 1 or 3, same size out.

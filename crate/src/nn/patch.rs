@@ -38,9 +38,11 @@ impl PatchEmbedding {
 /// `[B, C, F, H, W]` → `[B, L, C × p_t × p_h × p_w]`
 pub fn patchify(x: Tensor<5>, [pt, ph, pw]: [usize; 3]) -> Tensor<3> {
     let [b, c, f, h, w] = x.dims();
-    x.reshape([b, c, f / pt, pt, h / ph, ph, w / pw, pw])
-        .permute([0, 2, 4, 6, 1, 3, 5, 7])
-        .reshape([b, (f / pt) * (h / ph) * (w / pw), c * pt * ph * pw])
+    x.reshape([b, c, f / pt, pt, h / ph, ph, w / pw, pw]).permute([0, 2, 4, 6, 1, 3, 5, 7]).reshape([
+        b,
+        (f / pt) * (h / ph) * (w / pw),
+        c * pt * ph * pw,
+    ])
 }
 
 /// Undoes the model head's layout, in which the channel comes **last** inside a patch.
@@ -52,9 +54,7 @@ pub fn patchify(x: Tensor<5>, [pt, ph, pw]: [usize; 3]) -> Tensor<3> {
 pub fn unpatchify(x: Tensor<3>, [pt, ph, pw]: [usize; 3], [f, h, w]: [usize; 3]) -> Tensor<5> {
     let [b, _, inner] = x.dims();
     let c = inner / (pt * ph * pw);
-    x.reshape([b, f, h, w, pt, ph, pw, c])
-        .permute([0, 7, 1, 4, 2, 5, 3, 6])
-        .reshape([b, c, f * pt, h * ph, w * pw])
+    x.reshape([b, f, h, w, pt, ph, pw, c]).permute([0, 7, 1, 4, 2, 5, 3, 6]).reshape([b, c, f * pt, h * ph, w * pw])
 }
 
 /// Folds squares of pixels into channels, in the VAE's order (channel, column, row).
@@ -68,9 +68,7 @@ pub fn fold_pixels(x: Tensor<5>, p: usize) -> Tensor<5> {
         return x;
     }
     let [b, c, f, h, w] = x.dims();
-    x.reshape([b, c, f, h / p, p, w / p, p])
-        .permute([0, 1, 6, 4, 2, 3, 5])
-        .reshape([b, c * p * p, f, h / p, w / p])
+    x.reshape([b, c, f, h / p, p, w / p, p]).permute([0, 1, 6, 4, 2, 3, 5]).reshape([b, c * p * p, f, h / p, w / p])
 }
 
 /// Undoes [`fold_pixels`].
@@ -85,4 +83,3 @@ pub fn unfold_pixels(x: Tensor<5>, p: usize) -> Tensor<5> {
     let c = cp / (p * p);
     x.reshape([b, c, p, p, f, h, w]).permute([0, 1, 4, 5, 3, 6, 2]).reshape([b, c, f, h * p, w * p])
 }
-

@@ -22,7 +22,9 @@ impl Rope {
     /// [`Error::InvalidOptions`] when an axis is longer than `max_positions`.
     pub fn new(head_dim: usize, grid: [usize; 3], max_positions: usize, device: &Device) -> Result<Self> {
         if let Some(&n) = grid.iter().find(|&&n| n > max_positions) {
-            return Err(Error::options(format!("the clip must fit {max_positions} patches along each axis, got {n} patches")));
+            return Err(Error::options(format!(
+                "the clip must fit {max_positions} patches along each axis, got {n} patches"
+            )));
         }
         let side = 2 * (head_dim / 6);
         let axes = [head_dim - 2 * side, side, side];

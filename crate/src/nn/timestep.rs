@@ -10,8 +10,7 @@
 /// Source: diffusers `models/embeddings.py` `get_timestep_embedding` with `flip_sin_to_cos`, shift 0.
 pub fn timestep_features(timesteps: &[f32], dim: usize) -> Vec<f32> {
     let half = dim / 2;
-    let frequencies: Vec<f32> =
-        (0..half).map(|i| (-(10_000f64.ln()) as f32 * i as f32 / half as f32).exp()).collect();
+    let frequencies: Vec<f32> = (0..half).map(|i| (-(10_000f64.ln()) as f32 * i as f32 / half as f32).exp()).collect();
     let mut out = Vec::with_capacity(timesteps.len() * dim);
     for &t in timesteps {
         out.extend(frequencies.iter().map(|f| (t * f).cos()));

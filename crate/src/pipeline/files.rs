@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::weights::{WeightFile, WeightSet, names};
+use crate::weights::{ShardIndex, WeightFile, WeightSet, names};
 
 /// Files handed over before a load. Weight files are released as soon as their tensors are built.
 #[derive(Debug, Default)]
@@ -35,12 +35,15 @@ impl ModelFiles {
     /// All weights of a component, under diffusers names, taken out of the folder.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when the component has no weight file, [`Error::Weights`] when one is damaged.
+    /// [`Error::Fetch`] when the component has no weight file, [`Error::Weights`] when one is damaged or a shard is missing.
     pub fn take_weights(&mut self, component: &str) -> Result<WeightSet> {
         let prefix = format!("{component}/");
-        let paths: Vec<String> = self.files.keys().filter(|p| p.starts_with(&prefix) && is_weight_file(p)).cloned().collect();
+        let paths: Vec<String> =
+            self.files.keys().filter(|p| p.starts_with(&prefix) && is_weight_file(p)).cloned().collect();
         if paths.is_empty() {
-            return Err(Error::Fetch(format!("the model folder has no weights in {component}/ (.safetensors or .gguf)")));
+            return Err(Error::Fetch(format!(
+                "the model folder has no weights in {component}/ (.safetensors or .gguf)"
+            )));
         }
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
@@ -48,7 +51,14 @@ impl ModelFiles {
                 files.push(WeightFile::parse(bytes, &path)?);
             }
         }
-        names::to_diffusers(WeightSet::new(files)?)
+        let set = WeightSet::new(files)?;
+        for (path, bytes) in self.files.range(prefix.clone()..).take_while(|(p, _)| p.starts_with(&prefix)) {
+            if path.ends_with(".index.json") {
+                let json = std::str::from_utf8(bytes).map_err(|e| Error::weights(path, "UTF-8 text", e.to_string()))?;
+                ShardIndex::parse(json, path)?.check(&set)?;
+            }
+        }
+        names::to_diffusers(set)
     }
 
     /// Reads a model folder from disk: configurations, tokenizer and weights; other files are left out.

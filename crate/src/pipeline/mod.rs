@@ -27,6 +27,7 @@ use crate::pixels;
 use crate::schedulers::{Scheduler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::umt5::Umt5Encoder;
+use crate::weights::WeightSet;
 
 /// Components of a folder, in loading order.
 const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
@@ -100,7 +101,11 @@ impl Pipeline {
         Scheduler::new(&scheduler)?;
         let device = compute.device().clone();
         let progress = async |done: usize| {
-            host.event(Event::Loading { loaded: done, total: COMPONENTS.len(), what: COMPONENTS[done.min(COMPONENTS.len() - 1)] });
+            host.event(Event::Loading {
+                loaded: done,
+                total: COMPONENTS.len(),
+                what: COMPONENTS[done.min(COMPONENTS.len() - 1)],
+            });
             host.tick().await;
             if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
         };
@@ -109,9 +114,14 @@ impl Pipeline {
         let tokenizer = Tokenizer::from_json(files.require("tokenizer/tokenizer.json")?)?;
 
         progress(1).await?;
-        let c: Umt5Config = config::parse(files.require("text_encoder/config.json")?, "text_encoder/config.json", &["UMT5EncoderModel"])?;
+        let c: Umt5Config = config::parse(
+            files.require("text_encoder/config.json")?,
+            "text_encoder/config.json",
+            &["UMT5EncoderModel"],
+        )?;
         let set = files.take_weights("text_encoder")?;
         let text_encoder = Umt5Encoder::load(&Loader::new(&set, &device), &c)?;
+        warn_of_unused(&set, "text_encoder", host);
 
         progress(2).await?;
         let c: TransformerConfig = config::parse(
@@ -121,11 +131,13 @@ impl Pipeline {
         )?;
         let set = files.take_weights("transformer")?;
         let transformer = WanTransformer::load(&Loader::new(&set, &device), &c)?;
+        warn_of_unused(&set, "transformer", host);
 
         progress(3).await?;
         let c: VaeConfig = config::parse(files.require("vae/config.json")?, "vae/config.json", &["AutoencoderKLWan"])?;
         let set = files.take_weights("vae")?;
         let vae = Vae::load(&Loader::new(&set, &device), &c)?;
+        warn_of_unused(&set, "vae", host);
 
         progress(4).await?;
         let nothing_given = RefCell::default();
@@ -138,10 +150,18 @@ impl Pipeline {
     fn check_fit(&self) -> Result<()> {
         let (t, z) = (self.transformer.config(), self.vae.config().z_dim);
         if t.text_dim != self.text_encoder.dim() {
-            return Err(Error::weights("transformer/config.json", format!("text_dim {}", self.text_encoder.dim()), t.text_dim.to_string()));
+            return Err(Error::weights(
+                "transformer/config.json",
+                format!("text_dim {}", self.text_encoder.dim()),
+                t.text_dim.to_string(),
+            ));
         }
         if t.in_channels != z {
-            return Err(Error::weights("transformer/config.json", format!("in_channels {z} (text to video)"), t.in_channels.to_string()));
+            return Err(Error::weights(
+                "transformer/config.json",
+                format!("in_channels {z} (text to video)"),
+                t.in_channels.to_string(),
+            ));
         }
         let side = self.vae.config().scale_factor_spatial;
         if !t.vace_layers.is_empty() && t.vace_in_channels != 2 * z + side * side {
@@ -229,7 +249,8 @@ impl Pipeline {
             rng: &mut rng,
         };
         let references = given.references.len();
-        let mut preview = Preview { pipeline: self, pace: &pace, wanted: options.preview || host.wants_preview(), references };
+        let mut preview =
+            Preview { pipeline: self, pace: &pace, wanted: options.preview || host.wants_preview(), references };
         let latents = denoise.run(noise, &pace, &mut preview).await?;
 
         clock.start(Stage::Decode);
@@ -237,8 +258,12 @@ impl Pipeline {
         self.decode(shown, &pace).await?;
         let timings = clock.finish();
 
-        let data = latents.into_data_async().await.map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
-        let latents = data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
+        let data = latents
+            .into_data_async()
+            .await
+            .map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
+        let latents =
+            data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
         Ok(Clip { latents, latents_shape: shape, tokens: (prompt.kept, prompt.total), timings })
     }
 
@@ -286,6 +311,19 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+}
+
+/// Tensors that no part asked for mean that the configuration and the weights do not belong together.
+fn warn_of_unused(set: &WeightSet, component: &str, host: &dyn Host) {
+    // Copies of the embedding table and of keys that diffusers ignores too are no sign of that.
+    let expected = |name: &String| name.ends_with("embed_tokens.weight") || name.contains("norm_added_q");
+    let unused: Vec<String> = set.unused().into_iter().filter(|name| !expected(name)).collect();
+    if let Some(first) = unused.first() {
+        host.event(Event::Warning(format!(
+            "{} tensors in {component}/ were not used (the first: {first})",
+            unused.len()
+        )));
     }
 }
 

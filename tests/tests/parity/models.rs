@@ -53,10 +53,9 @@ fn forward(case: &mut Case, compute: &Compute, model: &WanTransformer) -> Result
     let embeds = case.get("in.encoder_hidden_states")?.tensor::<3>(device);
     let image_embeds = case.get("in.encoder_hidden_states_image").ok().map(|a| a.tensor::<3>(device));
     let control = match case.get("in.control_hidden_states") {
-        Ok(latents) => Some(Control {
-            latents: latents.tensor(device),
-            scales: case.get("in.control_scale")?.values.clone(),
-        }),
+        Ok(latents) => {
+            Some(Control { latents: latents.tensor(device), scales: case.get("in.control_scale")?.values.clone() })
+        }
         Err(_) => None,
     };
     let given = case.get("in.timestep")?.clone();
@@ -97,7 +96,9 @@ pub fn vae(case: &mut Case, compute: &Compute) -> Result<(), String> {
         }
         if let Ok(latents) = case.get("in.z_tiled") {
             let sizes: Vec<usize> = case.get("in.tile")?.values.iter().map(|&v| v as usize).collect();
-            let [height, width, stride_height, stride_width] = sizes[..] else { return Err("in.tile: four sizes".into()) };
+            let [height, width, stride_height, stride_width] = sizes[..] else {
+                return Err("in.tile: four sizes".into());
+            };
             let tiles = Tiles { height, width, stride_height, stride_width };
             let video = block_on(vae.decode_tiled(latents.tensor(device), tiles, &pace)).map_err(say)?;
             case.compare_tensor("out.video_tiled", video);

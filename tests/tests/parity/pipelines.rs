@@ -68,7 +68,9 @@ pub fn schedulers(case: &mut Case, compute: &Compute) -> Result<(), String> {
         .map_err(say)?;
         follow(case, &format!("euler{i}"), s, device)?;
     }
-    let mut s = scheduler(json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 1.0, "stochastic_sampling": true }))?;
+    let mut s = scheduler(
+        json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 1.0, "stochastic_sampling": true }),
+    )?;
     s.set_sigmas(&[1.0, 0.757, 0.522], None).map_err(say)?;
     follow(case, "dmd", s, device)?;
     let mut s = scheduler(json!({ "_class_name": "FlowMapEulerDiscreteScheduler", "shift": 5.0 }))?;
@@ -147,7 +149,8 @@ fn conditioning(case: &Case, args: &Value, vae: &Vae, pace: &Pace<'_>) -> Result
         }
         "pipe_flf2v" => {
             let (first, last) = (picture("in.image")?, picture("in.last_image")?);
-            let extra = block_on(first_last_channels(vae, count(args, "frames")?, first, Some(last), pace)).map_err(say)?;
+            let extra =
+                block_on(first_last_channels(vae, count(args, "frames")?, first, Some(last), pace)).map_err(say)?;
             Ok(Conditioning::Channels { extra, image_embeds: None })
         }
         "pipe_vace" => {
@@ -159,7 +162,8 @@ fn conditioning(case: &Case, args: &Value, vae: &Vae, pace: &Pace<'_>) -> Result
             };
             let reference = video(case.get("in.reference_u8")?.tensor::<3>(&device).unsqueeze_dim(0));
             let [_, _, frames, height, width] = known.video.dims();
-            let latents = block_on(vace_control(vae, [frames, height, width], Some(&known), &[reference], pace)).map_err(say)?;
+            let latents =
+                block_on(vace_control(vae, [frames, height, width], Some(&known), &[reference], pace)).map_err(say)?;
             let blocks = case.config["transformer"]["vace_layers"].as_array().map_or(0, Vec::len);
             Ok(Conditioning::Vace(Control { latents, scales: vec![number(args, "scale")? as f32; blocks] }))
         }
@@ -211,12 +215,15 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     // the first stages alone, so that a difference further on can be placed
     let pace = Pace::new(&SilentHost, compute);
     let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?).map_err(say)?;
-    let c: Umt5Config = config::parse(&read("text_encoder/config.json")?, "config.json", &["UMT5EncoderModel"]).map_err(say)?;
+    let c: Umt5Config =
+        config::parse(&read("text_encoder/config.json")?, "config.json", &["UMT5EncoderModel"]).map_err(say)?;
     let mut files = ModelFiles::read_dir(&model).map_err(say)?;
     let set = files.take_weights("text_encoder").map_err(say)?;
     let encoder = Umt5Encoder::load(&Loader::new(&set, compute.device()), &c).map_err(say)?;
     let max_tokens = count(&args, "max_sequence_length")?;
-    for (output, prompt) in [("out.prompt_embeds", &options.prompt), ("out.negative_prompt_embeds", &options.negative_prompt)] {
+    for (output, prompt) in
+        [("out.prompt_embeds", &options.prompt), ("out.negative_prompt_embeds", &options.negative_prompt)]
+    {
         let ids = tokenizer.encode(prompt, max_tokens).map_err(say)?.ids;
         let embeds = block_on(encoder.forward(&ids, &vec![1; ids.len()], 1, &pace)).map_err(say)?;
         let [_, length, dim] = embeds.dims();
@@ -246,7 +253,11 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let sent = host.0.take();
     let wrong = (0..pixels * 4).filter(|&i| {
         let (pixel, channel) = (i / 4, i % 4);
-        let expected = if channel == 3 { 255.0 } else { (video.values[channel * pixels + pixel] * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0 };
+        let expected = if channel == 3 {
+            255.0
+        } else {
+            (video.values[channel * pixels + pixel] * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0
+        };
         sent.get(i).is_none_or(|&byte| (f32::from(byte) - expected).abs() > 0.75)
     });
     let wrong = wrong.count() + sent.len().abs_diff(pixels * 4);

@@ -39,7 +39,10 @@ pub fn tokenizer(case: &mut Case) -> Result<(), String> {
         let ids: Vec<u32> = list(&ids).iter().map(|id| id.as_u64().unwrap_or(u64::MAX) as u32).collect();
         let found = tokenizer.encode(text, 512).map_err(say)?;
         let same = found.ids == ids && found.kept == found.total;
-        case.results.push((format!("ids of {text:?}"), if same { Ok(0.0) } else { Err(format!("{:?}, expected {ids:?}", found.ids)) }));
+        case.results.push((
+            format!("ids of {text:?}"),
+            if same { Ok(0.0) } else { Err(format!("{:?}, expected {ids:?}", found.ids)) },
+        ));
     }
     Ok(())
 }

@@ -121,5 +121,7 @@ fn check_dims(what: &str, found: [usize; 5], expected: [usize; 5]) -> Result<()>
     if found == expected {
         return Ok(());
     }
-    Err(Error::options(format!("{what} must be [batch, channels, frames, height, width] = {expected:?}, got {found:?}")))
+    Err(Error::options(format!(
+        "{what} must be [batch, channels, frames, height, width] = {expected:?}, got {found:?}"
+    )))
 }

@@ -67,10 +67,7 @@ impl Upsample {
             if !first {
                 let [b, c, f, h, w] = x.dims();
                 let doubled = time_conv.forward(x, memory); // [B, 2C, F, H, W]
-                x = doubled
-                    .reshape([b, 2, c, f, h, w])
-                    .permute([0, 2, 3, 1, 4, 5])
-                    .reshape([b, c, 2 * f, h, w]);
+                x = doubled.reshape([b, 2, c, f, h, w]).permute([0, 2, 3, 1, 4, 5]).reshape([b, c, 2 * f, h, w]);
             }
         }
         self.conv.forward(double_size(x))
@@ -101,7 +98,8 @@ impl AverageDown {
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let (t, s) = (self.time, self.side);
         let missing = (t - x.dims()[2] % t) % t;
-        let x = if missing > 0 { x.pad([(0, 0), (0, 0), (missing, 0), (0, 0), (0, 0)], PadMode::Constant(0.0)) } else { x };
+        let x =
+            if missing > 0 { x.pad([(0, 0), (0, 0), (missing, 0), (0, 0), (0, 0)], PadMode::Constant(0.0)) } else { x };
         let [b, c, f, h, w] = x.dims();
         let (f, h, w) = (f / t, h / s, w / s);
         let group = c * t * s * s / self.output;

@@ -43,7 +43,9 @@ impl Vae {
         let (tile_h, tile_w) = (tiles.height / side, tiles.width / side);
         let (step_h, step_w) = (tiles.stride_height / side, tiles.stride_width / side);
         if step_h == 0 || step_w == 0 || step_h > tile_h || step_w > tile_w {
-            return Err(Error::options(format!("tile strides must be between {side} px and the tile's size, got {tiles:?}")));
+            return Err(Error::options(format!(
+                "tile strides must be between {side} px and the tile's size, got {tiles:?}"
+            )));
         }
         if height <= tile_h && width <= tile_w {
             return self.decode(latents, pace).await;
@@ -57,10 +59,8 @@ impl Vae {
         for top in (0..height).step_by(step_h) {
             let mut row: Vec<Tensor<5>> = Vec::new();
             for (column, left) in (0..width).step_by(step_w).enumerate() {
-                let tile = latents
-                    .clone()
-                    .narrow(3, top, tile_h.min(height - top))
-                    .narrow(4, left, tile_w.min(width - left));
+                let tile =
+                    latents.clone().narrow(3, top, tile_h.min(height - top)).narrow(4, left, tile_w.min(width - left));
                 let mut memories = Memories::default();
                 let mut chunks = Vec::with_capacity(frames);
                 for i in 0..frames {
@@ -100,6 +100,7 @@ fn blend(before: Tensor<5>, after: Tensor<5>, dim: usize, extent: usize) -> Tens
     shape[dim] = extent;
     let ramp: Vec<f32> = (0..extent).map(|i| i as f32 / extent as f32).collect();
     let ramp = Tensor::<5>::from_data(TensorData::new(ramp, shape), &after.device());
-    let faded = before.narrow(dim, have - extent, extent) * (ramp.clone() * -1.0 + 1.0) + after.clone().narrow(dim, 0, extent) * ramp;
+    let faded = before.narrow(dim, have - extent, extent) * (ramp.clone() * -1.0 + 1.0)
+        + after.clone().narrow(dim, 0, extent) * ramp;
     if extent == length { faded } else { Tensor::cat(vec![faded, after.narrow(dim, extent, length - extent)], dim) }
 }

@@ -89,7 +89,12 @@ impl WanTransformer {
         };
         let vace = if config.vace_layers.is_empty() { None } else { Some(VaceBranch::load(loader, config)?) };
         Ok(Self {
-            patch_embedding: PatchEmbedding::load(&loader.at("patch_embedding"), config.in_channels, d, config.patch_size)?,
+            patch_embedding: PatchEmbedding::load(
+                &loader.at("patch_embedding"),
+                config.in_channels,
+                d,
+                config.patch_size,
+            )?,
             time_linear_1: Linear::load(&embedder.at("time_embedder.linear_1"), config.freq_dim, d)?,
             time_linear_2: Linear::load(&embedder.at("time_embedder.linear_2"), d, d)?,
             time_proj: Linear::load(&embedder.at("time_proj"), d, 6 * d)?,
@@ -159,7 +164,10 @@ impl WanTransformer {
     fn grid(&self, [_, channels, frames, height, width]: [usize; 5]) -> Result<[usize; 3]> {
         let [pt, ph, pw] = self.config.patch_size;
         if channels != self.config.in_channels {
-            return Err(Error::options(format!("the transformer takes {} latent channels, got {channels}", self.config.in_channels)));
+            return Err(Error::options(format!(
+                "the transformer takes {} latent channels, got {channels}",
+                self.config.in_channels
+            )));
         }
         if frames % pt != 0 || height % ph != 0 || width % pw != 0 {
             return Err(Error::options(format!(
@@ -190,7 +198,8 @@ impl WanTransformer {
                 }) as i32
             })
             .collect();
-        let features = TensorData::new(timestep_features(&distinct, self.config.freq_dim), [distinct.len(), self.config.freq_dim]);
+        let features =
+            TensorData::new(timestep_features(&distinct, self.config.freq_dim), [distinct.len(), self.config.freq_dim]);
         let features = Tensor::<2>::from_data(features, &self.device);
         let temb = self.time_linear_2.forward(activation::silu(self.time_linear_1.forward(features)));
         let six = self.time_proj.forward(activation::silu(temb.clone()));
@@ -204,7 +213,10 @@ impl WanTransformer {
     fn embed_context(&self, prompt_embeds: Tensor<3>, image_embeds: Option<Tensor<3>>) -> Result<Context> {
         let [_, _, width] = prompt_embeds.dims();
         if width != self.config.text_dim {
-            return Err(Error::options(format!("prompt embeddings must be {} wide, got {width}", self.config.text_dim)));
+            return Err(Error::options(format!(
+                "prompt embeddings must be {} wide, got {width}",
+                self.config.text_dim
+            )));
         }
         let text = self.text_linear_2.forward(activation::gelu_approximate(self.text_linear_1.forward(prompt_embeds)));
         let image = match (&self.image_embedder, image_embeds) {

@@ -38,7 +38,8 @@ impl Vae {
     pub fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
         config.check("vae/config.json")?;
         let z = config.z_dim;
-        let per_channel = |values: &[f32]| Tensor::<5>::from_data(TensorData::new(values.to_vec(), [1, z, 1, 1, 1]), loader.device());
+        let per_channel =
+            |values: &[f32]| Tensor::<5>::from_data(TensorData::new(values.to_vec(), [1, z, 1, 1, 1]), loader.device());
         Ok(Self {
             encoder: Encoder::load(&loader.at("encoder"), config)?,
             quant_conv: CausalConv3d::load(&loader.at("quant_conv"), 2 * z, 2 * z, [1, 1, 1])?,
@@ -74,7 +75,9 @@ impl Vae {
             return Err(Error::options(format!("a clip to encode must have 4n + 1 frames, got {frames} frames")));
         }
         if height % side != 0 || width % side != 0 {
-            return Err(Error::options(format!("height and width must be multiples of {side} px, got {height} × {width} px")));
+            return Err(Error::options(format!(
+                "height and width must be multiples of {side} px, got {height} × {width} px"
+            )));
         }
         let x = fold_pixels(video, self.config.patch());
         let mut memories = Memories::default();
@@ -140,7 +143,12 @@ impl Vae {
     }
 
     /// One latent frame through the decoder, still with folded pixels and not clamped.
-    pub(super) async fn decode_chunk(&self, latent: Tensor<5>, memories: &mut Memories, pace: &Pace<'_>) -> Result<Tensor<5>> {
+    pub(super) async fn decode_chunk(
+        &self,
+        latent: Tensor<5>,
+        memories: &mut Memories,
+        pace: &Pace<'_>,
+    ) -> Result<Tensor<5>> {
         memories.start_chunk();
         self.decoder.forward(self.post_quant_conv.forward_framewise(latent), memories, pace).await
     }
@@ -172,7 +180,11 @@ enum Down {
     Residual(ResidualBlock),
     Sample(Downsample),
     /// A whole level of the 2.2 family with its averaging shortcut.
-    Level { blocks: Vec<ResidualBlock>, sample: Option<Downsample>, shortcut: AverageDown },
+    Level {
+        blocks: Vec<ResidualBlock>,
+        sample: Option<Downsample>,
+        shortcut: AverageDown,
+    },
 }
 
 #[derive(Debug, Clone)]

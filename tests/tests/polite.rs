@@ -1,0 +1,129 @@
+//! A running generation is polite: it yields after every block, and a cancel lands at the next one.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+
+use pollster::block_on;
+use tabreel::device::Compute;
+use tabreel::error::Error;
+use tabreel::host::{Event, Host};
+use tabreel::options::GenerateOptions;
+use tabreel::pipeline::{Given, ModelFiles, Pipeline};
+use tabreel_tests::root;
+
+/// Counts the turns it is given and cancels after some of them.
+#[derive(Default)]
+struct Impatient {
+    turns: Cell<usize>,
+    patience: Option<usize>,
+    seen: RefCell<Vec<String>>,
+}
+
+impl Host for Impatient {
+    fn event(&self, event: Event) {
+        let word = match event {
+            Event::Stage(stage) => stage.name().to_string(),
+            Event::Step { step, num_steps, .. } => format!("step {step}/{num_steps}"),
+            Event::Preview { step, width, height, rgba } => {
+                assert_eq!(rgba.len(), width * height * 4);
+                format!("preview {step}")
+            }
+            Event::Frame { index, .. } => format!("frame {index}"),
+            Event::Warning(message) => message,
+            Event::Loading { .. } => return,
+        };
+        self.seen.borrow_mut().push(word);
+    }
+    fn aborted(&self) -> bool {
+        self.patience.is_some_and(|patience| self.turns.get() >= patience)
+    }
+    fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        self.turns.set(self.turns.get() + 1);
+        Box::pin(std::future::ready(()))
+    }
+    fn now_secs(&self) -> f64 {
+        0.0
+    }
+}
+
+fn pipeline() -> Pipeline {
+    let mut files =
+        ModelFiles::read_dir(&root().join("tests/fixtures/folder_t2v/model")).expect("the committed folder");
+    block_on(Pipeline::load(&mut files, Compute::cpu(), &Impatient::default())).expect("a sound folder")
+}
+
+fn options() -> GenerateOptions {
+    GenerateOptions {
+        prompt: "A red circle moves left.".into(),
+        negative_prompt: String::new(),
+        width: 48,
+        height: 32,
+        num_frames: 9,
+        fps: 16.0,
+        num_steps: 3,
+        guidance_scale: 4.0,
+        seed: 1,
+        flow_shift: None,
+        preview: true,
+    }
+}
+
+#[test]
+fn a_generation_tells_its_stages_steps_previews_and_frames_in_order() {
+    let host = Impatient::default();
+    block_on(pipeline().generate(&options(), &Given::default(), &host)).expect("a clip");
+    let expected = [
+        "tokenize",
+        "encode-text",
+        "condition",
+        "denoise",
+        "preview 1",
+        "step 1/3",
+        "preview 2",
+        "step 2/3",
+        "step 3/3",
+        "decode",
+        "frame 0",
+        "frame 1",
+        "frame 2",
+        "frame 3",
+        "frame 4",
+        "frame 5",
+        "frame 6",
+        "frame 7",
+        "frame 8",
+    ];
+    assert_eq!(*host.seen.borrow(), expected);
+}
+
+#[test]
+fn a_cancel_lands_at_the_next_block_wherever_it_comes() {
+    let pipeline = pipeline();
+    let calm = Impatient::default();
+    block_on(pipeline.generate(&options(), &Given::default(), &calm)).expect("a clip");
+    let blocks = calm.turns.get();
+    assert!(blocks > 20, "only {blocks} turns were given in a whole generation");
+    for patience in 1..blocks {
+        let host = Impatient { patience: Some(patience), ..Impatient::default() };
+        let result = block_on(pipeline.generate(&options(), &Given::default(), &host));
+        assert!(matches!(result, Err(Error::Aborted)), "cancelled after {patience} of {blocks} turns");
+        assert_eq!(host.turns.get(), patience, "work went on after the cancel");
+    }
+    // Nothing of the cancelled runs is left behind.
+    let again = Impatient::default();
+    let clip = block_on(pipeline.generate(&options(), &Given::default(), &again)).expect("a clip");
+    let first = block_on(pipeline.generate(&options(), &Given::default(), &Impatient::default())).expect("a clip");
+    assert_eq!(clip.latents, first.latents);
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_cut_and_the_tokens_kept_are_told() {
+    let host = Impatient::default();
+    let long = GenerateOptions { prompt: "red circle ".repeat(600), num_steps: 1, ..options() };
+    let clip = block_on(pipeline().generate(&long, &Given::default(), &host)).expect("a clip");
+    assert_eq!(clip.tokens.0, 512);
+    assert!(clip.tokens.1 > 512);
+    let told = format!("the prompt is too long: 512 of its {} tokens were kept", clip.tokens.1);
+    assert!(host.seen.borrow().contains(&told), "{:?}", host.seen.borrow());
+}
