@@ -50,7 +50,7 @@ async function solid(colour: [number, number, number], format: 'mp4' | 'webm'): 
   const frames = Array.from({ length: 6 }, () => ({ width, height, data }));
   const { blob } = await encodeVideo(frames, { format, fps: 12 });
   const video = Object.assign(document.createElement('video'), { muted: true, src: URL.createObjectURL(blob) });
-  await new Promise((done, fail) => { video.onloadeddata = done; video.onerror = fail; });
+  await new Promise((done, fail) => { video.requestVideoFrameCallback(done); video.onerror = fail; void video.play(); });
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d')!;
   context.drawImage(video, 0, 0);
@@ -73,7 +73,7 @@ before(async () => {
   command('npm', ['pack', '--workspace', 'pkg', '--pack-destination', folder.path], { cwd: root });
   const tarball = readdirSync(folder.path).find((name) => name.endsWith('.tgz'));
   writeFileSync(at('package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }));
-  writeFileSync(at('index.html'), '<!doctype html><title>empty</title><canvas width="48" height="32"></canvas><script type="module" src="/main.ts"></script>');
+  writeFileSync(at('index.html'), '<!doctype html><title>empty</title><link rel="icon" href="data:,"><canvas width="48" height="32"></canvas><script type="module" src="/main.ts"></script>');
   writeFileSync(at('main.ts'), MAIN);
   writeFileSync(at('vite.config.js'), "export default { base: './', worker: { format: 'es' } };");
   const compilerOptions = { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2023', 'dom', 'dom.iterable'], types: [] };
@@ -157,12 +157,12 @@ for (const [name, colour] of [['red', [255, 0, 0]], ['green', [0, 255, 0]], ['bl
       const { file, shown } = await page.evaluate(([colour, format]) => tabreel.solid(colour, format), [colour, format]);
       const path = at(`out/${name}.${format}`);
       writeFileSync(path, Buffer.from(file, 'base64'));
-      const decoded = [...middlePixels(path), shown]; // by ffmpeg, and by the browser's own player
-      assert.equal(decoded.length, 7);
-      for (const pixel of decoded) {
-        const off = Math.max(...pixel.map((value, i) => Math.abs(value - colour[i])));
-        assert.ok(off <= 6, `${pixel} instead of ${colour} (last one: the browser) in ${JSON.stringify(decoded)}`);
-      }
+      const off = (pixel) => Math.max(...pixel.map((value, i) => Math.abs(value - colour[i])));
+      const decoded = middlePixels(path);
+      assert.equal(decoded.length, 6);
+      assert.ok(decoded.every((pixel) => off(pixel) <= 3), `ffmpeg sees ${JSON.stringify(decoded)}, not ${colour}`);
+      // Chromium's software path rounds the blue coefficient of BT.709 down; a wrong matrix is off by more than 30
+      assert.ok(off(shown) <= 16, `the browser shows ${shown}, not ${colour}`);
     });
   }
 }

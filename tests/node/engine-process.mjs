@@ -63,21 +63,31 @@ async function provideWebGpu(poor) {
   globalThis.Window = class Window {
     static [Symbol.hasInstance] = () => true;
   };
-  if (!poor) return;
-  const adapter = globalThis.GPUAdapter.prototype;
+  if (poor) await impoverish();
+}
+
+/** From here on every adapter has no features and the default limits, and is patched as the package's worker does. */
+async function impoverish() {
   const guaranteed = {
     maxStorageBufferBindingSize: 128 * 2 ** 20, maxBufferSize: 256 * 2 ** 20, maxStorageBuffersPerShaderStage: 8,
     maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupSizeX: 256, maxComputeWorkgroupSizeY: 256,
-    maxComputeWorkgroupStorageSize: 16384,
+    maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupStorageSize: 16384, maxBindGroups: 4,
   };
-  const limits = Object.getOwnPropertyDescriptor(adapter, 'limits').get;
-  Object.defineProperty(adapter, 'features', { configurable: true, get: () => new Set() });
-  Object.defineProperty(adapter, 'limits', {
-    configurable: true,
-    get() {
-      const real = limits.call(this);
-      return new Proxy(real, { get: (_, name) => guaranteed[name] ?? real[name] });
-    },
+  const { gpu } = globalThis.navigator;
+  const requestAdapter = gpu.requestAdapter.bind(gpu);
+  const limitsOf = new WeakMap();
+  // Dawn's binding puts these on each adapter; a browser has them as getters of the prototype.
+  gpu.requestAdapter = async (options) => {
+    const adapter = await requestAdapter(options);
+    const real = adapter.limits;
+    limitsOf.set(adapter, new Proxy(real, { get: (_, name) => guaranteed[name] ?? real[name] }));
+    delete adapter.features;
+    delete adapter.limits;
+    return adapter;
+  };
+  Object.defineProperties(globalThis.GPUAdapter.prototype, {
+    features: { configurable: true, get: () => new Set() },
+    limits: { configurable: true, get() { return limitsOf.get(this); } },
   });
   const { patchWebGpu } = await import('../../pkg/dist/gpu-patch.js');
   patchWebGpu(() => {});

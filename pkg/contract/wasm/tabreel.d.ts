@@ -1,0 +1,25 @@
+/**
+ * What `crate/src/web.rs` promises to the worker: the shape of `pkg/wasm/tabreel.js`.
+ *
+ * wasm-bindgen writes the real file; this one lets the package be type-checked before Rust is built,
+ * and is where both sides agree. Every rejection is an object `{ code, message }`.
+ */
+import type { EngineHost, EngineInfo, EngineModel, EngineResult } from '../../src/messages.js';
+
+export default function init(input?: {
+  module_or_path: RequestInfo | URL | Response | BufferSource | WebAssembly.Module | Promise<Response>;
+}): Promise<unknown>;
+
+export class Engine {
+  private constructor();
+  /** 'gpu' initialises WebGPU through Burn; 'cpu' uses Burn's flex backend in the same wasm. */
+  static create(options: { device: 'gpu' | 'cpu' }): Promise<Engine>;
+  info(): EngineInfo;
+  /** Hands over one file of the model folder; `path` is relative to the folder, with forward slashes. */
+  addFile(path: string, bytes: Uint8Array): void;
+  /** Builds the models; the files' bytes are released. */
+  load(host: EngineHost): Promise<EngineModel>;
+  /** Walks from prompt to frames; everything it makes goes to `host.event`. */
+  generate(options: object, host: EngineHost): Promise<EngineResult>;
+  dispose(): void;
+}

@@ -1,0 +1,91 @@
+/** `tabreel.json`, which stands beside `model_index.json`: what to fetch, and what to show before fetching. */
+import { TabreelError } from './errors.js';
+import type { ModelDefaults } from './options.js';
+
+/** One file of a model folder; `path` is relative, with forward slashes. */
+export interface ModelFile {
+  path: string;
+  bytes: number;
+  /** Hex. When given, what was fetched is checked against it. */
+  sha256?: string | undefined;
+}
+
+/** The file's contents. Its names are snake_case, like all of a model folder's JSON; here they are camelCase. */
+export interface ModelCard {
+  name: string;
+  /** SPDX expression. */
+  license?: string | undefined;
+  /** Where the weights come from, in words. */
+  trainedOn?: string | undefined;
+  /** Sizes that the model was trained on, in px, best first. */
+  sizes: { width: number; height: number }[];
+  /** Clip lengths that the model was trained on, in frames. */
+  numFrames: number[];
+  defaults: ModelDefaults;
+  /** Prompts that show what the model can do. */
+  examples: string[];
+  files: ModelFile[];
+}
+
+/** Sum of the bytes that the card lists. */
+export const cardBytes = (card: ModelCard): number => card.files.reduce((sum, file) => sum + file.bytes, 0);
+
+/**
+ * Reads a card. Only `files` is needed (unless the caller has the files); all else that is missing or of
+ * another kind is left out: a model is not refused for its label.
+ *
+ * @throws TabreelError `weights`
+ */
+export function parseCard(text: string, where: string, files?: ModelFile[]): ModelCard {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new TabreelError('weights', `${where} is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  const card = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
+  return {
+    name: words(card['name']) ?? '',
+    license: words(card['license']),
+    trainedOn: words(card['trained_on']),
+    sizes: list(card['sizes']).flatMap((size) => {
+      const [width, height] = list(size);
+      return isCount(width) && isCount(height) ? [{ width, height }] : [];
+    }),
+    numFrames: list(card['num_frames']).filter(isCount),
+    defaults: parseDefaults(card['default']),
+    examples: list(card['examples']).filter((example) => typeof example === 'string'),
+    files: files ?? parseFiles(card['files'], where),
+  };
+}
+
+/** The `default` of a card, and what the engine repeats of it. */
+export function parseDefaults(json: unknown): ModelDefaults {
+  const given = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
+  const number = (name: string): number | undefined => (typeof given[name] === 'number' ? given[name] : undefined);
+  const all: ModelDefaults = {
+    width: number('width'),
+    height: number('height'),
+    numFrames: number('num_frames'),
+    fps: number('fps'),
+    numSteps: number('num_steps'),
+    guidanceScale: number('guidance_scale'),
+    flowShift: number('flow_shift'),
+    negativePrompt: words(given['negative_prompt']),
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+function parseFiles(json: unknown, where: string): ModelFile[] {
+  const files = list(json) as Partial<ModelFile>[];
+  const fine = (file: Partial<ModelFile> | null): file is ModelFile =>
+    typeof file?.path === 'string' && !file.path.split('/').includes('..') && Number.isSafeInteger(file.bytes) && file.bytes! >= 0;
+  if (files.length === 0 || !files.every(fine)) {
+    throw new TabreelError('weights', `${where} must list "files" as [{ "path", "bytes" }, …]`);
+  }
+  return files;
+}
+
+const words = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0;

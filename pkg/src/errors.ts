@@ -1,0 +1,83 @@
+/** What went wrong, by what the caller can do about it. These strings are stable. */
+export type TabreelErrorCode =
+  | 'unsupported-device'
+  | 'out-of-memory'
+  | 'device-lost'
+  | 'fetch'
+  | 'weights'
+  | 'tokenizer'
+  | 'invalid-options'
+  | 'aborted'
+  | 'internal';
+
+const CODES: ReadonlySet<string> = new Set<TabreelErrorCode>([
+  'unsupported-device',
+  'out-of-memory',
+  'device-lost',
+  'fetch',
+  'weights',
+  'tokenizer',
+  'invalid-options',
+  'aborted',
+  'internal',
+]);
+
+/** Every promise of this package that rejects, rejects with one of these. */
+export class TabreelError extends Error {
+  override readonly name = 'TabreelError';
+  readonly code: TabreelErrorCode;
+
+  constructor(code: TabreelErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** An error as it crosses the worker's border. */
+export interface PlainError {
+  code: TabreelErrorCode;
+  message: string;
+}
+
+/** Turns anything thrown (by Rust, by the browser, by us) into a code and a sentence. */
+export function toPlainError(thrown: unknown): PlainError {
+  const message = messageOf(thrown);
+  if (typeof thrown === 'object' && thrown !== null && 'code' in thrown) {
+    const code = String((thrown as { code: unknown }).code);
+    if (CODES.has(code)) return { code: code as TabreelErrorCode, message };
+  }
+  if (thrown instanceof Error && thrown.name === 'AbortError') return { code: 'aborted', message: 'stopped' };
+  return { code: guessCode(message), message };
+}
+
+export function toTabreelError(thrown: unknown): TabreelError {
+  if (thrown instanceof TabreelError) return thrown;
+  const { code, message } = toPlainError(thrown);
+  return new TabreelError(code, message, { cause: thrown });
+}
+
+/**
+ * A panic or a trap carries only words. Running out of memory and losing the device are the two that a
+ * visitor can do something about, so they are recognised; all else is `internal`.
+ */
+export function guessCode(message: string): TabreelErrorCode {
+  if (/out of memory|outofmemory|memory allocation of|allocation failed|cannot grow memory/i.test(message)) {
+    return 'out-of-memory';
+  }
+  if (/device (was |is |has been )?lost|devicelost|device hung/i.test(message)) return 'device-lost';
+  return 'internal';
+}
+
+function messageOf(thrown: unknown): string {
+  if (typeof thrown === 'string') return thrown;
+  if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
+    const { message } = thrown as { message: unknown };
+    if (typeof message === 'string' && message !== '') return message;
+  }
+  return String(thrown);
+}
+
+/** Rejects in the package's own words when `signal` has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted) throw new TabreelError('aborted', `${what} was stopped`);
+}

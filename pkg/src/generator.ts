@@ -1,0 +1,268 @@
+/** `Tabreel`: loads a model into a worker and turns prompts into clips. */
+import { cardBytes, parseDefaults, type ModelCard } from './card.js';
+import { Clip, type Frame } from './clip.js';
+import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
+import { WorkerLink, type WorkerLike } from './link.js';
+import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
+import { resolveOptions, type ClipOptions, type ModelRules } from './options.js';
+import { adapterName, probe, type Support } from './support.js';
+import { openFolder, type ModelSource } from './weights.js';
+
+export interface LoadOptions {
+  /** Base URL of a model folder with a `tabreel.json`, or the folder's files. */
+  model: ModelSource;
+  /** 'auto' (default) takes the GPU if there is a real one, else the CPU. */
+  device?: 'auto' | Backend;
+  onProgress?: (progress: LoadProgress) => void;
+  /** Stops downloading and building. What has arrived stays on this device for the next try. */
+  signal?: AbortSignal;
+  /** False leaves no copy of the weights on this device. Default true. */
+  keep?: boolean;
+  /** Where `tabreel_bg.wasm` lies, if your bundler does not find it by itself. */
+  wasmUrl?: string | URL;
+  /** Makes the worker, if your bundler does not find `tabreel/worker` by itself. */
+  createWorker?: () => WorkerLike;
+}
+
+export interface LoadProgress {
+  /** 'engine': fetching the wasm; 'download': the weights; 'build': onto the device. */
+  phase: 'engine' | 'download' | 'build';
+  /** Bytes in the first two phases; parts in the last. */
+  loaded: number;
+  /** 0 when the server does not say. */
+  total: number;
+  what: string;
+  /** True while weights come from this device and not from the network. */
+  fromDevice?: boolean;
+}
+
+export interface GenerateOptions extends ClipOptions {
+  onStage?: (stage: Stage) => void;
+  /** After every denoising step; `step` counts from 1, `seconds` is how long it took. */
+  onStep?: (step: { step: number; numSteps: number; seconds: number }) => void;
+  /** The middle frame as far as it is known after this step. */
+  onPreview?: (preview: Frame & { step: number }) => void;
+  /** Each finished frame, in order, while later ones are still being decoded. */
+  onFrame?: (frame: Frame & { index: number }) => void;
+  /** E.g. that the prompt was cut, and to how many tokens. */
+  onWarning?: (message: string) => void;
+  /** Stops within one block of the model; the promise rejects with code 'aborted'. */
+  signal?: AbortSignal;
+}
+
+/** What is known about the loaded model. */
+export interface ModelInfo extends ModelRules {
+  name: string;
+  /** Prompts longer than this are cut, with a warning. */
+  maxTokens: number;
+  card: ModelCard;
+  /** What the folder weighs. */
+  bytes: number;
+}
+
+const SECOND = 1000;
+
+export class Tabreel {
+  readonly model: ModelInfo;
+  /** Which backend runs. */
+  readonly device: Backend;
+  /** The GPU's name, as far as the browser tells it. */
+  readonly adapter: string | undefined;
+  /** Why this backend, in words. */
+  readonly deviceReason: string;
+
+  readonly #link: WorkerLink;
+  #busy = false;
+
+  private constructor(link: WorkerLink, model: ModelInfo, device: Backend, adapter: string | undefined, reason: string) {
+    this.#link = link;
+    this.model = model;
+    this.device = device;
+    this.adapter = adapter;
+    this.deviceReason = reason;
+  }
+
+  /** False after a crash, a lost GPU or `dispose()`: load again. */
+  get alive(): boolean {
+    return this.#link.dead === undefined;
+  }
+
+  /**
+   * Fetches what is not yet on this device, starts a worker and builds the model in it.
+   *
+   * @throws TabreelError `unsupported-device`, `fetch`, `weights`, `tokenizer`, `out-of-memory`, `aborted`, …
+   */
+  static async load(options: LoadOptions): Promise<Tabreel> {
+    const { model, device = 'auto', onProgress, signal, keep } = options ?? {};
+    if (!['auto', 'gpu', 'cpu'].includes(device)) {
+      throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
+    }
+    const folder = openFolder(model);
+    let link: WorkerLink | undefined;
+    try {
+      const card = await folder.card(signal);
+      const started = await startOn(device, options);
+      link = started.link;
+      for await (const file of folder.read(card, {
+        signal,
+        keep,
+        onProgress: (progress) => onProgress?.({ phase: 'download', ...progress }),
+      })) {
+        const job = { type: 'file', ...file } as const;
+        await link.run(job, { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [file.bytes.buffer] });
+      }
+      const built = (await link.run(
+        { type: 'load' },
+        {
+          what: 'building the model',
+          silenceMs: 180 * SECOND,
+          signal,
+          onEvent: (event) => {
+            if (event.type !== 'loading') return;
+            onProgress?.({ phase: 'build', loaded: event.loaded, total: event.total, what: event.what });
+          },
+        },
+      )) as EngineModel;
+      const { name, widthMultiple, heightMultiple, maxTokens } = built;
+      const defaults = { ...card.defaults, ...parseDefaults(built.defaults) };
+      const info = { name, widthMultiple, heightMultiple, maxTokens, defaults, card, bytes: cardBytes(card) };
+      const adapter = started.info.device === 'gpu' ? (started.info.adapter?.name || started.adapter) : undefined;
+      return new Tabreel(link, info, started.info.device, adapter, started.reason);
+    } catch (thrown) {
+      const error = toTabreelError(thrown);
+      link?.end(error);
+      throw error;
+    }
+  }
+
+  /**
+   * Makes one clip. Only one at a time: a second call while one runs rejects.
+   *
+   * @throws TabreelError `invalid-options`, `aborted`, `device-lost`, `out-of-memory`, `internal`
+   */
+  async generate(options: GenerateOptions): Promise<Clip> {
+    const settings = resolveOptions(options, this.model);
+    if (this.#busy) throw new TabreelError('invalid-options', 'already generating: wait for the clip, or stop it first');
+    throwIfAborted(options.signal, 'generating');
+    const { dead } = this.#link;
+    if (dead) throw new TabreelError(dead.code, `the engine is gone (${dead.message}); load the model again`);
+
+    const frames: Frame[] = [];
+    const warnings: string[] = [];
+    const onEvent = (event: EngineEvent): void => {
+      switch (event.type) {
+        case 'stage':
+          return options.onStage?.(event.stage);
+        case 'step':
+          return options.onStep?.({ step: event.step, numSteps: event.numSteps, seconds: event.seconds });
+        case 'preview':
+          return options.onPreview?.({ step: event.step, ...frameOf(event) });
+        case 'warning':
+          warnings.push(event.message);
+          return options.onWarning?.(event.message);
+        case 'frame':
+          frames[event.index] = frameOf(event);
+          return options.onFrame?.({ index: event.index, ...frames[event.index]! });
+        default:
+          return undefined;
+      }
+    };
+    this.#busy = true;
+    try {
+      const result = (await this.#link.run(
+        { type: 'generate', options: { ...settings, preview: options.onPreview !== undefined } },
+        {
+          what: 'generating',
+          // One block on the CPU can be long, and nothing can be heard during it.
+          silenceMs: (this.device === 'gpu' ? 180 : 600) * SECOND,
+          signal: options.signal,
+          onEvent,
+        },
+      )) as GenerateResult;
+      if (Object.keys(frames).length !== result.numFrames) {
+        const got = Object.keys(frames).length;
+        throw new TabreelError('internal', `the engine announced ${result.numFrames} frames but sent ${got}`);
+      }
+      const { width, height, fps, seed, timings, tokens } = result;
+      const made = { backend: this.device, adapter: this.adapter, options: settings, memoryBytes: result.wasmMemoryBytes };
+      return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...made });
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Ends the worker and frees everything it held. A running `generate` rejects with code 'aborted'. */
+  dispose(): void {
+    this.#link.end(new TabreelError('aborted', 'the generator was disposed'));
+  }
+}
+
+const frameOf = (event: { width: number; height: number; rgba: Uint8Array<ArrayBuffer> }): Frame => ({
+  width: event.width,
+  height: event.height,
+  data: new Uint8ClampedArray(event.rgba.buffer, event.rgba.byteOffset, event.rgba.byteLength),
+});
+
+interface Started {
+  link: WorkerLink;
+  info: EngineInfo;
+  reason: string;
+  /** What the browser calls the GPU; the engine often gets no name. */
+  adapter?: string | undefined;
+}
+
+/** Chooses the backend. With 'auto', a GPU that does not come up is reported and the CPU takes over. */
+async function startOn(device: 'auto' | Backend, options: LoadOptions): Promise<Started> {
+  const support = await probe();
+  const adapter = support.adapter && adapterName(support.adapter);
+  if (support.recommended === 'none') throw new TabreelError('unsupported-device', support.reason);
+  if (device === 'cpu') return start('cpu', 'The CPU was chosen in the settings.', options);
+  if (device === 'gpu') {
+    if (!support.adapter) throw new TabreelError('unsupported-device', noGpu(support));
+    return { ...(await start('gpu', `The GPU was chosen in the settings: ${adapter}.`, options)), adapter };
+  }
+  if (support.recommended === 'cpu') return start('cpu', support.reason, options);
+  try {
+    return { ...(await start('gpu', support.reason, options)), adapter };
+  } catch (thrown) {
+    const { code, message } = toTabreelError(thrown);
+    if (code === 'aborted' || code === 'fetch') throw thrown;
+    return start('cpu', `The GPU did not start (${message}), so clips are made on the CPU.`, options);
+  }
+}
+
+const noGpu = (support: Support): string =>
+  support.webgpu
+    ? `WebGPU found no GPU${support.adapterError ? ` (${support.adapterError})` : ''}`
+    : 'this browser has no WebGPU, so the GPU cannot be used';
+
+async function start(device: Backend, reason: string, options: LoadOptions): Promise<Started> {
+  const { onProgress, signal, wasmUrl, createWorker = defaultWorker } = options;
+  throwIfAborted(signal, 'loading');
+  const link = new WorkerLink(createWorker());
+  const href = wasmUrl === undefined ? undefined : new URL(wasmUrl, document.baseURI).href;
+  try {
+    const info = await link.run(
+      { type: 'start', device, wasmUrl: href },
+      {
+        what: 'starting the engine',
+        silenceMs: 90 * SECOND,
+        onSilence: () =>
+          device === 'gpu'
+            ? new TabreelError('unsupported-device', 'the GPU did not answer within 90 s')
+            : new TabreelError('internal', 'the engine did not start within 90 s'),
+        signal,
+        abortGraceMs: 0,
+        onEngineBytes: (loaded, total) => onProgress?.({ phase: 'engine', loaded, total, what: 'engine' }),
+      },
+    );
+    return { link, info: info as EngineInfo, reason };
+  } catch (thrown) {
+    link.end(toTabreelError(thrown));
+    throw thrown;
+  }
+}
+
+function defaultWorker(): WorkerLike {
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'tabreel' }) as WorkerLike;
+}

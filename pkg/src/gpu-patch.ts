@@ -1,0 +1,49 @@
+/**
+ * Two things that the GPU library under Burn (cubecl 0.11) does not do on the web, done from outside,
+ * before it starts. Only ever called inside our own worker.
+ */
+
+interface Adapter {
+  requestDevice(descriptor?: DeviceDescriptor): Promise<Device>;
+}
+interface DeviceDescriptor {
+  requiredFeatures?: Iterable<string>;
+}
+interface Device {
+  lost: Promise<{ reason?: string; message: string }>;
+}
+
+/**
+ * 1. An adapter without `timestamp-query` (Firefox, Safari, privacy modes) makes cubecl abort at the
+ *    first operation, although it only reads timestamps while autotuning, which is off. So the feature
+ *    is claimed, and dropped again from the request for a device.
+ * 2. Nobody listens to `device.lost`: pending reads would wait for ever. `onLost` is told instead.
+ */
+export function patchWebGpu(onLost: (message: string) => void): void {
+  const prototype = (globalThis as { GPUAdapter?: { prototype: Adapter } }).GPUAdapter?.prototype;
+  if (prototype === undefined) return;
+  const features = Object.getOwnPropertyDescriptor(prototype, 'features')?.get as
+    | ((this: Adapter) => ReadonlySet<string>)
+    | undefined;
+  if (features === undefined) return;
+  const requestDevice = prototype.requestDevice;
+
+  Object.defineProperty(prototype, 'features', {
+    configurable: true,
+    get(this: Adapter) {
+      return new Set(features.call(this)).add('timestamp-query');
+    },
+  });
+  prototype.requestDevice = async function (descriptor = {}) {
+    const has = features.call(this);
+    const requiredFeatures = [...(descriptor.requiredFeatures ?? [])].filter(
+      (feature) => feature !== 'timestamp-query' || has.has(feature),
+    );
+    // Dictionary members may live on the prototype of what wasm-bindgen passes: keep it, override one.
+    const device = await requestDevice.call(this, Object.assign(Object.create(descriptor), { requiredFeatures }));
+    void device.lost.then(({ reason, message }) => {
+      if (reason !== 'destroyed') onLost(`the GPU was lost${message ? `: ${message}` : ''}`);
+    });
+    return device;
+  };
+}

@@ -1,0 +1,10 @@
+export { cardBytes, type ModelCard, type ModelFile } from './card.js';
+export { Clip, drawSmooth, type Frame, type SaveOptions } from './clip.js';
+export { TabreelError, type TabreelErrorCode } from './errors.js';
+export { Tabreel, type GenerateOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
+export type { Backend, Stage } from './messages.js';
+export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules } from './options.js';
+export { deleteKept, keptModels, type KeptModel } from './shelf.js';
+export { adapterName, probe, type AdapterFacts, type Support } from './support.js';
+export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';
+export { describeModel, type ModelSource } from './weights.js';

@@ -1,0 +1,143 @@
+/** The page's end of the worker: one promise per job, and a watchdog so that every promise settles. */
+import { TabreelError, toPlainError } from './errors.js';
+import type { EngineEvent, FromWorker, ToWorker } from './messages.js';
+
+/** The part of `Worker` that is used; tests put their own in its place. */
+export interface WorkerLike {
+  postMessage(message: ToWorker, transfer?: Transferable[]): void;
+  terminate(): void;
+  onmessage: ((event: MessageEvent<FromWorker>) => void) | null;
+  onerror: ((event: ErrorEvent) => void) | null;
+  onmessageerror: ((event: MessageEvent) => void) | null;
+}
+
+type Job = DistributiveOmit<Exclude<ToWorker, { type: 'abort' }>, 'id'>;
+type DistributiveOmit<T, K extends string> = T extends unknown ? Omit<T, K> : never;
+
+export interface JobOptions {
+  /** What is being done, for messages: "starting the engine". */
+  what: string;
+  /** The worker is given up after this long without a word from it. */
+  silenceMs: number;
+  /** The error if that happens; by default `internal`. */
+  onSilence?: (() => TabreelError) | undefined;
+  onEvent?: ((event: EngineEvent) => void) | undefined;
+  onEngineBytes?: ((loaded: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  /** How long a stopped job may take to stop by itself before the worker is ended. 0 ends it at once. */
+  abortGraceMs?: number;
+  transfer?: Transferable[];
+}
+
+interface Pending extends JobOptions {
+  resolve(result: unknown): void;
+  reject(error: TabreelError): void;
+}
+
+export class WorkerLink {
+  /** Why the worker is gone, once it is. */
+  dead: TabreelError | undefined;
+
+  readonly #worker: WorkerLike;
+  readonly #jobs = new Map<number, Pending>();
+  #nextId = 1;
+  #strikes = 0;
+  #watchdog: ReturnType<typeof setInterval> | undefined;
+
+  constructor(worker: WorkerLike) {
+    this.#worker = worker;
+    worker.onmessage = ({ data }) => this.#receive(data);
+    worker.onerror = (event) => {
+      event.preventDefault?.();
+      const why = event.message ? `: ${event.message}` : ' (its script could not be loaded)';
+      this.end(new TabreelError('internal', `the worker failed${why}`));
+    };
+    worker.onmessageerror = () => this.end(new TabreelError('internal', 'a message from the worker could not be read'));
+  }
+
+  run(job: Job, options: JobOptions): Promise<unknown> {
+    if (this.dead) return Promise.reject(this.dead);
+    const { signal, abortGraceMs = 15_000 } = options;
+    const stopped = (how = ''): TabreelError => new TabreelError('aborted', `${options.what} was stopped${how}`);
+    if (signal?.aborted) return Promise.reject(stopped());
+
+    const id = this.#nextId++;
+    let grace: ReturnType<typeof setTimeout> | undefined;
+    const onAbort = (): void => {
+      if (abortGraceMs === 0) return this.end(stopped());
+      this.#worker.postMessage({ type: 'abort', id });
+      grace = setTimeout(() => this.end(stopped('; the engine did not answer and was shut down')), abortGraceMs);
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+
+    return new Promise<unknown>((resolve, reject) => {
+      this.#jobs.set(id, { ...options, resolve, reject });
+      this.#watch(options.silenceMs);
+      this.#worker.postMessage({ ...job, id } as ToWorker, options.transfer ?? []);
+    }).finally(() => {
+      clearTimeout(grace);
+      signal?.removeEventListener('abort', onAbort);
+      this.#jobs.delete(id);
+      if (this.#jobs.size === 0) clearInterval(this.#watchdog);
+    });
+  }
+
+  /** Ends the worker and rejects whatever waits for it. */
+  end(error: TabreelError): void {
+    if (this.dead) return;
+    this.dead = error;
+    clearInterval(this.#watchdog);
+    this.#worker.terminate();
+    for (const job of this.#jobs.values()) job.reject(error);
+  }
+
+  #receive(message: FromWorker): void {
+    if (this.dead) return;
+    this.#strikes = 0;
+    switch (message.type) {
+      case 'alive':
+      case 'beat':
+        return;
+      case 'engine-bytes':
+        for (const job of this.#jobs.values()) job.onEngineBytes?.(message.loaded, message.total);
+        return;
+      case 'event':
+        return this.#tell(message.id, message.event);
+      case 'done':
+        return this.#jobs.get(message.id)?.resolve(message.result);
+      case 'failed':
+        return this.#jobs.get(message.id)?.reject(new TabreelError(message.error.code, message.error.message));
+      case 'dead':
+        return this.end(new TabreelError(message.error.code, message.error.message));
+    }
+  }
+
+  /** A listener that throws must not leave the engine's promise open: its error becomes the job's. */
+  #tell(id: number, event: EngineEvent): void {
+    const job = this.#jobs.get(id);
+    try {
+      job?.onEvent?.(event);
+    } catch (thrown) {
+      this.#worker.postMessage({ type: 'abort', id });
+      job?.reject(new TabreelError('internal', `a listener failed: ${toPlainError(thrown).message}`, { cause: thrown }));
+    }
+  }
+
+  /**
+   * Counts four quarters of the limit instead of setting one timer: a laptop that slept through the
+   * limit wakes up to one strike, not to a death sentence.
+   */
+  #watch(silenceMs: number): void {
+    clearInterval(this.#watchdog);
+    this.#strikes = 0;
+    this.#watchdog = setInterval(() => {
+      if (++this.#strikes < 4) return;
+      const job = [...this.#jobs.values()].at(-1);
+      if (job === undefined) return;
+      const seconds = Math.round(silenceMs / 1000);
+      this.end(
+        job.onSilence?.() ?? new TabreelError('internal', `no word from the engine for ${seconds} s while ${job.what}`),
+      );
+    }, silenceMs / 4);
+  }
+}

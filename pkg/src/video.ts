@@ -1,0 +1,174 @@
+/** Encoding with WebCodecs and muxing with mediabunny, with colours and frame times that survive. */
+import {
+  BufferTarget,
+  Mp4OutputFormat,
+  Output,
+  Quality,
+  VideoSample,
+  VideoSampleSource,
+  WebMOutputFormat,
+  canEncodeVideo,
+} from 'mediabunny';
+import type { Frame } from './clip.js';
+import { TabreelError, throwIfAborted } from './errors.js';
+import { enlarge } from './enlarge.js';
+
+export interface VideoOptions {
+  format: 'mp4' | 'webm';
+  fps: number;
+  /** Whole factor by which frames are enlarged first. Default 1. */
+  scale?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Spelled out, so that this package's types stand without mediabunny's. */
+export type VideoCodec = 'avc' | 'av1' | 'vp9' | 'vp8';
+
+export interface EncodedVideo {
+  blob: Blob;
+  codec: VideoCodec;
+  width: number;
+  height: number;
+}
+
+/** In order of preference: what plays in most places comes first. */
+const CODECS: Record<VideoOptions['format'], readonly VideoCodec[]> = {
+  mp4: ['avc', 'av1', 'vp9'],
+  webm: ['vp9', 'av1', 'vp8'],
+};
+
+/** What players assume of video without a tag, and what the tag then says. */
+const BT709 = { primaries: 'bt709', transfer: 'bt709', matrix: 'bt709', fullRange: false } as const;
+
+/** Which codecs of a format this browser says it can encode at this size. */
+export async function encodableCodecs(format: VideoOptions['format'], width: number, height: number): Promise<VideoCodec[]> {
+  const found: VideoCodec[] = [];
+  for (const codec of CODECS[format]) {
+    // Some browsers throw where they should say no.
+    if (await canEncodeVideo(codec, { width, height, quality: quality() }).catch(() => false)) found.push(codec);
+  }
+  return found;
+}
+
+/**
+ * Encodes every frame once, the first as a key frame, each lasting exactly 1/fps s.
+ *
+ * Video codecs with halved colour planes need even sizes: an odd width or height grows by one px, which
+ * repeats the last column or row. (Sizes that models produce are multiples of 16, so this is for others.)
+ */
+export async function encodeVideo(frames: readonly Frame[], options: VideoOptions): Promise<EncodedVideo> {
+  const { format, fps, scale = 1, signal } = options;
+  const first = frames[0];
+  if (first === undefined) throw new TabreelError('invalid-options', 'a clip must have at least 1 frame, got 0 frames');
+  if (typeof VideoEncoder === 'undefined') {
+    throw new TabreelError('unsupported-device', 'this browser cannot encode video (no WebCodecs); PNG still works');
+  }
+  const width = even(first.width * scale);
+  const height = even(first.height * scale);
+  const failures: string[] = [];
+  // A codec may be announced and fail all the same (Firefox, odd hardware): then the next one is tried.
+  for (const codec of await encodableCodecs(format, width, height)) {
+    throwIfAborted(signal, 'saving');
+    try {
+      const blob = await encodeWith(codec, frames, { format, fps, scale, signal, width, height });
+      return { blob, codec, width, height };
+    } catch (error) {
+      throwIfAborted(signal, 'saving');
+      failures.push(`${codec}: ${(error as Error).message}`);
+    }
+  }
+  const why = failures.length > 0 ? ` (${failures.join('; ')})` : '';
+  throw new TabreelError(
+    'unsupported-device',
+    `this browser cannot encode ${format.toUpperCase()} at ${width} × ${height} px${why}`,
+  );
+}
+
+async function encodeWith(
+  codec: VideoCodec,
+  frames: readonly Frame[],
+  { format, fps, scale, signal, width, height }: Required<Omit<VideoOptions, 'signal' | 'scale'>> & {
+    scale: number;
+    width: number;
+    height: number;
+    signal: AbortSignal | undefined;
+  },
+): Promise<Blob> {
+  const target = new BufferTarget();
+  const output = new Output({
+    format: format === 'mp4' ? new Mp4OutputFormat({ fastStart: 'in-memory' }) : new WebMOutputFormat(),
+    target,
+  });
+  const source = new VideoSampleSource({ codec, quality: quality(), latencyMode: 'quality' });
+  output.addVideoTrack(source, { frameRate: fps });
+  try {
+    await output.start();
+    for (const [index, frame] of frames.entries()) {
+      throwIfAborted(signal, 'saving');
+      const sample = new VideoSample(toI420(enlarge(frame, scale)), {
+        format: 'I420',
+        codedWidth: width,
+        codedHeight: height,
+        timestamp: index / fps,
+        duration: 1 / fps,
+        colorSpace: BT709,
+      });
+      try {
+        await source.add(sample, { keyFrame: index === 0 });
+      } finally {
+        sample.close();
+      }
+    }
+    await output.finalize();
+  } catch (error) {
+    await output.cancel().catch(() => undefined);
+    throw error;
+  }
+  return new Blob([target.buffer!], { type: format === 'mp4' ? 'video/mp4' : 'video/webm' });
+}
+
+/** Small synthetic clips: being stingy saves a few kB and costs visible blocks. */
+const quality = (): Quality => new Quality('very-high');
+
+const even = (px: number): number => px + (px % 2);
+
+/**
+ * RGB to planar Y'CbCr 4:2:0, BT.709, limited range.
+ *
+ * Done here because browsers convert canvases with BT.601 numbers, which players then read as BT.709:
+ * pure red comes out orange. Colour planes hold the mean of each 2 × 2 block; alpha is ignored.
+ */
+export function toI420({ data, width, height }: Frame): Uint8Array<ArrayBuffer> {
+  const w = even(width);
+  const h = even(height);
+  const planes = new Uint8Array((w * h * 3) / 2);
+  const cb0 = w * h;
+  const cr0 = cb0 + cb0 / 4;
+  for (let y = 0; y < h; y += 2) {
+    for (let x = 0; x < w; x += 2) {
+      let red = 0;
+      let green = 0;
+      let blue = 0;
+      for (let corner = 0; corner < 4; corner++) {
+        const px = x + (corner & 1);
+        const py = y + (corner >> 1);
+        const at = (Math.min(py, height - 1) * width + Math.min(px, width - 1)) * 4;
+        const r = data[at]!;
+        const g = data[at + 1]!;
+        const b = data[at + 2]!;
+        red += r;
+        green += g;
+        blue += b;
+        planes[py * w + px] = Math.round(16 + (219 / 255) * (0.2126 * r + 0.7152 * g + 0.0722 * b));
+      }
+      red /= 4;
+      green /= 4;
+      blue /= 4;
+      const luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+      const at = (y / 2) * (w / 2) + x / 2;
+      planes[cb0 + at] = Math.round(128 + ((224 / 255) * (blue - luma)) / 1.8556);
+      planes[cr0 + at] = Math.round(128 + ((224 / 255) * (red - luma)) / 1.5748);
+    }
+  }
+  return planes;
+}

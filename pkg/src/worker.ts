@@ -1,0 +1,143 @@
+/** The dedicated worker in which the wasm engine lives. One engine per worker; a dead one is replaced whole. */
+import init, { Engine } from '../wasm/tabreel.js';
+import { guessCode, toPlainError, type PlainError } from './errors.js';
+import { patchWebGpu } from './gpu-patch.js';
+import type { EngineEvent, EngineHost, FromWorker, GenerateResult, ToWorker } from './messages.js';
+
+interface WorkerScope {
+  postMessage(message: FromWorker, transfer?: Transferable[]): void;
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  __tabreelPanic?: (message: string) => void;
+}
+const scope = globalThis as unknown as WorkerScope;
+
+let engine: Engine | undefined;
+let panic: string | undefined;
+const aborted = new Set<number>();
+
+scope.__tabreelPanic = (message) => {
+  panic ??= message;
+  die({ code: guessCode(message), message: `the engine stopped: ${message}` });
+};
+
+patchWebGpu((message) => die({ code: 'device-lost', message }));
+
+scope.onmessage = ({ data }) => {
+  if (data.type === 'abort') {
+    aborted.add(data.id);
+    return;
+  }
+  void handle(data)
+    .then((result) => scope.postMessage({ type: 'done', id: data.id, result }))
+    .catch((thrown: unknown) => {
+      // A trap leaves the instance in an unknown state; a rejection of Rust's own does not.
+      if (thrown instanceof WebAssembly.RuntimeError || panic !== undefined) {
+        const message = panic ?? toPlainError(thrown).message;
+        die({ code: guessCode(message), message: `the engine stopped: ${message}` });
+      } else {
+        scope.postMessage({ type: 'failed', id: data.id, error: toPlainError(thrown) });
+      }
+    })
+    .finally(() => aborted.delete(data.id));
+};
+
+async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknown> {
+  switch (job.type) {
+    case 'start': {
+      await init({ module_or_path: await fetchEngine(job.wasmUrl) });
+      engine = await Engine.create({ device: job.device });
+      return engine.info();
+    }
+    case 'file':
+      return alive().addFile(job.path, job.bytes);
+    case 'load':
+      return alive().load(hostFor(job.id));
+    case 'generate': {
+      const result = await alive().generate(job.options, hostFor(job.id));
+      return { ...result, wasmMemoryBytes: alive().info().wasmMemoryBytes } satisfies GenerateResult;
+    }
+  }
+}
+
+function alive(): Engine {
+  if (engine === undefined) throw { code: 'internal', message: 'the engine has not been started' };
+  return engine;
+}
+
+/** Passes the wasm on to the compiler while it arrives, and counts the bytes on the way. */
+async function fetchEngine(wasmUrl: string | undefined): Promise<Response> {
+  const url = wasmUrl ?? new URL('../wasm/tabreel_bg.wasm', import.meta.url).href;
+  let response: Response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    throw { code: 'fetch', message: `could not reach the engine at ${url}: ${(error as Error).message}` };
+  }
+  if (!response.ok) throw { code: 'fetch', message: `the engine could not be fetched: ${url} answered ${response.status}` };
+  if (response.headers.get('content-type')?.startsWith('text/html')) {
+    const hint = 'copy tabreel_bg.wasm beside your page and pass its address as wasmUrl';
+    throw { code: 'fetch', message: `the engine could not be fetched: ${url} answered with a web page; ${hint}` };
+  }
+  if (response.body === null) return response;
+  // The length is of the compressed stream, if it was compressed: then there is no total.
+  const total = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length') ?? 0);
+  let loaded = 0;
+  const counted = response.body.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        loaded += chunk.length;
+        scope.postMessage({ type: 'engine-bytes', loaded, total });
+        controller.enqueue(chunk);
+      },
+    }),
+  );
+  // Servers that do not know .wasm would otherwise stop the compiler.
+  return new Response(counted, { headers: { 'content-type': 'application/wasm' } });
+}
+
+function hostFor(id: number): EngineHost {
+  let lastBeat = 0;
+  return {
+    event(event) {
+      send(id, event);
+    },
+    aborted: () => aborted.has(id),
+    tick() {
+      const now = performance.now();
+      if (now - lastBeat > 1000) {
+        lastBeat = now;
+        scope.postMessage({ type: 'beat' });
+      }
+      return nextTask();
+    },
+  };
+}
+
+function send(id: number, event: EngineEvent): void {
+  if (!('rgba' in event)) {
+    scope.postMessage({ type: 'event', id, event });
+    return;
+  }
+  // A view into wasm memory cannot be transferred, and would change under the page's eyes.
+  const whole = event.rgba.byteLength === event.rgba.buffer.byteLength;
+  const rgba = whole ? event.rgba : event.rgba.slice();
+  scope.postMessage({ type: 'event', id, event: { ...event, rgba } }, [rgba.buffer]);
+}
+
+const channel = new MessageChannel();
+const waiting: (() => void)[] = [];
+channel.port1.onmessage = () => waiting.shift()?.();
+
+/** setTimeout would wait 4 ms once nested; a message to oneself does not. */
+function nextTask(): Promise<void> {
+  return new Promise((resolve) => {
+    waiting.push(resolve);
+    channel.port2.postMessage(null);
+  });
+}
+
+function die(error: PlainError): void {
+  scope.postMessage({ type: 'dead', error });
+}
+
+scope.postMessage({ type: 'alive' });

@@ -1,0 +1,222 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { TabreelError } from '../src/errors.js';
+import { Tabreel, type LoadOptions } from '../src/generator.js';
+import type { FromWorker, ToWorker } from '../src/messages.js';
+import { FakeWorker } from './fakes.js';
+
+const INFO = { device: 'cpu', wasmMemoryBytes: 0 };
+const MODEL = { name: 'tiny', widthMultiple: 16, heightMultiple: 16, maxTokens: 64, defaults: { num_steps: 3, fps: 8 } };
+const files = { 'model_index.json': new Blob(['{}']), 'transformer/w.gguf': new Blob(['12345']) };
+
+type Behaviour = (job: ToWorker, worker: FakeWorker) => void;
+
+/** A worker that does everything right, as quickly as it can. */
+const healthy: Behaviour = (job, worker) => {
+  const done = (result: unknown): void => worker.say({ type: 'done', id: job.id, result });
+  const event = (event: Extract<FromWorker, { type: 'event' }>['event']): void => worker.say({ type: 'event', id: job.id, event });
+  switch (job.type) {
+    case 'start':
+      worker.say({ type: 'alive' });
+      worker.say({ type: 'engine-bytes', loaded: 5, total: 10 });
+      return done({ ...INFO, device: job.device });
+    case 'file':
+      return done(undefined);
+    case 'load':
+      event({ type: 'loading', loaded: 1, total: 2, what: 'vae' });
+      return done(MODEL);
+    case 'generate': {
+      const { width, height, numFrames, fps, numSteps, seed } = job.options;
+      const rgba = (): Uint8Array<ArrayBuffer> => new Uint8Array(width * height * 4);
+      event({ type: 'stage', stage: 'denoise' });
+      for (let step = 1; step <= numSteps; step++) {
+        event({ type: 'step', step, numSteps, seconds: 0.5 });
+        if (job.options.preview) event({ type: 'preview', step, width, height, rgba: rgba() });
+      }
+      event({ type: 'warning', message: 'the prompt is too long: 64 of its 90 tokens were kept' });
+      for (let index = 0; index < numFrames; index++) event({ type: 'frame', index, width, height, rgba: rgba() });
+      return done({ seed, numFrames, width, height, fps, tokens: { kept: 64, total: 90 }, timings: { total: 1.5 }, device: 'CPU', wasmMemoryBytes: 9 });
+    }
+    default:
+      return undefined;
+  }
+};
+
+let workers: FakeWorker[];
+beforeEach(() => {
+  workers = [];
+  vi.stubGlobal('navigator', {});
+  vi.stubGlobal('isSecureContext', true);
+});
+afterEach(() => vi.unstubAllGlobals());
+
+function load(behave: Behaviour = healthy, options: Partial<LoadOptions> = {}): Promise<Tabreel> {
+  const createWorker = (): FakeWorker => {
+    const worker = new FakeWorker(behave);
+    workers.push(worker);
+    return worker;
+  };
+  return Tabreel.load({ model: { files }, createWorker, ...options });
+}
+
+const realGpu = (): void => {
+  const adapter = { features: new Set(['shader-f16']), limits: {}, info: { vendor: 'apple', architecture: 'metal-3' } };
+  vi.stubGlobal('navigator', { gpu: { requestAdapter: async () => adapter } });
+};
+
+const caught = (promise: Promise<unknown>): Promise<TabreelError> => promise.then(() => Promise.reject(new Error('no')), (e) => e);
+const clipOptions = { prompt: 'a red ball', width: 16, height: 32, numFrames: 5, seed: 7 };
+
+test('load starts a worker, hands over every file, builds, and tells how far it is', async () => {
+  const phases: string[] = [];
+  const tabreel = await load(healthy, { onProgress: ({ phase, loaded, total }) => phases.push(`${phase} ${loaded}/${total}`) });
+  expect(workers[0]!.received.map((job) => (job.type === 'file' ? job.path : job.type))).toEqual([
+    'start',
+    'model_index.json',
+    'transformer/w.gguf',
+    'load',
+  ]);
+  expect(phases).toEqual(['engine 5/10', 'download 2/7', 'download 7/7', 'build 1/2']);
+  expect(tabreel).toMatchObject({ device: 'cpu', alive: true, adapter: undefined });
+  expect(tabreel.deviceReason).toContain('no WebGPU');
+  expect(tabreel.model).toMatchObject({ name: 'tiny', widthMultiple: 16, maxTokens: 64, bytes: 7, defaults: { numSteps: 3, fps: 8 } });
+});
+
+test('auto takes a real GPU and knows its name', async () => {
+  realGpu();
+  const tabreel = await load();
+  expect(tabreel).toMatchObject({ device: 'gpu', adapter: 'apple metal-3' });
+});
+
+test('auto takes the CPU when the GPU does not start, and says why', async () => {
+  realGpu();
+  const tabreel = await load((job, worker) => {
+    if (job.type !== 'start' || job.device === 'cpu') return healthy(job, worker);
+    return worker.say({ type: 'dead', error: { code: 'internal', message: 'the engine stopped: bad shader' } });
+  });
+  expect(tabreel.device).toBe('cpu');
+  expect(tabreel.deviceReason).toBe('The GPU did not start (the engine stopped: bad shader), so clips are made on the CPU.');
+  expect(workers.map(({ terminated }) => terminated)).toEqual([true, false]);
+});
+
+test('asking for the GPU where there is none is refused in words, and never becomes the CPU', async () => {
+  expect(await caught(load(healthy, { device: 'gpu' }))).toMatchObject({
+    code: 'unsupported-device',
+    message: 'this browser has no WebGPU, so the GPU cannot be used',
+  });
+  expect(workers).toEqual([]);
+});
+
+test('a device that is none is refused', async () => {
+  expect((await caught(load(healthy, { device: 'tpu' as never }))).message).toBe('device must be auto, gpu or cpu, got tpu');
+});
+
+test('a refusal while building keeps its code and ends the worker', async () => {
+  const error = await caught(
+    load((job, worker) => {
+      if (job.type !== 'load') return healthy(job, worker);
+      return worker.say({ type: 'failed', id: job.id, error: { code: 'weights', message: 'w must be [4], got [5]' } });
+    }),
+  );
+  expect(error).toMatchObject({ code: 'weights', message: 'w must be [4], got [5]' });
+  expect(workers[0]!.terminated).toBe(true);
+});
+
+test('a GPU that hangs while starting is given up in the end', async () => {
+  realGpu();
+  vi.useFakeTimers();
+  const error = caught(load(() => undefined, { device: 'gpu' }));
+  await vi.advanceTimersByTimeAsync(91_000);
+  expect(await error).toMatchObject({ code: 'unsupported-device', message: 'the GPU did not answer within 90 s' });
+  vi.useRealTimers();
+});
+
+test('an abort while loading ends the worker', async () => {
+  const controller = new AbortController();
+  const error = await caught(
+    load((job, worker) => (job.type === 'start' ? controller.abort() : healthy(job, worker)), { signal: controller.signal }),
+  );
+  expect(error.code).toBe('aborted');
+  expect(workers[0]!.terminated).toBe(true);
+});
+
+test('generate gives the frames and everything about them', async () => {
+  const tabreel = await load();
+  const heard: string[] = [];
+  const clip = await tabreel.generate({
+    ...clipOptions,
+    onStage: (stage) => heard.push(stage),
+    onStep: ({ step, numSteps, seconds }) => heard.push(`${step}/${numSteps} ${seconds}`),
+    onPreview: ({ step, width, height, data }) => heard.push(`preview ${step} ${width}x${height} ${data.length}`),
+    onFrame: ({ index }) => heard.push(`frame ${index}`),
+    onWarning: (message) => heard.push(message),
+  });
+  expect(heard).toEqual([
+    'denoise',
+    ...[1, 2, 3].flatMap((step) => [`${step}/3 0.5`, `preview ${step} 16x32 2048`]),
+    'the prompt is too long: 64 of its 90 tokens were kept',
+    ...[0, 1, 2, 3, 4].map((index) => `frame ${index}`),
+  ]);
+  expect(clip).toMatchObject({ width: 16, height: 32, numFrames: 5, fps: 8, seed: 7, backend: 'cpu', timings: { total: 1.5 }, memoryBytes: 9 });
+  expect(clip.tokens).toEqual({ kept: 64, total: 90 });
+  expect(clip.warnings).toHaveLength(1);
+  expect(clip.frames.map(({ data }) => data.length)).toEqual([2048, 2048, 2048, 2048, 2048]);
+  expect(clip.options).toMatchObject({ prompt: 'a red ball', numSteps: 3, seed: 7 });
+});
+
+test('previews are only asked for when someone looks', async () => {
+  const tabreel = await load();
+  await tabreel.generate(clipOptions);
+  const job = workers[0]!.received.at(-1);
+  expect(job?.type === 'generate' && job.options.preview).toBe(false);
+});
+
+test('bad options never reach the worker', async () => {
+  const tabreel = await load();
+  expect(await caught(tabreel.generate({ ...clipOptions, numFrames: 80 }))).toMatchObject({ code: 'invalid-options' });
+  expect(workers[0]!.received.some(({ type }) => type === 'generate')).toBe(false);
+  await expect(tabreel.generate(clipOptions)).resolves.toBeDefined();
+});
+
+test('a second clip while one is made is refused; afterwards it is welcome', async () => {
+  const tabreel = await load();
+  const first = tabreel.generate(clipOptions);
+  expect(await caught(tabreel.generate(clipOptions))).toMatchObject({
+    code: 'invalid-options',
+    message: 'already generating: wait for the clip, or stop it first',
+  });
+  await first;
+  await expect(tabreel.generate(clipOptions)).resolves.toBeDefined();
+});
+
+test('after a panic the generator is dead and says so, and a new load makes a new worker', async () => {
+  const panicking: Behaviour = (job, worker) =>
+    job.type === 'generate'
+      ? worker.say({ type: 'dead', error: { code: 'internal', message: 'the engine stopped: index out of bounds' } })
+      : healthy(job, worker);
+  const tabreel = await load(panicking);
+  expect((await caught(tabreel.generate(clipOptions))).code).toBe('internal');
+  expect(tabreel.alive).toBe(false);
+  const again = await caught(tabreel.generate(clipOptions));
+  expect(again.code).toBe('internal');
+  expect(again.message).toContain('load the model again');
+  const fresh = await load();
+  expect(fresh.alive).toBe(true);
+  expect(workers).toHaveLength(2);
+});
+
+test('frames that were promised and did not come are an error, not a shorter clip', async () => {
+  const tabreel = await load((job, worker) => {
+    if (job.type !== 'generate') return healthy(job, worker);
+    const result = { seed: 7, numFrames: 5, width: 16, height: 32, fps: 8, tokens: { kept: 1, total: 1 }, timings: {}, device: 'CPU' };
+    return worker.say({ type: 'done', id: job.id, result });
+  });
+  expect(await caught(tabreel.generate(clipOptions))).toMatchObject({ code: 'internal', message: 'the engine announced 5 frames but sent 0' });
+});
+
+test('dispose ends the worker and the clip in the making', async () => {
+  const tabreel = await load((job, worker) => (job.type === 'generate' ? undefined : healthy(job, worker)));
+  const error = caught(tabreel.generate(clipOptions));
+  tabreel.dispose();
+  expect((await error).code).toBe('aborted');
+  expect(workers[0]!.terminated).toBe(true);
+});

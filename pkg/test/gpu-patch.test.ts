@@ -1,0 +1,69 @@
+import { afterEach, expect, test, vi } from 'vitest';
+import { patchWebGpu } from '../src/gpu-patch.js';
+
+interface Descriptor {
+  label?: string;
+  requiredFeatures?: string[];
+  requiredLimits?: object;
+}
+
+/** A browser's GPUAdapter with these features; remembers what it was asked for. */
+function browserWith(features: string[]) {
+  const asked: Descriptor[] = [];
+  let lose!: (info: { reason: string; message: string }) => void;
+  class GPUAdapter {
+    get features(): ReadonlySet<string> {
+      return new Set(features);
+    }
+    async requestDevice(descriptor: Descriptor = {}) {
+      // as WebIDL reads a dictionary: each member once, wherever it is found
+      const { label, requiredFeatures, requiredLimits } = descriptor;
+      asked.push({ label, requiredFeatures, requiredLimits } as Descriptor);
+      return { lost: new Promise((resolve) => (lose = resolve)) };
+    }
+  }
+  vi.stubGlobal('GPUAdapter', GPUAdapter);
+  return { adapter: new GPUAdapter(), asked, lose: (reason: string, message: string) => lose({ reason, message }) };
+}
+
+afterEach(() => vi.unstubAllGlobals());
+
+test('an adapter without timestamps claims them, but is not asked for them', async () => {
+  const { adapter, asked } = browserWith(['shader-f16']);
+  patchWebGpu(() => undefined);
+  expect([...adapter.features]).toEqual(['shader-f16', 'timestamp-query']);
+  const requiredLimits = { maxBufferSize: 5 };
+  await adapter.requestDevice({ label: 'burn', requiredFeatures: ['shader-f16', 'timestamp-query'], requiredLimits });
+  expect(asked).toEqual([{ label: 'burn', requiredFeatures: ['shader-f16'], requiredLimits }]);
+});
+
+test('an adapter that has timestamps is asked for them', async () => {
+  const { adapter, asked } = browserWith(['timestamp-query']);
+  patchWebGpu(() => undefined);
+  await adapter.requestDevice({ requiredFeatures: ['timestamp-query'] });
+  expect(asked[0]!.requiredFeatures).toEqual(['timestamp-query']);
+});
+
+test('asking for a device with nothing special still works', async () => {
+  const { adapter, asked } = browserWith([]);
+  patchWebGpu(() => undefined);
+  await adapter.requestDevice();
+  expect(asked[0]!.requiredFeatures).toEqual([]);
+});
+
+test('a lost device is reported; one that was destroyed on purpose is not', async () => {
+  const { adapter, lose } = browserWith([]);
+  const onLost = vi.fn();
+  patchWebGpu(onLost);
+  await adapter.requestDevice();
+  lose('destroyed', '');
+  await adapter.requestDevice();
+  lose('unknown', 'the driver crashed');
+  await new Promise((resolve) => setTimeout(resolve));
+  expect(onLost.mock.calls).toEqual([['the GPU was lost: the driver crashed']]);
+});
+
+test('a browser without WebGPU is left alone', () => {
+  vi.stubGlobal('GPUAdapter', undefined);
+  expect(() => patchWebGpu(() => undefined)).not.toThrow();
+});

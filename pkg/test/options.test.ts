@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest';
+import { TabreelError } from '../src/errors.js';
+import { randomSeed, resolveOptions, type ModelRules } from '../src/options.js';
+
+const rules: ModelRules = { widthMultiple: 16, heightMultiple: 32, defaults: { width: 64, height: 64, fps: 16 } };
+const good = { prompt: 'a red ball', seed: 7 };
+
+function refusal(change: object): string {
+  try {
+    resolveOptions({ ...good, ...change }, rules);
+  } catch (error) {
+    expect(error).toBeInstanceOf(TabreelError);
+    expect((error as TabreelError).code).toBe('invalid-options');
+    return (error as TabreelError).message;
+  }
+  throw new Error(`${JSON.stringify(change)} was accepted`);
+}
+
+test('what is left open comes from the model, then from the package', () => {
+  expect(resolveOptions(good, rules)).toEqual({
+    prompt: 'a red ball',
+    negativePrompt: '',
+    width: 64,
+    height: 64,
+    numFrames: 17,
+    fps: 16,
+    numSteps: 12,
+    guidanceScale: 4,
+    seed: 7,
+  });
+});
+
+test('what is given wins over the model', () => {
+  const options = { ...good, width: 96, height: 32, numFrames: 1, fps: 24, numSteps: 3, guidanceScale: 1, negativePrompt: 'fog', flowShift: 5 };
+  expect(resolveOptions(options, rules)).toEqual(options);
+});
+
+test('a seed is rolled when none is given, and is never the same by accident', () => {
+  const seeds = new Set(Array.from({ length: 50 }, () => resolveOptions({ prompt: 'a' }, rules).seed));
+  expect(seeds.size).toBeGreaterThan(45);
+  for (const seed of seeds) expect(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32).toBe(true);
+  expect(randomSeed()).toBeLessThan(2 ** 32);
+});
+
+test.each([
+  [{ numFrames: 80 }, 'numFrames must be 4n + 1 (1, 5, 9, …), got 80 frames'],
+  [{ numFrames: 0 }, 'numFrames must be 1 to 1025 frames, got 0 frames'],
+  [{ numFrames: 4097 }, 'numFrames must be 1 to 1025 frames, got 4097 frames'],
+  [{ numFrames: 5.5 }, 'numFrames must be a whole number, got 5.5 frames'],
+  [{ numFrames: '9' }, 'numFrames must be a number, got the string "9"'],
+  [{ width: 100 }, 'width must be a multiple of 16 px, got 100 px'],
+  [{ height: 48 }, 'height must be a multiple of 32 px, got 48 px'],
+  [{ width: 0 }, 'width must be 16 to 2048 px, got 0 px'],
+  [{ width: 4096 }, 'width must be 16 to 2048 px, got 4096 px'],
+  [{ width: Infinity }, 'width must be 16 to 2048 px, got Infinity px'],
+  [{ numSteps: 0 }, 'numSteps must be 1 to 200 steps, got 0 steps'],
+  [{ numSteps: NaN }, 'numSteps must be 1 to 200 steps, got no number'],
+  [{ guidanceScale: -1 }, 'guidanceScale must be 0 to 50, got -1'],
+  [{ guidanceScale: true }, 'guidanceScale must be a number, got boolean true'],
+  [{ fps: 0 }, 'fps must be 1 to 120 frames per second, got 0 frames per second'],
+  [{ seed: -1 }, 'seed must be 0 to 2^53 − 1, got -1'],
+  [{ seed: 2 ** 53 }, 'seed must be 0 to 2^53 − 1, got 9007199254740992'],
+  [{ seed: 1.5 }, 'seed must be a whole number, got 1.5'],
+  [{ flowShift: 0 }, 'flowShift must be above 0 up to 100, got number 0'],
+  [{ prompt: '' }, 'prompt must not be empty'],
+  [{ prompt: ' \n\t' }, 'prompt must not be empty'],
+  [{ prompt: undefined }, 'prompt must be a string, got undefined'],
+  [{ prompt: ['a'] }, 'prompt must be a string, got an array'],
+  [{ negativePrompt: 5 }, 'negativePrompt must be a string, got number 5'],
+  [{ onStep: 'log' }, 'onStep must be a function, got the string "log"'],
+  [{ signal: {} }, 'signal must be an AbortSignal, got an object'],
+  [{ num_frames: 5 }, 'unknown option num_frames; did you mean numFrames?'],
+  [{ steps: 5 }, 'unknown option steps; did you mean numSteps?'],
+  [{ bananas: 5 }, 'unknown option bananas'],
+])('%o is refused with rule, value and unit', (change, message) => {
+  expect(refusal(change)).toBe(message);
+});
+
+test.each([undefined, null, 'a red ball', [], 7])('options that are no object (%o) are refused', (given) => {
+  expect(() => resolveOptions(given, rules)).toThrow('options must be an object with a prompt');
+});

@@ -1,0 +1,145 @@
+"""Stage 3: encode clips once, with the condition each was drawn, so that the DiT never waits for the VAE.
+
+    python cache_latents.py --vae FOLDER --clips 12000        # any number of processes with different --seed
+
+Conditions follow diffusers' WanVACEPipeline to the letter: inactive = known pixels (gray elsewhere), reactive = control
+pixels inside the mask, both encoded and normalised; mask channels are its 8x8 unshuffle, nearest-exact in time; a
+reference image is one more latent frame in front. Text to video is the all-gray video with the mask all ones.
+Writes OUT/shard-SEED-N.pt; train_dit.py picks up new shards while it runs.
+"""
+import argparse
+import os
+import random
+import time
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+
+import common
+import world
+
+# frames, height, width, share. A quarter are still images.
+BUCKETS = [(17, 64, 64, .44), (17, 64, 96, .09), (17, 96, 64, .07), (9, 64, 64, .08), (25, 64, 64, .07), (1, 64, 64, .17), (1, 64, 96, .04), (1, 96, 64, .04)]
+KINDS = {'none': .40, 'first': .15, 'first_last': .10, 'prefix': .06, 'suffix': .04, 'boxes': .10, 'edges': .10, 'reference': .05}
+
+
+class Coder:
+    """The frozen VAE: pixels in -1..1 -> normalised latents."""
+    def __init__(self, vae):
+        self.vae = vae.requires_grad_(False).eval()
+        self.mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+        self.std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+        self.gray_cache = {}
+
+    @torch.no_grad()
+    def __call__(self, x):
+        with torch.autocast('cpu', torch.bfloat16):
+            z = self.vae.encode(x).latent_dist.mode()
+        return (z.float() - self.mean) / self.std
+
+    def gray(self, frames, h, w):
+        key = frames, h, w
+        if key not in self.gray_cache:
+            self.gray_cache[key] = self(torch.zeros(1, 3, frames, h, w))
+        return self.gray_cache[key]
+
+
+def mask_channels(mask):
+    """[B,F,H,W] of 0/1 -> [B,64,f,h,w], as WanVACEPipeline.prepare_masks"""
+    b, f, h, w = mask.shape
+    m = mask.view(b, f, h // 8, 8, w // 8, 8).permute(0, 3, 5, 1, 2, 4).flatten(1, 2)
+    return F.interpolate(m, size=((f + 3) // 4, h // 8, w // 8), mode='nearest-exact')
+
+
+def edges(x):
+    """White lines on black where brightness changes: what a sketch looks like."""
+    g = x.mean(1)
+    gx = F.pad(g[..., :, 2:] - g[..., :, :-2], (1, 1)); gy = F.pad(g[..., 2:, :] - g[..., :-2, :], (0, 0, 1, 1))
+    e = ((gx ** 2 + gy ** 2).sqrt() > .18).float() * 2 - 1
+    return e.unsqueeze(1).expand(-1, 3, -1, -1, -1)
+
+
+def condition(kind, x, rng):
+    """-> known (gray where unknown), control (gray where none), mask (1 = to be made), all for a batch of clips."""
+    b, _, f, h, w = x.shape
+    mask = torch.ones(b, f, h, w); control = torch.zeros_like(x)
+    if kind == 'first':
+        mask[:, 0] = 0
+    elif kind == 'first_last':
+        mask[:, 0] = 0; mask[:, -1] = 0
+    elif kind == 'prefix':
+        mask[:, :rng.choice([5, 9]) if f > 9 else 5] = 0
+    elif kind == 'suffix':
+        mask[:, -(rng.choice([4, 8]) if f > 9 else 4):] = 0
+    elif kind == 'boxes':
+        for i in range(b):
+            bh, bw = (rng.randint(round(n * .3), round(n * .7)) for n in (h, w)); y, z = rng.randint(0, h - bh), rng.randint(0, w - bw)
+            inside = torch.zeros(h, w); inside[y:y + bh, z:z + bw] = 1
+            mask[i] = inside if rng.random() < .6 else 1 - inside   # fill a hole, or paint around a piece
+    elif kind == 'edges':
+        control = edges(x).clone()
+        if f > 1 and rng.random() < .4:
+            control[:, :, 1:] = 0      # only a first drawing
+    return x * (1 - mask).unsqueeze(1), control, mask
+
+
+def reference(scene, h, w):
+    """The first object alone, large, on white: what a visitor hands over as 'this thing'."""
+    o = scene.things[0]
+    yy = ((torch.arange(h) + .5) / h * 2 - 1).view(1, h, 1).expand(1, h, w)
+    xx = (((torch.arange(w) + .5) / w * 2 - 1) * w / h).view(1, 1, w).expand(1, h, w)
+    r = .6 * min(1, w / h)
+    al = (.5 - world.distance(o.shape, xx, yy, torch.tensor(r)) * h / 2).clamp(0, 1).unsqueeze(1)
+    shade = (.80 - .35 * (xx * .5 + yy * .8) / r).clamp(.45, 1.15).unsqueeze(1)
+    v = 1 - al + (torch.tensor(world.COLORS[o.color]).view(1, 3, 1, 1) * shade).clamp(0, 1) * al
+    return (v * 2 - 1).permute(1, 0, 2, 3)
+
+
+def control_latents(code, x, kind, rng, scenes):
+    """-> (reference latents or None, inactive, reactive, mask channels)"""
+    b, _, f, h, w = x.shape
+    known, control, mask = condition(kind, x, rng)
+    gray = code.gray(f, h, w).expand(b, -1, -1, -1, -1)
+    inactive = code(known) if (mask == 0).any() else gray
+    reactive = code(control) if kind == 'edges' else gray
+    ref = code(torch.stack([reference(s, h, w) for s in scenes])) if kind == 'reference' else None
+    return ref, inactive, reactive, mask_channels(mask)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--out', default=common.RUNS + '/latents')
+    p.add_argument('--clips', type=int, default=12000); p.add_argument('--seed', type=int, default=11); p.add_argument('--size', type=int, default=16)
+    a = p.parse_args()
+    torch.set_num_threads(1); os.makedirs(a.out, exist_ok=True)
+    code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
+    n, made, start = 0, 0, time.time()
+    while made < a.clips:
+        rng = random.Random(a.seed * 100003 + n)
+        f, h, w, _ = rng.choices(BUCKETS, [b[3] for b in BUCKETS])[0]
+        allowed = {k: s for k, s in KINDS.items() if f > 1 or k in ('none', 'boxes', 'edges', 'reference')}
+        kind = rng.choices(list(allowed), list(allowed.values()))[0]
+        size = a.size * (4 if f == 1 else 1)
+        file = f'{a.out}/shard-{a.seed}-{n}.pt'; n += 1
+        if not os.path.exists(file):
+            x, _, _, scenes = world.batch(rng, size, f, h, w)
+            z = code(x)
+            item = {'kind': kind, 'scenes': [asdict(s) for s in scenes], 'frames': f}
+            if kind != 'none':
+                ref, inactive, reactive, mask = control_latents(code, x, kind, rng, scenes)
+                if ref is not None:
+                    z = torch.cat([ref, z], 2)
+                    inactive = torch.cat([ref, inactive], 2); reactive = torch.cat([torch.zeros_like(ref), reactive], 2)
+                    mask = torch.cat([torch.zeros_like(mask[:, :, :1]), mask], 2)
+                item |= {'control': torch.cat([inactive, reactive], 1).half(), 'mask': mask.bool()}
+            item['z'] = z.half()
+            torch.save(item, file + '.tmp'); os.replace(file + '.tmp', file)
+        made += size
+        if n % 20 == 0:
+            print(f'{made} clips, {time.time() - start:.0f} s', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,86 @@
+"""Assembles the diffusers folder that ships: models/small-world.
+
+    python export.py [--gguf 1]      # from the newest exports of the training stages
+
+VAE and text encoder are stored in f16. The transformer is written in f32 to RUNS/export/transformer (input of
+`tabreel convert`), and into the folder as GGUF Q8_0 with --gguf (made by the Rust command line) or as f16 without.
+Every file is written beside its place and renamed, so a reader never sees half of one.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+
+import diffusers
+import torch
+import transformers
+
+import common
+import train_text
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TABREEL = os.environ.get('TABREEL_BIN', os.path.expanduser('~/.cache/tabreel/target/release/tabreel'))
+EXAMPLES = ['a large red ball bounces over grass at sunset', 'a yellow star falls over the sea at night',
+            'a big purple ring rolls to the right on the beach', 'a small green cube spins over snow by day',
+            'in fog a large white triangle rises over a road', 'a large blue ball grows over sand at sunset, hills behind']
+DEFAULT = {'width': 64, 'height': 64, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 4.0, 'flow_shift': 3.0}
+
+
+def load(vae, dit, text, dtype=torch.float32):
+    scheduler = diffusers.UniPCMultistepScheduler(prediction_type='flow_prediction', use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=DEFAULT['flow_shift'])
+    return fix(diffusers.WanVACEPipeline(
+        tokenizer=train_text.load_tokenizer(text + '/tokenizer'), scheduler=scheduler,
+        text_encoder=transformers.UMT5EncoderModel.from_pretrained(dit + '/text_encoder', dtype=dtype),
+        vae=diffusers.AutoencoderKLWan.from_pretrained(vae, torch_dtype=dtype),
+        transformer=diffusers.WanVACETransformer3DModel.from_pretrained(dit + '/transformer', torch_dtype=dtype)))
+
+
+def fix(pipe):
+    """diffusers 0.42.1's WanVACEPipeline takes the VAE's scale from the number of its down-samplings and forgets the VAE's
+    own patch (Wan 2.2 style); WanPipeline reads it from the VAE's config, as it should be. Call this after from_pretrained."""
+    pipe.vae_scale_factor_spatial = pipe.vae.config.scale_factor_spatial
+    pipe.video_processor = diffusers.video_processor.VideoProcessor(vae_scale_factor=pipe.vae_scale_factor_spatial)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def replace_tree(src, dst):
+    for d, _, files in os.walk(src):
+        to = os.path.join(dst, os.path.relpath(d, src)); os.makedirs(to, exist_ok=True)
+        for f in files:
+            shutil.copyfile(os.path.join(d, f), os.path.join(to, f + '.tmp')); os.replace(os.path.join(to, f + '.tmp'), os.path.join(to, f))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--dit', default=common.RUNS + '/dit/export'); p.add_argument('--text', default=common.RUNS + '/text')
+    p.add_argument('--out', default=HERE + '/../models/small-world'); p.add_argument('--gguf', type=int, default=0); p.add_argument('--trained', default='')
+    a = p.parse_args()
+    pipe = load(a.vae, a.dit, a.text)
+    work = common.RUNS + '/export'; tmp = common.RUNS + '/export/folder'
+    shutil.rmtree(tmp, ignore_errors=True)
+    pipe.transformer.save_pretrained(work + '/transformer')
+    pipe.vae.half(); pipe.text_encoder.half(); pipe.transformer.half()
+    pipe.save_pretrained(tmp)
+    for f in os.listdir(a.text + '/tokenizer'):
+        shutil.copyfile(f'{a.text}/tokenizer/{f}', f'{tmp}/tokenizer/{f}')
+    config = json.load(open(tmp + '/text_encoder/config.json'))
+    config['dtype'] = 'float16'; json.dump(config, open(tmp + '/text_encoder/config.json', 'w'), indent=2)
+    json.dump({'name': 'small-world', 'license': 'MIT OR Apache-2.0',
+               'trained_on': 'Procedural clips of training/world.py (no outside data). ' + a.trained,
+               'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'sizes': [[64, 64], [96, 64], [64, 96]], 'num_frames': [1, 9, 17, 25],
+               'examples': EXAMPLES}, open(tmp + '/tabreel.json', 'w'), indent=1)
+    if a.gguf:
+        subprocess.run([TABREEL, 'convert', work + '/transformer/diffusion_pytorch_model.safetensors', tmp + '/transformer/diffusion_pytorch_model.gguf', '--type', 'q8_0'], check=True)
+        os.remove(tmp + '/transformer/diffusion_pytorch_model.safetensors')
+    replace_tree(tmp, a.out)
+    if a.gguf and os.path.exists(a.out + '/transformer/diffusion_pytorch_model.safetensors'):
+        os.remove(a.out + '/transformer/diffusion_pytorch_model.safetensors')
+    shutil.rmtree(tmp)
+    sizes = {os.path.relpath(os.path.join(d, f), a.out): os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(a.out) for f in fs}
+    print(json.dumps(sizes, indent=1), f'{sum(sizes.values()) / 2**20:.1f} MiB')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,199 @@
+"""Stage 4: the diffusion transformer (WanVACETransformer3DModel) and, jointly, the text encoder.
+
+    accelerate launch train_dit.py --seconds 4800
+
+Flow matching: x = (1 - s) z + s noise, the model sees (x, 1000 s, text, control) and learns noise - z. s is
+logit-normal, shifted by --shift. Captions are worded anew at every use, dropped (empty prompt) one time in ten.
+Matrices of the blocks are trained by Muon, all else by AdamW. Exports averaged weights to OUT/export as it goes.
+"""
+import glob
+import os
+import random
+import time
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
+
+import common
+import train_text
+import world
+from cache_latents import Coder
+
+SHAPE = dict(patch_size=(1, 2, 2), num_attention_heads=6, attention_head_dim=32, in_channels=32, out_channels=32, text_dim=128, freq_dim=256,
+             ffn_dim=768, num_layers=6, vace_layers=[0, 3], vace_in_channels=128, cross_attn_norm=True, rope_max_seq_len=256)
+DROP_CONDITION = .5   # of the conditioned clips, trained as if they had none
+
+
+class FloatAttention:
+    """The Wan attention with its scores in f32: the CPU's bf16 attention is several times slower backwards."""
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = attn.to_q(hidden_states), attn.to_k(source), attn.to_v(source)
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            q, k, v = attn.norm_q(q.float()), attn.norm_k(k.float()), v.float()
+            q, k, v = (t.unflatten(2, (attn.heads, -1)) for t in (q, k, v))
+            if rotary_emb is not None:
+                cos, sin = (r[..., ::2] for r in rotary_emb)   # [1,tokens,1,head/2], each value stands twice in the table
+                cos, sin = cos.float(), sin.float()
+                def turn(t):
+                    a, b = t.unflatten(-1, (-1, 2)).unbind(-1)
+                    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+                q, k = turn(q), turn(k)
+            out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+class Model(torch.nn.Module):
+    def __init__(self, transformer, encoder, reader):
+        super().__init__()
+        self.transformer, self.encoder, self.reader = transformer, encoder, reader
+
+    def forward(self, x, sigma, control, ids, mask, target):
+        with torch.autocast(x.device.type, enabled=False):
+            states = self.encoder(ids, mask).last_hidden_state
+            read = self.reader.loss(states, mask, target)
+        text = states * mask.unsqueeze(-1)           # zeros after the prompt, as WanPipeline pads
+        return self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample, read
+
+
+class Clips:
+    """All shards so far, grouped by latent shape; new ones are taken in as they appear."""
+    def __init__(self, folder, gray):
+        self.folder, self.gray, self.seen, self.groups, self.last = folder, gray, set(), {}, 0.
+
+    def refresh(self, every=45):
+        if time.time() - self.last < every:
+            return
+        self.last = time.time()
+        for f in sorted(glob.glob(self.folder + '/shard-*.pt')):
+            if f not in self.seen:
+                self.seen.add(f)
+                s = torch.load(f, weights_only=True)
+                scenes = [world.Scene(**{**c, 'things': [world.Thing(**o) for o in c['things']]}) for c in s['scenes']]
+                ref = s['kind'] == 'reference'
+                group = self.groups.setdefault((s['frames'], *s['z'].shape[3:], ref), [])
+                for i, scene in enumerate(scenes):
+                    group.append((s['z'][i], s['control'][i] if 'control' in s else None, s['mask'][i] if 'control' in s else None, scene, s['frames']))
+
+    def count(self):
+        return sum(len(g) for g in self.groups.values())
+
+    def draw(self, rng, tokens):
+        keys = list(self.groups)
+        # by clips, so that every clip is as likely; a batch of stills holds more of them
+        key = rng.choices(keys, [len(self.groups[k]) / self.size(k, tokens) for k in keys])[0]
+        group = self.groups[key]
+        return [group[rng.randrange(len(group))] for _ in range(self.size(key, tokens))], key
+
+    def size(self, key, tokens):
+        z = self.groups[key][0][0]
+        return max(4, min(96, tokens // (z.shape[1] * z.shape[2] * z.shape[3] // 4)))
+
+
+def collate(items, rng, code, tok, device):
+    z = torch.stack([i[0] for i in items]).float()
+    frames = items[0][4]
+    gray = code.gray(frames, z.shape[3] * 8, z.shape[4] * 8)[0]
+    none = torch.cat([gray, gray, torch.ones(64, *gray.shape[1:])])
+    control, texts = [], []
+    for _, c, m, scene, _ in items:
+        has_ref = z.shape[2] > gray.shape[1]
+        control.append(none if c is None or (not has_ref and rng.random() < DROP_CONDITION) else torch.cat([c.float(), m.float()]))
+        texts.append('' if rng.random() < .1 else world.caption(scene, rng, frames == 1))
+    ids, mask = train_text.tokenize(tok, texts)
+    target = torch.tensor([train_text.targets(i[3]) if t else [-100] * len(train_text.HEADS) for i, t in zip(items, texts)])
+    if frames == 1:      # a still says nothing of motion
+        target[:, [j for j, h in enumerate(train_text.HEADS) if h.startswith(('motion', 'fast', 'pan'))]] = -100
+    return [t.to(device) for t in (z, torch.stack(control), ids, mask, target)]
+
+
+def optimizers(model, lr, muon):
+    """Muon for the blocks' matrices, AdamW for embeddings, norms, biases, tables, in and out projections, text encoder."""
+    inner = [p for n, p in model.transformer.named_parameters() if muon and p.ndim == 2 and 'blocks.' in n]
+    ids = {id(p) for p in inner}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    text = {id(p) for p in [*model.encoder.parameters(), *model.reader.parameters()]}
+    groups = [{'params': [p for p in rest if id(p) not in text], 'scale': 1.}, {'params': [p for p in rest if id(p) in text], 'scale': .3}]
+    opts = [torch.optim.AdamW(groups, lr=lr, betas=(.9, .98), weight_decay=.0)]
+    if inner:
+        opts.append(torch.optim.Muon([{'params': inner, 'scale': 2.}], lr=lr, weight_decay=.01, momentum=.95, ns_steps=4, adjust_lr_fn='match_rms_adamw'))
+    return opts
+
+
+def export(model, out):
+    """transformer/ and text_encoder/ in f32, replaced file by file so that readers never see half of one."""
+    for name, part in (('transformer', model.transformer), ('text_encoder', model.encoder)):
+        part.save_pretrained(f'{out}/tmp-{name}')
+        os.makedirs(f'{out}/{name}', exist_ok=True)
+        for f in os.listdir(f'{out}/tmp-{name}'):
+            os.replace(f'{out}/tmp-{name}/{f}', f'{out}/{name}/{f}')
+
+
+def main():
+    a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
+                         latents=common.RUNS + '/latents', tokens=2560, shift=2., muon=1, compile=0, ema=.992, read=.03)
+    acc = common.begin(a)
+    import transformers
+    tok = train_text.load_tokenizer(a.text + '/tokenizer')
+    encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder')
+    reader = train_text.Reader(); reader.load_state_dict(torch.load(a.text + '/reader.pt', weights_only=True))
+    transformer = WanVACETransformer3DModel(**SHAPE)
+    with torch.no_grad():      # start as the mean: no output, no hints, blocks that add little (adaLN-Zero)
+        transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
+        for b in transformer.vace_blocks:
+            b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
+    model = Model(transformer, encoder, reader)
+    plain = dict(transformer.attn_processors)
+    transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})
+    opts = optimizers(model, a.lr, a.muon)
+    ema = common.Ema(model, a.ema)
+    step, elapsed = common.resume(acc, a, model, ema, opts)
+    wrapped, *opts = acc.prepare(model, *opts)
+    if a.compile:
+        model.transformer.compile_repeated_blocks(dynamic=False)
+    code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
+    clips = Clips(a.latents, code.gray)
+    clock = common.Clock(elapsed); saved = clock(); losses = []
+    common.log(acc, a, f'transformer {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M, text encoder {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M')
+    while clock() < a.seconds:
+        clips.refresh()
+        rng = common.step_rng(a, acc, step)
+        items, key = clips.draw(rng, int(a.tokens))
+        z, control, ids, mask, target = collate(items, rng, code, tok, acc.device)
+        u = torch.sigmoid(torch.randn(len(z), device=z.device) * 1.1)
+        sigma = a.shift * u / (1 + (a.shift - 1) * u)
+        noise = torch.randn_like(z); s = sigma.view(-1, 1, 1, 1, 1)
+        rate = common.schedule(clock(), a.seconds, step, warm=60)
+        for o in opts:
+            for g in o.param_groups:
+                g['lr'] = a.lr * rate * g['scale']
+        v, read = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, target)
+        loss = F.mse_loss(v.float(), noise - z)
+        acc.backward(loss + a.read * read)
+        acc.clip_grad_norm_(model.parameters(), 1.)
+        for o in opts:
+            o.step(); o.zero_grad()
+        step += 1; ema.update(step)
+        if key[0] == 17:
+            losses.append(loss.item())
+        if step % 50 == 0:
+            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s loss(17 frames) {sum(losses) / max(1, len(losses)):.4f} read {read.item():.3f} lr {a.lr * rate:.1e} clips {clips.count()}')
+            losses = []
+        if clock() - saved > a.save_every:
+            saved = clock(); common.save(acc, a, model, ema, opts, step, clock())
+            with ema as m:
+                if acc.is_main_process:
+                    export(m, a.out + '/export')
+    common.save(acc, a, model, ema, opts, step, clock())
+    with ema as m:
+        common.log(acc, a, f'end: {step} steps, {clock():.0f} s')
+        if acc.is_main_process:
+            export(m, a.out + '/export')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,155 @@
+"""Stage 1: the video autoencoder (AutoencoderKLWan, Wan 2.2 style: patch 2, residual, 8x8x4, 16 channels).
+
+    accelerate launch train_vae.py --seconds 2400 --start FOLDER       # joint training (from scratch without --start)
+    accelerate launch train_vae.py --decoder-only 1 --start FOLDER …   # encoder frozen: latents stay what the DiT knows
+
+Objects weigh six times the background: the plain loss leaves them washed out. Writes OUT/vae (diffusers folder,
+averaged weights, latent statistics).
+"""
+import os
+import random
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+
+import common
+import world
+from optim import Muon
+
+SHAPES = [(1, 24, 64, 64), (5, 8, 64, 64), (5, 8, 64, 64), (5, 5, 64, 96), (5, 5, 96, 64), (9, 5, 64, 64), (17, 2, 64, 64)]  # frames, clips, H, W
+EIGHT = dict(z_dim=16, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, in_channels=12, out_channels=12,
+             patch_size=2, scale_factor_spatial=8, base_dim=24, decoder_base_dim=32, dim_mult=[1, 2, 2])
+FOUR = dict(z_dim=4, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, scale_factor_spatial=4, base_dim=12,
+            decoder_base_dim=16, dim_mult=[1, 2, 2])  # 4x4x4, 4 channels, no patches: compared and not taken, see README
+
+
+class RoundTrip(torch.nn.Module):
+    """Encode, sample, decode in one forward, so that mixed precision and many processes see one module."""
+    def __init__(self, vae, decoder_only):
+        super().__init__()
+        self.vae, self.decoder_only = vae, decoder_only
+
+    def forward(self, x, noise):
+        if self.decoder_only:
+            with torch.no_grad():
+                q = self.vae.encode(x).latent_dist
+                z = q.mode()
+                z = z + noise * z.std((0, 2, 3, 4), keepdim=True) * torch.randn_like(z)  # stands for the DiT's errors
+        else:
+            q = self.vae.encode(x).latent_dist
+            z = q.sample()
+        return self.vae.decode(z).sample, q.mean, q.logvar
+
+
+def widen(vae, z):
+    """The same autoencoder with more latent channels; the new ones start almost silent."""
+    old = vae.config.z_dim
+    new = AutoencoderKLWan(**{**vae.config, 'z_dim': z, 'latents_mean': [0.] * z, 'latents_std': [1.] * z})
+    mine, theirs = new.state_dict(), vae.state_dict()
+    kept = {k: v for k, v in theirs.items() if v.shape == mine[k].shape}
+    half = torch.cat([torch.arange(old), z + torch.arange(old)])      # mean | log-variance
+    fresh = torch.cat([torch.arange(old, z), z + torch.arange(old, z)])
+    k = 'encoder.conv_out.'
+    kept[k + 'weight'], kept[k + 'bias'] = mine[k + 'weight'].clone(), mine[k + 'bias'].clone()
+    kept[k + 'weight'][z + old:] = 0; kept[k + 'bias'][z + old:] = -4
+    kept[k + 'weight'][half] = theirs[k + 'weight']; kept[k + 'bias'][half] = theirs[k + 'bias']
+    for k, at, other in (('quant_conv.', half, fresh), ('post_quant_conv.', torch.arange(old), torch.arange(old, z))):
+        w, b = torch.zeros_like(mine[k + 'weight']), torch.zeros_like(mine[k + 'bias'])
+        w[at.view(-1, 1), at.view(1, -1)] = theirs[k + 'weight']; b[at] = theirs[k + 'bias']; w[other, other] = 1
+        kept[k + 'weight'], kept[k + 'bias'] = w, b
+    k = 'decoder.conv_in.'
+    kept[k + 'weight'] = mine[k + 'weight'] * .3; kept[k + 'weight'][:, :old] = theirs[k + 'weight']; kept[k + 'bias'] = theirs[k + 'bias']
+    new.load_state_dict(kept)
+    return new
+
+
+def psnr(vae, x, mask):
+    """-> dB over the frame, dB inside the objects (mean over clips)"""
+    with torch.no_grad():
+        d = torch.cat([(vae.decode(vae.encode(c).latent_dist.mode()).sample.clamp(-1, 1) - c) ** 2 for c in x.split(8)])
+    whole = 10 * torch.log10(4 / d.mean((1, 2, 3, 4)))
+    inside = 10 * torch.log10(4 / ((d * mask).sum((1, 2, 3, 4)) / (3 * mask.sum((1, 2, 3, 4)) + 1e-6)))
+    return whole.mean().item(), inside.mean().item()
+
+
+def statistics(vae, seed=5):
+    """Mean and standard deviation of every latent channel over 96 clips and 64 images."""
+    rng = random.Random(seed)
+    with torch.no_grad():
+        z = torch.cat([vae.encode(world.batch(rng, n, f, 64)[0]).latent_dist.mode().transpose(0, 1).flatten(1)
+                       for f, n in [(17, 8)] * 12 + [(1, 32)] * 2], 1)
+    return z.mean(1).tolist(), z.std(1).tolist()
+
+
+def slope(x):
+    return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+
+
+def export(vae, out, keep_statistics):
+    if not keep_statistics:
+        mean, std = statistics(vae)
+        vae.register_to_config(latents_mean=mean, latents_std=std)
+    vae.save_pretrained(out + '/vae.tmp')
+    os.makedirs(out + '/vae', exist_ok=True)
+    for f in os.listdir(out + '/vae.tmp'):
+        os.replace(f'{out}/vae.tmp/{f}', f'{out}/vae/{f}')
+
+
+def main():
+    a = common.arguments(__doc__, out=common.RUNS + '/vae', seconds=2400, lr=1e-3, start='', decoder_only=0, shape='eight', noise=.04, z=0, muon=1)
+    acc = common.begin(a)
+    vae = AutoencoderKLWan.from_pretrained(a.start) if a.start else AutoencoderKLWan(
+        **dict(EIGHT if a.shape == 'eight' else FOUR, latents_mean=[0.] * (16 if a.shape == 'eight' else 4), latents_std=[1.] * (16 if a.shape == 'eight' else 4)))
+    if a.z and a.z != vae.config.z_dim:
+        vae = widen(vae, a.z)
+    for m in vae.modules():  # convolutions are a third faster so on the CPU
+        if isinstance(m, torch.nn.Conv3d):
+            m.weight.data = m.weight.data.to(memory_format=torch.channels_last_3d)
+    trip = RoundTrip(vae, a.decoder_only)
+    params = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()] if a.decoder_only else list(vae.parameters())
+    if a.decoder_only:
+        vae.encoder.requires_grad_(False); vae.quant_conv.requires_grad_(False)
+    kernels = [p for p in params if a.muon and p.ndim >= 4]
+    rest = [p for p in params if not (a.muon and p.ndim >= 4)]
+    opts = [torch.optim.AdamW(rest, lr=a.lr, betas=(.9, .95), weight_decay=.01)] + ([Muon(kernels, lr=a.lr)] if kernels else [])
+    ema = common.Ema(vae, .995)
+    step, elapsed = common.resume(acc, a, vae, ema, opts)
+    trip, *opts = acc.prepare(trip, *opts)
+    held, _, mask, _ = world.batch(random.Random(99), 24, 9, 64, held_out=True)
+    clock = common.Clock(elapsed); saved = clock()
+    common.log(acc, a, f'{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters, start {psnr(vae, held, mask)} dB whole, inside objects')
+    while clock() < a.seconds:
+        rng = common.step_rng(a, acc, step)
+        f, n, h, w = rng.choice(SHAPES)
+        x, _, om, _ = world.batch(rng, n, f, h, w)
+        x, om = x.to(acc.device), om.to(acc.device)
+        rate = a.lr * common.schedule(clock(), a.seconds, step)
+        for g in (g for o in opts for g in o.param_groups):
+            g['lr'] = rate
+        r, mean, logvar = trip(x, a.noise * rng.random())
+        r, wt = r.float(), 1 + 5 * om
+        edges = sum((p - q).abs().mean() for p, q in zip(slope(r), slope(x)))
+        kl = .5 * (mean.float() ** 2 + logvar.float().exp() - 1 - logvar.float()).sum((1, 2, 3, 4)).mean()
+        loss = (wt * (r - x).abs()).mean() + (wt * (r - x) ** 2).mean() + .5 * edges + (0 if a.decoder_only else 5e-3 * kl / x[0].numel())
+        acc.backward(loss)
+        acc.clip_grad_norm_(params, 1.)
+        for o in opts:
+            o.step(); o.zero_grad()
+        step += 1
+        ema.update(step)
+        if step % 100 == 0:
+            with ema as m:
+                p = psnr(m, held, mask)
+            common.log(acc, a, f"{step} {clock():.0f}s loss {loss.item():.4f} lr {rate:.1e} held-out {p[0]:.2f} dB whole {p[1]:.2f} dB inside")
+        if clock() - saved > a.save_every:
+            saved = clock(); common.save(acc, a, vae, ema, opts, step, clock())
+    common.save(acc, a, vae, ema, opts, step, clock())
+    with ema as m:
+        common.log(acc, a, f'end: {step} steps, {clock():.0f} s, {psnr(m, held, mask)}')
+        if acc.is_main_process:
+            export(m, a.out, a.decoder_only)
+
+
+if __name__ == '__main__':
+    main()

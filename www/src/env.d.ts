@@ -1,0 +1,4 @@
+/** Put in by vite.config.ts. */
+declare const SAMPLE: { prompt: string; width: number; height: number } | null;
+/** Size of the wasm engine, 0 if it was not built yet. */
+declare const ENGINE_BYTES: number;

@@ -1,0 +1,91 @@
+/** What a clip needs before anything is fetched, and what was kept on this device. */
+import { adapterName, cardBytes, deleteKept, keptModels, type ModelCard, type Support } from 'tabreel';
+import { byId, make, memory } from './dom';
+import type { Device } from './recipe';
+import { licence, megabytes } from './words';
+
+const line = byId('needs-line');
+const list = byId('needs-list');
+
+export interface Knowledge {
+  support: Support;
+  card: ModelCard | undefined;
+  /** Why there is no card. */
+  cardError: string | undefined;
+  modelUrl: string;
+  device: Device;
+}
+
+/** The one line below the prompt, and the details behind it. */
+export async function showNeeds({ support, card, cardError, modelUrl, device }: Knowledge): Promise<void> {
+  const kept = (await keptModels()).find(({ url }) => url === modelUrl)?.bytes ?? 0;
+  const model = card ? cardBytes(card) : 0;
+  const whole = card !== undefined && kept >= model;
+  const where = device === 'auto' ? support.recommended : device;
+  const download = [
+    whole ? 'model already on this device' : `${megabytes(Math.max(0, model - kept))} model`,
+    ENGINE_BYTES > 0 && !whole ? `${megabytes(ENGINE_BYTES)} engine` : undefined,
+  ];
+  if (support.recommended === 'none') line.textContent = support.reason;
+  else if (card === undefined) line.textContent = `The model cannot be described: ${cardError ?? 'unknown reason'}`;
+  else {
+    const fetches = whole ? 'Ready: model already on this device' : `Generate first fetches ${download.filter(Boolean).join(' + ')}, once`;
+    line.textContent = `${fetches} · runs on the ${where === 'gpu' ? 'GPU' : 'CPU'}`;
+  }
+
+  const rows: [string, string][] = [
+    ['Runs on', device === 'auto' ? support.reason : `${device.toUpperCase()}, as chosen in the settings.`],
+    ['Graphics', graphics(support)],
+    ['Model', card ? `${card.name}, ${megabytes(model)}, ${licence(card.license)}` : (cardError ?? '')],
+    ['Made from', card?.trainedOn ?? 'not stated'],
+    ['Engine', ENGINE_BYTES > 0 ? `${megabytes(ENGINE_BYTES)} WebAssembly, compressed on the way if the server can` : 'not built yet'],
+    ['On this device', kept > 0 ? `${megabytes(kept)} kept; delete it in the settings` : 'nothing kept yet'],
+    ['Privacy', 'Prompts and clips stay in this tab; this page may only talk to the server it came from.'],
+  ];
+  rows.splice(2, 0, ['Memory', memoryWords(support)]);
+  list.replaceChildren(...rows.flatMap(([term, words]) => [make('dt', {}, term), make('dd', {}, words)]));
+  showBackendNote(support, device);
+  await showKept(() => void showNeeds({ support, card, cardError, modelUrl, device }));
+}
+
+function memoryWords({ memory: { deviceGiB } }: Support): string {
+  const used = memory.get<number>('memoryBytes');
+  const here = deviceGiB === undefined ? undefined : `this device has ${deviceGiB} GB or more, says the browser`;
+  const needed = used === undefined ? 'measured with the first clip' : `the last clip took ${megabytes(used)}`;
+  return [needed, here].filter(Boolean).join('; ');
+}
+
+function graphics({ adapter, features, webgpu }: Support): string {
+  if (!adapter) return webgpu ? 'WebGPU without a usable GPU' : 'no WebGPU in this browser';
+  const kind = adapter.isFallback ? 'software, no real GPU' : features['shader-f16'] ? 'with 16-bit floats' : 'without 16-bit floats';
+  return `${adapterName(adapter)} (${kind})`;
+}
+
+function showBackendNote(support: Support, device: Device): void {
+  const note = byId('backend-note');
+  if (device === 'auto') note.textContent = support.reason;
+  else if (device === 'cpu') note.textContent = 'Works everywhere; slower than a real GPU.';
+  else if (support.recommended === 'gpu') note.textContent = support.reason;
+  else note.textContent = `Expect trouble: ${support.reason}`;
+}
+
+async function showKept(changed: () => void): Promise<void> {
+  const models = await keptModels();
+  const box = byId('kept');
+  if (models.length === 0) {
+    box.replaceChildren(make('p', { className: 'fine' }, 'No model yet. After the first clip it stays here, so that it is fetched only once.'));
+    return;
+  }
+  const rows = models.map(({ url, bytes }) => {
+    const name = url.split('/').filter(Boolean).at(-1) ?? url;
+    const button = make('button', { type: 'button', className: 'quiet' }, 'Delete');
+    button.setAttribute('aria-label', `Delete ${name} from this device`);
+    button.addEventListener('click', async () => {
+      await deleteKept(url);
+      changed();
+    });
+    return make('p', { className: 'row' }, make('span', {}, `${name}, ${megabytes(bytes)}`), button);
+  });
+  box.replaceChildren(...rows);
+}
+

@@ -1,0 +1,51 @@
+/** The line that says what is going on: visible every moment, spoken only when it matters. */
+import { byId } from './dom';
+import { about } from './words';
+
+const box = byId('working');
+const bar = byId<HTMLProgressElement>('progress');
+const line = byId('status');
+const announcer = byId('announcer');
+
+let words = '';
+let left: (() => number | undefined) | undefined;
+let timer: ReturnType<typeof setInterval> | undefined;
+let began = 0;
+
+export function startProgress(): void {
+  began = performance.now();
+  left = undefined;
+  box.hidden = false;
+  timer = setInterval(write, 500);
+}
+
+/** `share` is 0 … 1, or undefined while it cannot be known. */
+export function progress(what: string, share?: number): void {
+  words = what;
+  if (share === undefined || !Number.isFinite(share)) bar.removeAttribute('value');
+  else bar.value = Math.min(1, Math.max(0, share));
+  write();
+}
+
+/** From now on the line ends in the time that is left. */
+export function countdown(source: () => number | undefined): void {
+  left = source;
+}
+
+/** For screen readers; politely, so only turning points. */
+export function announce(what: string): void {
+  announcer.textContent = what;
+}
+
+export function endProgress(): void {
+  clearInterval(timer);
+  box.hidden = true;
+  words = '';
+}
+
+function write(): void {
+  const secs = left?.();
+  const elapsed = (performance.now() - began) / 1000;
+  const time = secs === undefined ? `${elapsed.toFixed(0)} s so far` : about(secs);
+  line.textContent = `${words} · ${time}`;
+}
