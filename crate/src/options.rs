@@ -32,7 +32,7 @@ pub struct GenerateOptions {
     pub fps: f64,
     /// Denoising steps, 1…200.
     pub num_steps: usize,
-    /// Classifier-free guidance, 0…30; at 1 and below the negative prompt is not used and a step costs half.
+    /// Classifier-free guidance, 0…50; at 1 and below the negative prompt is not used and a step costs half.
     pub guidance_scale: f64,
     /// Seed of the noise, 0…2⁵³ − 1; the same numbers as `torch.Generator("cpu")`.
     pub seed: u64,
@@ -72,8 +72,8 @@ impl GenerateOptions {
         if !(self.fps >= 1.0 && self.fps <= 120.0) {
             return Err(Error::options(format!("fps must be 1 to 120 frames a second, got {}", self.fps)));
         }
-        if !(self.guidance_scale >= 0.0 && self.guidance_scale <= 30.0) {
-            return Err(Error::options(format!("guidance_scale must be 0 to 30, got {}", self.guidance_scale)));
+        if !(self.guidance_scale >= 0.0 && self.guidance_scale <= 50.0) {
+            return Err(Error::options(format!("guidance_scale must be 0 to 50, got {}", self.guidance_scale)));
         }
         if self.seed > MAX_SEED {
             return Err(Error::options(format!("seed must be 0 to {MAX_SEED}, got {}", self.seed)));
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(refusal(|o| o.num_steps = 0), "num_steps must be 1 to 200, got 0 steps");
         assert_eq!(refusal(|o| o.prompt = "  ".into()), "prompt must not be empty");
         assert_eq!(refusal(|o| o.fps = f64::NAN), "fps must be 1 to 120 frames a second, got NaN");
-        assert_eq!(refusal(|o| o.guidance_scale = -1.0), "guidance_scale must be 0 to 30, got -1");
+        assert_eq!(refusal(|o| o.guidance_scale = -1.0), "guidance_scale must be 0 to 50, got -1");
         assert_eq!(refusal(|o| o.flow_shift = Some(0.0)), "flow_shift must be above 0 up to 100, got 0");
         assert!(refusal(|o| o.seed = u64::MAX).starts_with("seed must be 0 to 9007199254740991"));
     }

@@ -27,7 +27,8 @@ export async function keptModels(): Promise<KeptModel[]> {
   for (const request of (await cache?.keys()) ?? []) {
     const headers = (await cache!.match(request))?.headers;
     const model = headers?.get(MODEL_HEADER);
-    if (model) bytes.set(model, (bytes.get(model) ?? 0) + Number(headers!.get(BYTES_HEADER)));
+    // A card alone is no model: it only was looked at.
+    if (model && request.url.includes(`${PIECE}=`)) bytes.set(model, (bytes.get(model) ?? 0) + Number(headers!.get(BYTES_HEADER)));
   }
   return [...bytes].map(([url, total]) => ({ url, bytes: total }));
 }

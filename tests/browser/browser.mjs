@@ -60,11 +60,12 @@ export async function finished(page, seconds = 240) {
   return (await page.locator('#error').isVisible()) ? page.locator('#error').innerText() : undefined;
 }
 
-/** The stage's canvas as RGBA bytes. */
+/** The stage's canvas as RGBA bytes, shrunk to 32 × 32 px (the whole would take seconds to hand over). */
 export const canvasPixels = (page) =>
   page.evaluate(() => {
-    const canvas = document.querySelector('#stage canvas');
-    return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+    const small = new OffscreenCanvas(32, 32).getContext('2d');
+    small.drawImage(document.querySelector('#stage canvas'), 0, 0, 32, 32);
+    return [...small.getImageData(0, 0, 32, 32).data];
   });
 
 /** Standard deviation of some bytes: 0 for a blank picture. */

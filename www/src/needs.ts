@@ -1,5 +1,5 @@
 /** What a clip needs before anything is fetched, and what was kept on this device. */
-import { adapterName, cardBytes, deleteKept, keptModels, type ModelCard, type Support } from 'tabreel';
+import { adapterName, cardBytes, deleteKept, keptModels, type KeptModel, type ModelCard, type Support } from 'tabreel';
 import { byId, make, memory } from './dom';
 import type { Device } from './recipe';
 import { licence, megabytes } from './words';
@@ -16,9 +16,15 @@ export interface Knowledge {
   device: Device;
 }
 
+let latest = 0;
+
 /** The one line below the prompt, and the details behind it. */
 export async function showNeeds({ support, card, cardError, modelUrl, device }: Knowledge): Promise<void> {
-  const kept = (await keptModels()).find(({ url }) => url === modelUrl)?.bytes ?? 0;
+  const turn = ++latest;
+  const models = await keptModels();
+  // Looking takes a moment, and what was seen last must stand.
+  if (turn !== latest) return;
+  const kept = models.find(({ url }) => url === modelUrl)?.bytes ?? 0;
   const model = card ? cardBytes(card) : 0;
   const whole = card !== undefined && kept >= model;
   const where = device === 'auto' ? support.recommended : device;
@@ -45,7 +51,7 @@ export async function showNeeds({ support, card, cardError, modelUrl, device }: 
   rows.splice(2, 0, ['Memory', memoryWords(support)]);
   list.replaceChildren(...rows.flatMap(([term, words]) => [make('dt', {}, term), make('dd', {}, words)]));
   showBackendNote(support, device);
-  await showKept(() => void showNeeds({ support, card, cardError, modelUrl, device }));
+  showKept(models, () => void showNeeds({ support, card, cardError, modelUrl, device }));
 }
 
 function memoryWords({ memory: { deviceGiB } }: Support): string {
@@ -69,8 +75,7 @@ function showBackendNote(support: Support, device: Device): void {
   else note.textContent = `Expect trouble: ${support.reason}`;
 }
 
-async function showKept(changed: () => void): Promise<void> {
-  const models = await keptModels();
+function showKept(models: KeptModel[], changed: () => void): void {
   const box = byId('kept');
   if (models.length === 0) {
     box.replaceChildren(make('p', { className: 'fine' }, 'No model yet. After the first clip it stays here, so that it is fetched only once.'));
