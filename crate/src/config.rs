@@ -104,16 +104,15 @@ impl TransformerConfig {
         if self.num_attention_heads == 0 || self.num_layers == 0 || self.patch_size.contains(&0) {
             return wrong("sizes above 0", format!("{self:?}"));
         }
-        if self.attention_head_dim < 6 || self.attention_head_dim % 2 != 0 {
+        if self.attention_head_dim < 6 || !self.attention_head_dim.is_multiple_of(2) {
             return wrong("an even attention_head_dim of at least 6", self.attention_head_dim.to_string());
         }
-        if self.freq_dim < 2 || self.freq_dim % 2 != 0 {
+        if self.freq_dim < 2 || !self.freq_dim.is_multiple_of(2) {
             return wrong("an even freq_dim", self.freq_dim.to_string());
         }
-        if let Some(&last) = self.vace_layers.iter().max() {
-            if last >= self.num_layers || !self.vace_layers.contains(&0) {
-                return wrong("vace_layers below num_layers and including 0", format!("{:?}", self.vace_layers));
-            }
+        let last = self.vace_layers.iter().max();
+        if last.is_some_and(|&last| last >= self.num_layers || !self.vace_layers.contains(&0)) {
+            return wrong("vace_layers below num_layers and including 0", format!("{:?}", self.vace_layers));
         }
         Ok(())
     }

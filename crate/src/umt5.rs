@@ -80,7 +80,8 @@ impl Umt5Encoder {
     /// [`Error::Tokenizer`] when an id is outside the vocabulary; [`Error::Aborted`] from between the layers.
     pub async fn forward(&self, token_ids: &[u32], mask: &[u8], batch: usize, pace: &Pace<'_>) -> Result<Tensor<3>> {
         let (d, heads) = (self.config.d_model, self.config.num_heads);
-        if batch == 0 || token_ids.is_empty() || token_ids.len() % batch != 0 || mask.len() != token_ids.len() {
+        if batch == 0 || token_ids.is_empty() || !token_ids.len().is_multiple_of(batch) || mask.len() != token_ids.len()
+        {
             return Err(Error::Tokenizer(format!(
                 "{batch} rows of tokens and mask are needed, got {} and {}",
                 token_ids.len(),

@@ -37,10 +37,10 @@ pub fn start() {
         let message = info.to_string();
         error(&message);
         // The instance is dead after a panic; the worker hears of it here, before the trap.
-        if let Ok(hook) = Reflect::get(&js_sys::global(), &"__tabreelPanic".into()) {
-            if let Some(hook) = hook.dyn_ref::<Function>() {
-                let _ = hook.call1(&JsValue::NULL, &JsValue::from_str(&message));
-            }
+        if let Ok(hook) = Reflect::get(&js_sys::global(), &"__tabreelPanic".into())
+            && let Some(hook) = hook.dyn_ref::<Function>()
+        {
+            let _ = hook.call1(&JsValue::NULL, &JsValue::from_str(&message));
         }
     }));
     let _ = console_log::init_with_level(log::Level::Warn);

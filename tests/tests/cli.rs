@@ -88,10 +88,8 @@ fn largest_difference(a: &Array, b: &Array) -> f32 {
 fn safetensors_holds_the_latents_and_frames_that_diffusers_gives() {
     let folder = temp();
     let out = folder.path().join("clip.safetensors");
-    let apart = folder.path().join("latents.safetensors");
-    done(generate(&model(), &out, &[("--latents", text(&apart))]));
+    done(generate(&model(), &out, &[]));
     let found = read_arrays(&out).expect("a safetensors file");
-    assert_eq!(read_arrays(&apart).expect("a safetensors file")["latents"], found["latents"]);
     let latents = found["latents"].relative_l2(case().get("out.latents").expect("latents"));
     assert!(latents.as_ref().is_ok_and(|rel| *rel <= 1e-4), "{latents:?}");
     assert!(largest_difference(&found["frames"], &expected_frames()) <= 1.0);
@@ -224,6 +222,29 @@ fn copied_model(to: &Path) -> PathBuf {
     let model_copy = to.join("model");
     copy(&model(), &model_copy);
     model_copy
+}
+
+#[test]
+fn given_latents_take_the_place_of_the_seeds_noise() {
+    let folder = temp();
+    let (noise, out) = (folder.path().join("noise.safetensors"), folder.path().join("clip.safetensors"));
+    let given = case().get("out.noise").expect("the noise").clone();
+    let bytes: Vec<u8> = given.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let write = |shape: Vec<usize>| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes).expect("a view");
+        safetensors::serialize_to_file([("latents", view)], None, &noise).expect("written");
+    };
+    write(given.shape.clone());
+    done(generate(&model(), &out, &[("--seed", "999"), ("--latents", text(&noise))]));
+    let latents =
+        read_arrays(&out).expect("a file")["latents"].relative_l2(case().get("out.latents").expect("latents"));
+    assert!(latents.as_ref().is_ok_and(|rel| *rel <= 1e-4), "{latents:?}");
+
+    let [b, c, f, h, w] = given.shape[..] else { panic!("{:?}", given.shape) };
+    write(vec![b, c, f, w, h]);
+    refused(generate(&model(), &out, &[("--latents", text(&noise))]), 2, &["latents must be", "got"]);
+    write(vec![given.values.len()]);
+    refused(generate(&model(), &out, &[("--latents", text(&noise))]), 4, &["[1, C, F, H, W]"]);
 }
 
 #[test]

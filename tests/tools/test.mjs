@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildPages, buildWasm } from '../../pkg/scripts/build.mjs';
-import { ensurePackages, root, wasmTarget } from '../../pkg/scripts/tools.mjs';
+import { claim, ensurePackages, root, target, wasmTarget } from '../../pkg/scripts/tools.mjs';
 import { ensureChromium, ensureFfmpeg, ensureVulkan } from './system.mjs';
 
 const parts = {

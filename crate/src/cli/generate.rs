@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Instant;
 
+use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::options::GenerateOptions;
 use crate::pipeline::{Given, ModelFiles, Pipeline};
+use crate::weights::WeightSet;
 
 /// Options of `generate`. Sizes, steps and the like default to what the model's `tabreel.json` says.
 #[derive(Debug, Args)]
@@ -52,8 +54,8 @@ pub struct GenerateArgs {
     /// How far the schedule is bent towards noise.
     #[arg(long)]
     shift: Option<f64>,
-    /// Also write the latents (as the scheduler leaves them) to this .safetensors file.
-    #[arg(long)]
+    /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
+    #[arg(long, value_name = "FILE.safetensors")]
     latents: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
@@ -77,11 +79,6 @@ enum DeviceArg {
 /// As [`Pipeline::load`] and [`Pipeline::generate`]; [`Error::Fetch`] when the output cannot be written.
 pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     output::check_extension(&args.out)?;
-    if let Some(path) = &args.latents {
-        if path.extension().is_none_or(|e| e != "safetensors") {
-            return Err(Error::options(format!("--latents must name a .safetensors file, got {}", path.display())));
-        }
-    }
     let host = TerminalHost::new(json);
     let choice = match args.device {
         DeviceArg::Cpu => DeviceChoice::Cpu,
@@ -94,16 +91,30 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let pipeline = Pipeline::load(&mut files, compute, &host).await?;
         let options = args.options(&pipeline.sidecar().default);
         host.set_steps(options.num_steps);
-        let clip = pipeline.generate(&options, &Given::default(), &host).await?;
+        let mut given = Given::default();
+        if let Some(path) = &args.latents {
+            given.latents = Some(read_latents(path, pipeline.compute())?);
+        }
+        let clip = pipeline.generate(&options, &given, &host).await?;
         let frames = host.take_frames();
         let size = [frames.count, options.height, options.width];
         let latents = (clip.latents.as_slice(), clip.latents_shape);
         output::write(&args.out, &frames.rgb, size, options.fps, Some(latents))?;
-        if let Some(path) = &args.latents {
-            output::write_latents(path, latents)?;
-        }
         host.finish(&args.out, &options, &clip)
     })
+}
+
+/// The tensor `latents` of a file; its shape is checked where it is used.
+fn read_latents(path: &Path, compute: &Compute) -> Result<Tensor<5>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::Fetch(format!("{}: {e}", path.display())))?;
+    let set = WeightSet::from_bytes(bytes, &path.display().to_string())?;
+    let shape = set.get("latents").map(|info| info.shape.clone()).unwrap_or_default();
+    let Ok(shape) = <[usize; 5]>::try_from(shape.as_slice()) else {
+        let found = if shape.is_empty() { "no such tensor".into() } else { format!("shape {shape:?}") };
+        return Err(Error::weights("latents", format!("shape [1, C, F, H, W] in {}", path.display()), found));
+    };
+    let values = set.take_f32("latents", &shape)?;
+    Ok(Tensor::from_data(TensorData::new(values, shape), compute.device()))
 }
 
 impl GenerateArgs {
@@ -170,7 +181,7 @@ impl TerminalHost {
         self.frames.take()
     }
 
-    fn finish(&self, out: &std::path::Path, options: &GenerateOptions, clip: &crate::pipeline::Clip) -> Result<()> {
+    fn finish(&self, out: &Path, options: &GenerateOptions, clip: &crate::pipeline::Clip) -> Result<()> {
         self.bar.finish_and_clear();
         let total = clip.timings.get("total").copied().unwrap_or_default();
         match self.json {

@@ -59,6 +59,8 @@ pub struct Given {
     pub known: Option<Known>,
     /// Pictures of what should appear, `[1, 3, 1, H, W]` in −1…1.
     pub references: Vec<Tensor<5>>,
+    /// Noisy latents to start from instead of noise from the seed, `[1, z, F, H, W]`.
+    pub latents: Option<Tensor<5>>,
 }
 
 /// What a generation leaves besides the frames, which went to the host one by one.
@@ -231,7 +233,14 @@ impl Pipeline {
         let latent_frames = (options.num_frames - 1) / 4 + 1 + given.references.len();
         let shape = [1, self.vae.config().z_dim, latent_frames, options.height / side, options.width / side];
         let mut rng = TorchRng::new(options.seed);
-        let noise = draw_noise(&mut rng, shape, self.compute.device());
+        let noise = match &given.latents {
+            None => draw_noise(&mut rng, shape, self.compute.device()),
+            Some(latents) if latents.dims() == shape => latents.clone(),
+            Some(latents) => {
+                let found = latents.dims();
+                return Err(Error::options(format!("latents must be [1, C, F, H, W] = {shape:?}, got {found:?}")));
+            }
+        };
         let mut config = self.scheduler.clone();
         if let Some(shift) = options.flow_shift {
             config.set_shift(shift);

@@ -77,24 +77,13 @@ pub fn write(path: &Path, rgb: &[u8], size: [usize; 3], fps: f64, latents: Optio
         "gif" => with_file(path, |out| animated::write(clip, out)),
         "png" => with_file(path, |out| sheet::write(clip, out)),
         "y4m" => with_file(path, |out| y4m::write(clip, out)),
-        _ => write_tensors(path, Some((rgb, [frames, height, width, 3])), latents),
+        _ => write_tensors(path, rgb, [frames, height, width, 3], latents),
     }
 }
 
-/// Writes `latents` alone to a `.safetensors` file.
-///
-/// # Errors
-/// [`Error::Fetch`] when the file cannot be written.
-pub fn write_latents(path: &Path, latents: Latents<'_>) -> Result<()> {
-    write_tensors(path, None, Some(latents))
-}
-
-fn write_tensors(path: &Path, frames: Option<(&[u8], [usize; 4])>, latents: Option<Latents<'_>>) -> Result<()> {
+fn write_tensors(path: &Path, rgb: &[u8], shape: [usize; 4], latents: Option<Latents<'_>>) -> Result<()> {
     let failed = |e: safetensors::SafeTensorError| Error::Fetch(format!("could not write {}: {e}", path.display()));
-    let mut tensors = Vec::new();
-    if let Some((bytes, shape)) = frames {
-        tensors.push(("frames", TensorView::new(Dtype::U8, shape.to_vec(), bytes).map_err(failed)?));
-    }
+    let mut tensors = vec![("frames", TensorView::new(Dtype::U8, shape.to_vec(), rgb).map_err(failed)?)];
     let values: Vec<u8> = latents.iter().flat_map(|(values, _)| values.iter().flat_map(|v| v.to_le_bytes())).collect();
     if let Some((_, shape)) = latents {
         tensors.push(("latents", TensorView::new(Dtype::F32, shape.to_vec(), &values).map_err(failed)?));

@@ -87,7 +87,7 @@ impl AverageDown {
     /// [`Error::Weights`] when the channels do not divide.
     pub fn new(input: usize, output: usize, time: usize, side: usize) -> Result<Self> {
         let cells = input * time * side * side;
-        if cells % output != 0 {
+        if !cells.is_multiple_of(output) {
             return Err(Error::weights("vae/config.json", format!("channels dividing {cells}"), output.to_string()));
         }
         Ok(Self { output, time, side })
@@ -125,7 +125,7 @@ impl DuplicateUp {
     /// [`Error::Weights`] when the channels do not divide.
     pub fn new(input: usize, output: usize, time: usize, side: usize) -> Result<Self> {
         let cells = output * time * side * side;
-        if cells % input != 0 {
+        if !cells.is_multiple_of(input) {
             return Err(Error::weights("vae/config.json", format!("channels dividing {cells}"), input.to_string()));
         }
         Ok(Self { output, time, side, repeats: cells / input })

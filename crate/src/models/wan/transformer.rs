@@ -145,10 +145,10 @@ impl WanTransformer {
         let mut hints = self.hints(&x, control, &context, &modulation, &rope, pace).await?.into_iter();
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, &context, &modulation, &rope);
-            if self.config.vace_layers.contains(&i) {
-                if let Some(hint) = hints.next() {
-                    x = x + hint;
-                }
+            if self.config.vace_layers.contains(&i)
+                && let Some(hint) = hints.next()
+            {
+                x = x + hint;
             }
             pace.block_done(&x).await?;
         }
