@@ -48,9 +48,27 @@ class Probe(torch.nn.Module):
         return self.out(self.body(x[:, :, ::2].flatten(1, 2))).split([len(v) for v in HEADS.values()], 1)
 
 
-def answers(probe, x):
+class ShapeProbe(torch.nn.Module):
+    """Shape from single frames, wherever in the frame it is: convolutions, then maximum and mean over the picture."""
+    def __init__(self):
+        super().__init__()
+        layers, n = [], 3
+        for m, stride in ((24, 2), (48, 1), (64, 2), (64, 1), (96, 2), (96, 1)):
+            layers += [torch.nn.Conv2d(n, m, 3, stride, 1), torch.nn.BatchNorm2d(m), torch.nn.ReLU()]; n = m
+        self.body = torch.nn.Sequential(*layers); self.out = torch.nn.Linear(2 * n, len(world.SHAPES))
+
+    def forward(self, x):
+        y = self.body(x)
+        return self.out(torch.cat([y.amax((2, 3)), y.mean((2, 3))], 1))
+
+
+def answers(probes, x):
+    """The first probe reads motion, colour, sky and ground; the second reads shape, averaged over six frames."""
+    probe, shape = probes
     with torch.no_grad():
-        return torch.cat([torch.stack([o.argmax(1) for o in probe(c)], 1) for c in x.split(64)])
+        got = torch.cat([torch.stack([o.argmax(1) for o in probe(c)], 1) for c in x.split(64)])
+        got[:, 1] = torch.cat([sum(shape(c[:, :, i]).log_softmax(1) for i in (1, 4, 7, 10, 13, 16)).argmax(1) for c in x.split(64)])
+    return got
 
 
 def blur(x, rng):
@@ -72,32 +90,48 @@ def real_clips(rng, n, held_out=None):
     return torch.stack([world.render(s, 17, 64, 64)[0] for s in scenes]), torch.tensor([truth(s) for s in scenes])
 
 
-def train_probe(vae, file, clips, trips, epochs):
-    if os.path.exists(file):
-        c = torch.load(file, weights_only=True); p = Probe(); p.load_state_dict(c['probe']); return p.eval(), c['real'], c['trip']
+def train_probes(vae, file, clips, trips, epochs):
+    """-> (probe, shape probe), their accuracy on held-out real clips, and on the same after the VAE"""
     rng = random.Random(2024); torch.manual_seed(0); start = time.time()
-    x, y = real_clips(rng, clips)
-    x = x.half()
-    soft = round_trip(vae, x[:trips].float()).half(); print(f'probe data {time.time() - start:.0f} s', flush=True)
-    hx, hy = real_clips(random.Random(4048), 256, True)
-    ht = round_trip(vae, hx[:128])
-    p = Probe(); opt = torch.optim.AdamW(p.parameters(), lr=2e-3, weight_decay=.02)
-    steps = epochs * (clips + trips) // 64
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, total_steps=steps)
+    known = torch.load(file, weights_only=True) if os.path.exists(file) else {}
+    probes = Probe(), ShapeProbe()
+    hx, hy = real_clips(random.Random(4048), 128, True)
+    if 'shape' not in known:
+        ht = round_trip(vae, hx)
+    if 'probe' in known:
+        probes[0].load_state_dict(known['probe'])
+    else:
+        x, y = real_clips(rng, clips); x = x.half()
+        soft = round_trip(vae, x[:trips].float()).half(); print(f'probe data {time.time() - start:.0f} s', flush=True)
+        fit(probes[0], torch.cat([x, soft]), torch.cat([y, y[:trips]]), epochs, rng, lambda p, b, t: sum(F.cross_entropy(o, t[:, k]) for k, o in enumerate(p(b))))
+    if 'shape' in known:
+        probes[1].load_state_dict(known['shape'])
+    else:
+        scenes = [world.sample_scene(rng, None, things=1) for _ in range(2200)]
+        x = torch.stack([world.render(s, 9, 64, 64)[0] for s in scenes]); y = torch.tensor([truth(s) for s in scenes])
+        soft = round_trip(vae, x[:200]); print(f'shape data {time.time() - start:.0f} s', flush=True)
+        x, y = torch.cat([x, soft])[:, :, 1::3].transpose(1, 2).flatten(0, 1), torch.cat([y, y[:200]]).repeat_interleave(3, 0)
+        fit(probes[1], x.unsqueeze(2), y, 7, rng, lambda p, b, t: F.cross_entropy(p(b[:, :, 0]), t[:, 1]))
+    for p in probes:
+        p.eval()
+    if 'shape' not in known:
+        known['real'] = (answers(probes, hx) == hy).float().mean(0).tolist(); known['trip'] = (answers(probes, ht) == hy).float().mean(0).tolist()
+        torch.save({'probe': probes[0].state_dict(), 'shape': probes[1].state_dict(), 'real': known['real'], 'trip': known['trip']}, file)
+        print('probes on held-out real clips', known['real'], 'after the VAE', known['trip'], flush=True)
+    return probes, known['real'], known['trip']
+
+
+def fit(p, x, y, epochs, rng, loss_of):
+    start = time.time(); steps = epochs * len(x) // 64
+    opt = torch.optim.AdamW(p.parameters(), lr=2e-3, weight_decay=.02); sched = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, total_steps=steps)
     for i in range(steps):
-        at = [rng.randrange(clips + trips) for _ in range(64)]
-        b = torch.stack([x[j] if j < clips else soft[j - clips] for j in at]).float(); t = torch.stack([y[j if j < clips else j - clips] for j in at])
+        at = torch.tensor([rng.randrange(len(x)) for _ in range(64)])
+        b, t = x[at].float(), y[at]
         if rng.random() < .5:
             b = blur(b, rng)
-        loss = sum(F.cross_entropy(o, t[:, k]) for k, o in enumerate(p(b)))
-        opt.zero_grad(); loss.backward(); opt.step(); sched.step()
+        loss = loss_of(p, b, t); opt.zero_grad(); loss.backward(); opt.step(); sched.step()
         if i % 100 == 0:
-            print(f'probe {i}/{steps} loss {loss.item():.3f} {time.time() - start:.0f} s', flush=True)
-    p.eval()
-    real = (answers(p, hx) == hy).float().mean(0).tolist(); trip = (answers(p, ht) == hy[:128]).float().mean(0).tolist()
-    torch.save({'probe': p.state_dict(), 'real': real, 'trip': trip}, file)
-    print('probe on held-out real clips', real, 'after the VAE', trip)
-    return p, real, trip
+            print(f'{type(p).__name__} {i}/{steps} loss {loss.item():.3f} {time.time() - start:.0f} s', flush=True)
 
 
 def generate(a, prompts, settings):
@@ -132,7 +166,7 @@ def main():
     import diffusers
     import train_vae
     vae = diffusers.AutoencoderKLWan.from_pretrained(a.model + '/vae', torch_dtype=torch.float32)
-    probe, real, trip = train_probe(vae, a.probe, a.probe_clips, a.probe_trips, a.probe_epochs)
+    probe, real, trip = train_probes(vae, a.probe, a.probe_clips, a.probe_trips, a.probe_epochs)
     if a.only_probe:
         return
     settings = json.load(open(a.model + '/tabreel.json'))['default']
@@ -156,11 +190,11 @@ def main():
     hv, _, hm, _ = world.batch(random.Random(4242), 48, 17, 64, held_out=True)
     whole, inside = train_vae.psnr(vae, hv, hm)
     order = list(range(16))
-    im = world.sheet(x[order], scale=1, per_row=6); im = im.resize((im.width * 3 // 2, im.height * 3 // 2))
-    im.convert('P', palette=1, colors=256).save(a.model + '/samples.png', optimize=True)
+    im = world.sheet(x[order], scale=1, per_row=6); im = im.resize((im.width * 5 // 4, im.height * 5 // 4))
+    im.quantize(256, dither=1).save(a.model + '/samples.png', optimize=True)      # dithered: at most 400 KB
     row = lambda name, v: f'| {name} | ' + ' | '.join(f'{100 * t:.1f} %' for t in v) + ' |'
     text = [f'# small-world: what was measured\n', f'{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, written by `training/evaluate.py`.\n',
-            '```', f"{'TABREEL_BIN=' + os.path.relpath(TABREEL, os.path.expanduser('~')) + ' ' if a.engine == 'cli' else ''}python training/evaluate.py --engine {a.engine} --clips {a.clips} --seed {a.seed}", '```\n',
+            '```', f"{'TABREEL_BIN=…/target/release/tabreel ' if a.engine == 'cli' else ''}python training/evaluate.py --engine {a.engine} --clips {a.clips} --seed {a.seed}", '```\n',
             f"{a.clips} clips of 64x64x17 from held-out captions (combinations of colour, shape, motion, sky and ground never trained on, worded with synonyms and in several orders), "
             f"made by {'the Rust command line on the CPU' if a.engine == 'cli' else 'diffusers'} in {spent:.0f} s: {settings['num_steps']} steps, guidance {settings['guidance_scale']}, flow shift {settings['flow_shift']}.\n",
             '| read from the pixels | ' + ' | '.join(HEADS) + ' |', '|---' * 6 + '|', row('**generated clips**', score), row('gate (CPU training)', [.8] * 5),

@@ -21,9 +21,9 @@ import train_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TABREEL = os.environ.get('TABREEL_BIN', os.path.expanduser('~/.cache/tabreel/target/release/tabreel'))
-EXAMPLES = ['a large red ball bounces over grass at sunset', 'a yellow star falls over the sea at night',
-            'a big purple ring rolls to the right on the beach', 'a small green cube spins over snow by day',
-            'in fog a large white triangle rises over a road', 'a large blue ball grows over sand at sunset, hills behind']
+EXAMPLES = ['a large red ball bounces over grass at sunset', 'a large yellow ball falls over the sea at night',
+            'a small blue cube moves to the right on the beach by day', 'a large purple ball rises over a road in fog',
+            'a small orange ball gets smaller over snow in fog', 'a big pink cube rests over sand at sunset']
 DEFAULT = {'width': 64, 'height': 64, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 4.0, 'flow_shift': 3.0}
 
 

@@ -9,6 +9,7 @@ Matrices of the blocks are trained by Muon, all else by AdamW. Exports averaged 
 import glob
 import os
 import random
+import sys
 import time
 
 import torch
@@ -133,9 +134,24 @@ def export(model, out):
             os.replace(f'{out}/tmp-{name}/{f}', f'{out}/{name}/{f}')
 
 
+def start_from(folder, transformer, encoder):
+    """Weights of a shipped model: the transformer from its GGUF (Q8_0, original Wan names), the text encoder as it is."""
+    import gguf
+    from safetensors.torch import load_file
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../tests/reference'))
+    from make_fixtures import dit_to_original
+    torch.set_grad_enabled(True)      # importing it switches gradients off
+    own = transformer.state_dict()
+    names = dict(zip(dit_to_original(own), own))
+    stored = gguf.GGUFReader(f'{folder}/transformer/diffusion_pytorch_model.gguf').tensors
+    found = {names[t.name]: torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).copy()).float() for t in stored}
+    transformer.load_state_dict({k: v.reshape(own[k].shape) for k, v in found.items()})
+    encoder.load_state_dict(load_file(f'{folder}/text_encoder/model.safetensors'), strict=False)
+
+
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=2560, shift=2., muon=1, compile=0, ema=.992, read=.03)
+                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.992, read=.03, start='')
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -146,6 +162,8 @@ def main():
         transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
         for b in transformer.vace_blocks:
             b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
+    if a.start:
+        start_from(a.start, transformer, encoder)
     model = Model(transformer, encoder, reader)
     plain = dict(transformer.attn_processors)
     transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})

@@ -18,6 +18,7 @@ import world
 from optim import Muon
 
 SHAPES = [(1, 24, 64, 64), (5, 8, 64, 64), (5, 8, 64, 64), (5, 5, 64, 96), (5, 5, 96, 64), (9, 5, 64, 64), (17, 2, 64, 64)]  # frames, clips, H, W
+LONG = [(17, 2, 64, 64), (17, 2, 64, 64), (17, 2, 64, 64), (9, 4, 64, 64), (17, 1, 64, 96), (1, 24, 64, 64)]  # decoder stage: whole clips
 EIGHT = dict(z_dim=16, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, in_channels=12, out_channels=12,
              patch_size=2, scale_factor_spatial=8, base_dim=24, decoder_base_dim=32, dim_mult=[1, 2, 2])
 FOUR = dict(z_dim=4, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, scale_factor_spatial=4, base_dim=12,
@@ -116,12 +117,12 @@ def main():
     ema = common.Ema(vae, .995)
     step, elapsed = common.resume(acc, a, vae, ema, opts)
     trip, *opts = acc.prepare(trip, *opts)
-    held, _, mask, _ = world.batch(random.Random(99), 24, 9, 64, held_out=True)
+    held, _, mask, _ = world.batch(random.Random(99), 16 if a.decoder_only else 24, 17 if a.decoder_only else 9, 64, held_out=True)
     clock = common.Clock(elapsed); saved = clock()
     common.log(acc, a, f'{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters, start {psnr(vae, held, mask)} dB whole, inside objects')
     while clock() < a.seconds:
         rng = common.step_rng(a, acc, step)
-        f, n, h, w = rng.choice(SHAPES)
+        f, n, h, w = rng.choice(LONG if a.decoder_only else SHAPES)
         x, _, om, _ = world.batch(rng, n, f, h, w)
         x, om = x.to(acc.device), om.to(acc.device)
         rate = a.lr * common.schedule(clock(), a.seconds, step)
@@ -138,7 +139,7 @@ def main():
             o.step(); o.zero_grad()
         step += 1
         ema.update(step)
-        if step % 100 == 0:
+        if step % (150 if a.decoder_only else 100) == 0:
             with ema as m:
                 p = psnr(m, held, mask)
             common.log(acc, a, f"{step} {clock():.0f}s loss {loss.item():.4f} lr {rate:.1e} held-out {p[0]:.2f} dB whole {p[1]:.2f} dB inside")
