@@ -190,8 +190,8 @@ def main():
     hv, _, hm, _ = world.batch(random.Random(4242), 48, 17, 64, held_out=True)
     whole, inside = train_vae.psnr(vae, hv, hm)
     order = list(range(16))
-    im = world.sheet(x[order], scale=1, per_row=6); im = im.resize((im.width * 5 // 4, im.height * 5 // 4))
-    im.quantize(256, dither=1).save(a.model + '/samples.png', optimize=True)      # dithered: at most 400 KB
+    im = world.sheet(x[order], scale=1, per_row=6)
+    im.save(a.model + '/samples.png', optimize=True)
     row = lambda name, v: f'| {name} | ' + ' | '.join(f'{100 * t:.1f} %' for t in v) + ' |'
     text = [f'# small-world: what was measured\n', f'{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, written by `training/evaluate.py`.\n',
             '```', f"{'TABREEL_BIN=…/target/release/tabreel ' if a.engine == 'cli' else ''}python training/evaluate.py --engine {a.engine} --clips {a.clips} --seed {a.seed}", '```\n',
