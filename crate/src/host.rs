@@ -94,10 +94,6 @@ pub trait Host {
     fn aborted(&self) -> bool;
     /// Gives the caller's event loop a turn (a no-op natively).
     fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
-    /// True if previews are wanted; each costs one frame's decode.
-    fn wants_preview(&self) -> bool {
-        false
-    }
     /// Seconds on a monotonic clock (`std::time` does not exist in the browser).
     fn now_secs(&self) -> f64;
 }

@@ -258,8 +258,7 @@ impl Pipeline {
             rng: &mut rng,
         };
         let references = given.references.len();
-        let mut preview =
-            Preview { pipeline: self, pace: &pace, wanted: options.preview || host.wants_preview(), references };
+        let mut preview = Preview { pipeline: self, pace: &pace, wanted: options.preview, references };
         let latents = denoise.run(noise, &pace, &mut preview).await?;
 
         clock.start(Stage::Decode);
