@@ -53,6 +53,13 @@ def mask_channels(mask):
     return F.interpolate(m, size=((f + 3) // 4, h // 8, w // 8), mode='nearest-exact')
 
 
+def cells(objects):
+    """Coverage [B,1,F,H,W] -> how far objects reach into each latent cell, [B,1,f,h,w] in 0..1."""
+    first, rest = objects[:, :, :1], objects[:, :, 1:]
+    parts = [first] + ([rest.unflatten(2, (-1, 4)).amax(3)] if rest.shape[2] else [])
+    return (2 * F.avg_pool3d(torch.cat(parts, 2), (1, 8, 8))).clamp(max=1)
+
+
 def edges(x):
     """White lines on black where brightness changes: what a sketch looks like."""
     g = x.mean(1)
@@ -124,17 +131,17 @@ def main():
         size = a.size * (4 if f == 1 else 1)
         file = f'{a.out}/shard-{a.seed}-{n}.pt'; n += 1
         if not os.path.exists(file):
-            x, _, _, scenes = world.batch(rng, size, f, h, w)
-            z = code(x)
+            x, _, objects, scenes = world.batch(rng, size, f, h, w)
+            z, where = code(x), cells(objects)
             item = {'kind': kind, 'scenes': [asdict(s) for s in scenes], 'frames': f}
             if kind != 'none':
                 ref, inactive, reactive, mask = control_latents(code, x, kind, rng, scenes)
                 if ref is not None:
-                    z = torch.cat([ref, z], 2)
+                    z = torch.cat([ref, z], 2); where = torch.cat([torch.zeros_like(where[:, :, :1]), where], 2)
                     inactive = torch.cat([ref, inactive], 2); reactive = torch.cat([torch.zeros_like(ref), reactive], 2)
                     mask = torch.cat([torch.zeros_like(mask[:, :, :1]), mask], 2)
                 item |= {'control': torch.cat([inactive, reactive], 1).half(), 'mask': mask.bool()}
-            item['z'] = z.half()
+            item |= {'z': z.half(), 'objects': where.half()}
             torch.save(item, file + '.tmp'); os.replace(file + '.tmp', file)
         made += size
         if n % 20 == 0:

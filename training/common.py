@@ -11,7 +11,7 @@ import random
 import time
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 RUNS = os.environ.get('TABREEL_TRAIN', os.path.expanduser('~/.cache/tabreel/train'))
 
@@ -31,10 +31,10 @@ def arguments(description, **defaults):
     return a
 
 
-def begin(a):
-    """Accelerator in bf16 (the CPU needs ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 where AMX is advertised but unusable)."""
+def begin(a, some_unused=False):
+    """some_unused: not every parameter takes part in every step. Accelerator in bf16 (the CPU needs ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 where AMX is advertised but unusable)."""
     torch.set_num_threads(a.threads)
-    acc = Accelerator(mixed_precision='bf16')
+    acc = Accelerator(mixed_precision='bf16', kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)])
     torch.manual_seed(a.seed * 1000 + acc.process_index)
     return acc
 

@@ -23,7 +23,7 @@ from cache_latents import Coder
 
 SHAPE = dict(patch_size=(1, 2, 2), num_attention_heads=6, attention_head_dim=32, in_channels=32, out_channels=32, text_dim=128, freq_dim=256,
              ffn_dim=768, num_layers=6, vace_layers=[0, 3], vace_in_channels=128, cross_attn_norm=True, rope_max_seq_len=256)
-DROP_CONDITION = .5   # of the conditioned clips, trained as if they had none
+DROP_CONDITION = .4   # of the conditioned clips, trained as if they had none
 
 
 class FloatAttention:
@@ -78,7 +78,7 @@ class Clips:
                 ref = s['kind'] == 'reference'
                 group = self.groups.setdefault((s['frames'], *s['z'].shape[3:], ref), [])
                 for i, scene in enumerate(scenes):
-                    group.append((s['z'][i], s['control'][i] if 'control' in s else None, s['mask'][i] if 'control' in s else None, scene, s['frames']))
+                    group.append((s['z'][i], s['control'][i] if 'control' in s else None, s['mask'][i] if 'control' in s else None, scene, s['frames'], s['objects'][i]))
 
     def count(self):
         return sum(len(g) for g in self.groups.values())
@@ -101,7 +101,7 @@ def collate(items, rng, code, tok, device):
     gray = code.gray(frames, z.shape[3] * 8, z.shape[4] * 8)[0]
     none = torch.cat([gray, gray, torch.ones(64, *gray.shape[1:])])
     control, texts = [], []
-    for _, c, m, scene, _ in items:
+    for _, c, m, scene, _, _ in items:
         has_ref = z.shape[2] > gray.shape[1]
         control.append(none if c is None or (not has_ref and rng.random() < DROP_CONDITION) else torch.cat([c.float(), m.float()]))
         texts.append('' if rng.random() < .1 else world.caption(scene, rng, frames == 1))
@@ -109,7 +109,8 @@ def collate(items, rng, code, tok, device):
     target = torch.tensor([train_text.targets(i[3]) if t else [-100] * len(train_text.HEADS) for i, t in zip(items, texts)])
     if frames == 1:      # a still says nothing of motion
         target[:, [j for j, h in enumerate(train_text.HEADS) if h.startswith(('motion', 'fast', 'pan'))]] = -100
-    return [t.to(device) for t in (z, torch.stack(control), ids, mask, target)]
+    objects = torch.stack([i[5] for i in items]).float()
+    return [t.to(device) for t in (z, torch.stack(control), ids, mask, target, objects)]
 
 
 def optimizers(model, lr, muon):
@@ -134,8 +135,11 @@ def export(model, out):
             os.replace(f'{out}/tmp-{name}/{f}', f'{out}/{name}/{f}')
 
 
-def start_from(folder, transformer, encoder):
-    """Weights of a shipped model: the transformer from its GGUF (Q8_0, original Wan names), the text encoder as it is."""
+def start_from(folder, model):
+    """Weights of an earlier run's checkpoint.pt (averaged ones), or of a shipped model: the transformer from its GGUF (Q8_0, original Wan names), the text encoder as it is."""
+    if folder.endswith('.pt'):
+        model.load_state_dict(torch.load(folder, map_location='cpu', weights_only=True)['ema']); return
+    transformer, encoder = model.transformer, model.encoder
     import gguf
     from safetensors.torch import load_file
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../tests/reference'))
@@ -151,7 +155,7 @@ def start_from(folder, transformer, encoder):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.992, read=.03, start='')
+                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='')
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -162,9 +166,9 @@ def main():
         transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
         for b in transformer.vace_blocks:
             b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
-    if a.start:
-        start_from(a.start, transformer, encoder)
     model = Model(transformer, encoder, reader)
+    if a.start:
+        start_from(a.start, model)
     plain = dict(transformer.attn_processors)
     transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})
     opts = optimizers(model, a.lr, a.muon)
@@ -181,7 +185,7 @@ def main():
         clips.refresh()
         rng = common.step_rng(a, acc, step)
         items, key = clips.draw(rng, int(a.tokens))
-        z, control, ids, mask, target = collate(items, rng, code, tok, acc.device)
+        z, control, ids, mask, target, objects = collate(items, rng, code, tok, acc.device)
         u = torch.sigmoid(torch.randn(len(z), device=z.device) * 1.1)
         sigma = a.shift * u / (1 + (a.shift - 1) * u)
         noise = torch.randn_like(z); s = sigma.view(-1, 1, 1, 1, 1)
@@ -190,8 +194,12 @@ def main():
             for g in o.param_groups:
                 g['lr'] = a.lr * rate * g['scale']
         v, read = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, target)
-        loss = F.mse_loss(v.float(), noise - z)
-        acc.backward(loss + a.read * read)
+        error = (v.float() - (noise - z)) ** 2
+        loss = error.mean()
+        # Outlines are a few cells: weigh them once the layout stands (above s = 0.85 the weight would call objects
+        # where there are none).
+        weight = 1 + a.objects * objects * ((1 - s) / .15).clamp(max=1)
+        acc.backward((weight * error).mean() / weight.mean() + a.read * read)
         acc.clip_grad_norm_(model.parameters(), 1.)
         for o in opts:
             o.step(); o.zero_grad()

@@ -44,7 +44,7 @@ class Thing:
     r: float       # radius; the frame is 2 units high
     x: float       # centre of the path, -1..1 over the width
     lift: float    # height above the resting place
-    phase: float   # where a bounce starts
+    phase: float   # where a bounce starts: 0 on the ground, .5 at its top
 
 
 @dataclass
@@ -68,12 +68,12 @@ def sample_thing(rng, slot=None):
     shape = rng.choice(SHAPES)
     motions = [m for m in MOTIONS if m != 'spins' or shape not in ('ball', 'ring')]  # their spin cannot be seen
     large = rng.random() < .5
-    r = rng.uniform(.36, .44) if large else rng.uniform(.23, .29)
+    r = rng.uniform(.46, .54) if large else rng.uniform(.31, .37)
     if slot is not None:
-        r *= .88
+        r *= .75
     x = rng.uniform(-.3, .3) if slot is None else slot * rng.uniform(.25, .5)
     return Thing(shape, rng.choice(list(COLORS)), large, rng.choice(motions), rng.random() < .5, r, x,
-                 rng.choice([0., 0., rng.uniform(.1, .45)]), rng.random())
+                 rng.choice([0., 0., rng.uniform(.1, .4)]), rng.uniform(.35, .65))
 
 
 def sample_scene(rng, held_out=False, things=None):
@@ -117,7 +117,7 @@ def distance(shape, x, y, r):
 def path(o, s, t, ar):
     """Centre, radius and turn of an object at the times t (seconds)."""
     T = float(t.max())
-    speed = 1.2 if o.fast else .75
+    speed = 1.05 if o.fast else .65
     rest = min(s.horizon + .38, .88) - o.r     # standing on the ground
     X = torch.full_like(t, o.x * ar); Y = torch.full_like(t, max(rest - o.lift, -.55)); R = torch.full_like(t, o.r)
     A = torch.zeros_like(t)
