@@ -3,7 +3,7 @@
 //!
 //! [`pipeline::Pipeline`] is the way in; see the README for the walk from prompt to pixels. Modules sit on floors
 //! (`tests/tests/floors.rs` checks that imports only point down): border `web`, `cli` · order [`pipeline`] · stages
-//! [`tokenizer`], [`umt5`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · bytes [`weights`] ·
+//! [`tokenizer`], [`umt5`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · [`kernels`] · bytes [`weights`] ·
 //! ground [`config`], [`options`], [`host`], [`device`], [`error`].
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -12,6 +12,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 pub mod host;
+pub mod kernels;
 pub mod models;
 pub mod nn;
 pub mod noise;

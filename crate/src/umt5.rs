@@ -3,13 +3,12 @@
 //! Source: T5 1910.10683 §2.1, umT5 2304.09151 (a relative position bias in every layer);
 //! transformers 5.23 `models/umt5/modeling_umt5.py`.
 
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::config::Umt5Config;
 use crate::error::{Error, Result};
 use crate::host::Pace;
-use crate::nn::attention::attend_with;
+use crate::nn::attention::{Scores, attend_with};
 use crate::nn::linear::Linear;
 use crate::nn::loader::Loader;
 use crate::nn::norm::RmsNorm;
@@ -98,24 +97,23 @@ impl Umt5Encoder {
             rows.extend_from_slice(row);
         }
         let mut x = Tensor::<3>::from_data(TensorData::new(rows, [batch, length, d]), &self.device);
-        let hidden = self.hidden_keys(mask, batch, length);
+        let seen = self.seen_keys(mask, batch, length);
         let buckets = self.buckets(length);
         for layer in &self.layers {
-            let bias = layer.bias(&buckets, length, heads, &self.device).expand([batch, heads, length, length]);
-            x = layer.forward(x, hidden.clone(), bias, heads);
+            let bias = layer.bias(&buckets, length, heads, &self.device);
+            x = layer.forward(x, seen.clone(), bias, heads);
             pace.block_done(&x).await?;
         }
         Ok(self.final_norm.forward(x))
     }
 
-    /// True where a key is padding, `[B, N, Lt, Lt]`; none when all are tokens.
-    fn hidden_keys(&self, mask: &[u8], batch: usize, length: usize) -> Option<Tensor<4, Bool>> {
+    /// 1 where a key is a token, 0 where it is padding, `[B, Lt]`; none when all are tokens.
+    fn seen_keys(&self, mask: &[u8], batch: usize, length: usize) -> Option<Tensor<2>> {
         if mask.iter().all(|&m| m != 0) {
             return None;
         }
-        let padding: Vec<bool> = mask.iter().map(|&m| m == 0).collect();
-        let keys = Tensor::<4, Bool>::from_data(TensorData::new(padding, [batch, 1, 1, length]), &self.device);
-        Some(keys.expand([batch, self.config.num_heads, length, length]))
+        let seen: Vec<f32> = mask.iter().map(|&m| f32::from(u8::from(m != 0))).collect();
+        Some(Tensor::from_data(TensorData::new(seen, [batch, length]), &self.device))
     }
 
     /// Bucket of each (query, key) pair: exact for near ones, logarithmic for far ones, one half for each direction.
@@ -169,7 +167,7 @@ impl Layer {
         Tensor::from_data(TensorData::new(values, [1, heads, length, length]), device)
     }
 
-    fn forward(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>, bias: Tensor<4>, heads: usize) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, seen: Option<Tensor<2>>, bias: Tensor<4>, heads: usize) -> Tensor<3> {
         let [b, l, _] = x.dims();
         let split = |x: Tensor<3>| {
             let inner = x.dims()[2];
@@ -178,8 +176,8 @@ impl Layer {
         let normed = self.attention_norm.forward(x.clone());
         let (q, k, v) = (self.q.forward(normed.clone()), self.k.forward(normed.clone()), self.v.forward(normed));
         // T5 does not divide by √K; its initialisation absorbs the factor.
-        let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
-        let x = x + self.o.forward(attend_with(split(q), split(k), split(v), hidden, Some(bias), options));
+        let scores = Scores { scale: Some(1.0), bias: Some(bias), seen };
+        let x = x + self.o.forward(attend_with(split(q), split(k), split(v), scores));
 
         let normed = self.ffn_norm.forward(x.clone());
         let gate = activation::gelu_approximate(self.wi_0.forward(normed.clone()));

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use tabreel::device::{Compute, DeviceChoice};
+use tabreel::kernels::check::prepare;
 use tabreel_tests::{Case, fixtures};
 
 #[path = "parity/models.rs"]
@@ -87,6 +88,13 @@ fn main() -> ExitCode {
         Ok(other) => panic!("TABREEL_TEST_DEVICE must be cpu or gpu, got {other}"),
     };
     let compute = pollster::block_on(Compute::new(choice)).expect("the device for these tests");
+    // TABREEL_KERNELS=off: Burn's own kernels instead of ours.
+    if std::env::var("TABREEL_KERNELS").as_deref() != Ok("off") {
+        for finding in pollster::block_on(prepare(&compute)) {
+            println!("kernel {:<14} {:.2e} from its twin", finding.kernel.name(), finding.error);
+            assert!(finding.passed(), "{} disagrees with its twin", finding.kernel.name());
+        }
+    }
     let folder = fixtures();
     let mut dirs: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))

@@ -20,9 +20,10 @@ const parts = {
   async rust() {
     await cargoTest([]);
   },
-  /** The same parity cases through WebGPU. */
+  /** The same parity cases through WebGPU with our kernels on, and each kernel beside its twin. */
   async webgpu() {
-    await cargoTest(['-p', 'tabreel-tests', '--test', 'parity'], { ...ensureVulkan(), TABREEL_TEST_DEVICE: 'gpu' });
+    const args = ['-p', 'tabreel-tests', '--features', 'gpu', '--test', 'parity', '--test', 'kernels'];
+    await cargoTest(args, { ...ensureVulkan(), TABREEL_TEST_DEVICE: 'gpu' });
   },
   /** Types of the package and of the page, and the package's own tests. */
   async pkg() {

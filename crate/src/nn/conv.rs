@@ -2,11 +2,12 @@
 //!
 //! Source: diffusers `autoencoder_kl_wan.py` `WanCausalConv3d`; causal tokenizers: MAGVIT-v2 2310.05737 §3.1.
 
-use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use super::loader::Loader;
 use crate::error::Result;
+pub use crate::kernels::conv3d::Form;
+use crate::kernels::conv3d::{Weights, conv3d};
 
 /// The frames a causal convolution remembers between chunks (its kernel spans 3).
 const MEMORY_FRAMES: usize = 2;
@@ -14,9 +15,7 @@ const MEMORY_FRAMES: usize = 2;
 /// A 3-D convolution that sees only this frame and the past.
 #[derive(Debug, Clone)]
 pub struct CausalConv3d {
-    weight: Tensor<5>,
-    bias: Tensor<1>,
-    kernel: [usize; 3],
+    weights: Weights,
 }
 
 impl CausalConv3d {
@@ -25,12 +24,18 @@ impl CausalConv3d {
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, input: usize, output: usize, kernel: [usize; 3]) -> Result<Self> {
-        let [t, h, w] = kernel;
-        Ok(Self {
-            weight: loader.tensor("weight", [output, input, t, h, w])?,
-            bias: loader.tensor("bias", [output])?,
-            kernel,
-        })
+        Self::load_form(loader, input, output, Form::plain(kernel))
+    }
+
+    /// As [`CausalConv3d::load`], for another form.
+    ///
+    /// # Errors
+    /// As [`CausalConv3d::load`].
+    pub fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
+        let [t, h, w] = form.kernel;
+        let values = loader.values("weight", &[output, input, t, h, w])?;
+        let bias = loader.tensor("bias", [output])?;
+        Ok(Self { weights: Weights::new(values, [output, input], form, bias, loader.device()) })
     }
 
     /// A kernel of one frame: no memory needed.
@@ -38,46 +43,55 @@ impl CausalConv3d {
     /// # Shapes
     /// `[B, C_in, F, H, W]` → `[B, C_out, F, H, W]`
     pub fn forward_framewise(&self, x: Tensor<5>) -> Tensor<5> {
-        self.convolve(x, 1)
+        conv3d(x, None, 0, &self.weights, None)
     }
 
     /// A kernel of three frames: the last two frames seen so far stand before `x` (zeros at the start of a clip).
     ///
     /// # Shapes
-    /// `[B, C_in, F, H, W]` → `[B, C_out, F, H, W]`
+    /// `[B, C_in, F, H, W]` → `[B, C_out, F, H, W]`, or `[B, C_out / 2, 2F, H, W]` when the form splits
     pub fn forward(&self, x: Tensor<5>, memory: &mut Memory) -> Tensor<5> {
-        self.convolve(memory.prepend(x), 1)
+        let past = memory.remember(&x);
+        conv3d(x, past, MEMORY_FRAMES, &self.weights, None)
     }
 
-    /// A kernel of three frames over every second position of `x`, nothing added before it.
+    /// [`CausalConv3d::forward`] plus `residual`.
     ///
     /// # Shapes
-    /// `[B, C_in, 2F + 1, H, W]` → `[B, C_out, F, H, W]`
-    pub fn forward_halving_time(&self, x: Tensor<5>) -> Tensor<5> {
-        self.convolve(x, 2)
+    /// As [`CausalConv3d::forward`]; `residual` as the result.
+    pub fn forward_plus(&self, x: Tensor<5>, memory: &mut Memory, residual: Tensor<5>) -> Tensor<5> {
+        let past = memory.remember(&x);
+        conv3d(x, past, MEMORY_FRAMES, &self.weights, Some(residual))
     }
 
-    fn convolve(&self, x: Tensor<5>, time_stride: usize) -> Tensor<5> {
-        let [_, h, w] = self.kernel;
-        let padding = [0, h / 2, w / 2];
-        let options = ConvOptions::new([time_stride, 1, 1], padding, [1, 1, 1], 1);
-        module::conv3d(x, self.weight.clone(), Some(self.bias.clone()), options)
+    /// A kernel of three frames over every second position of `before` and `x`.
+    ///
+    /// # Shapes
+    /// `before` `[B, C_in, 1, H, W]`, `x` `[B, C_in, 2F, H, W]` → `[B, C_out, F, H, W]`
+    pub fn forward_halving_time(&self, before: Tensor<5>, x: Tensor<5>) -> Tensor<5> {
+        conv3d(x, Some(before), 1, &self.weights, None)
     }
 }
 
-/// The last two input frames of one convolution, carried from chunk to chunk.
+/// The last input frames of one convolution, carried from chunk to chunk.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Option<Tensor<5>>);
 
 impl Memory {
-    /// `x` with the remembered frames before it; remembers the last two of the result.
-    fn prepend(&mut self, x: Tensor<5>) -> Tensor<5> {
-        let [b, c, _, h, w] = x.dims();
-        let past = self.0.take().unwrap_or_else(|| Tensor::zeros([b, c, MEMORY_FRAMES, h, w], &x.device()));
-        let joined = Tensor::cat(vec![past, x], 2);
-        let frames = joined.dims()[2];
-        self.0 = Some(joined.clone().narrow(2, frames - MEMORY_FRAMES, MEMORY_FRAMES));
-        joined
+    /// Remembers the last two frames of what was remembered and `x`; returns what was remembered before.
+    fn remember(&mut self, x: &Tensor<5>) -> Option<Tensor<5>> {
+        let past = self.0.take();
+        let last = |x: &Tensor<5>, n: usize| {
+            let frames = x.dims()[2];
+            if frames <= n { x.clone() } else { x.clone().narrow(2, frames - n, n) }
+        };
+        self.0 = Some(match &past {
+            Some(past) if x.dims()[2] < MEMORY_FRAMES => {
+                Tensor::cat(vec![last(past, MEMORY_FRAMES - x.dims()[2]), x.clone()], 2)
+            }
+            _ => last(x, MEMORY_FRAMES),
+        });
+        past
     }
 
     /// Remembers the last frame of `x` instead; returns what was remembered before.
@@ -122,54 +136,44 @@ impl Memories {
 /// A 2-D convolution over each frame on its own.
 #[derive(Debug, Clone)]
 pub struct FrameConv {
-    weight: Tensor<4>,
-    bias: Tensor<1>,
+    weights: Weights,
 }
 
 impl FrameConv {
-    /// Reads `weight` `[out, in, k, k]` and `bias` `[out]`.
+    /// Reads `weight` `[out, in, k, k]` and `bias` `[out]`; same size out.
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, input: usize, output: usize, kernel: usize) -> Result<Self> {
-        Ok(Self {
-            weight: loader.tensor("weight", [output, input, kernel, kernel])?,
-            bias: loader.tensor("bias", [output])?,
-        })
-    }
-
-    /// Kernel 1 or 3, same size out.
-    ///
-    /// # Shapes
-    /// `[B, C_in, F, H, W]` → `[B, C_out, F, H, W]`
-    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let k = self.weight.dims()[2];
-        self.on_frames(x, ConvOptions::new([1, 1], [k / 2, k / 2], [1, 1], 1), |x| x)
+        Self::load_form(loader, input, output, Form::plain([1, kernel, kernel]))
     }
 
     /// Kernel 3, stride 2, one row and column of zeros below and to the right only.
     ///
+    /// # Errors
+    /// As [`FrameConv::load`].
+    pub fn load_halving(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+        Self::load_form(loader, input, output, Form { halved: true, ..Form::plain([1, 3, 3]) })
+    }
+
+    /// Kernel 3 over each frame with its pixels doubled in both directions (torch's "nearest-exact" at factor 2).
+    ///
+    /// # Errors
+    /// As [`FrameConv::load`].
+    pub fn load_doubling(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+        Self::load_form(loader, input, output, Form { doubled: true, ..Form::plain([1, 3, 3]) })
+    }
+
+    fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
+        let [_, h, w] = form.kernel;
+        let values = loader.values("weight", &[output, input, h, w])?;
+        let bias = loader.tensor("bias", [output])?;
+        Ok(Self { weights: Weights::new(values, [output, input], form, bias, loader.device()) })
+    }
+
     /// # Shapes
-    /// `[B, C_in, F, H, W]` → `[B, C_out, F, H / 2, W / 2]`
-    pub fn forward_halving(&self, x: Tensor<5>) -> Tensor<5> {
-        let pad = |x: Tensor<4>| x.pad((0, 1, 0, 1), PadMode::Constant(0.0));
-        self.on_frames(x, ConvOptions::new([2, 2], [0, 0], [1, 1], 1), pad)
+    /// `[B, C_in, F, H, W]` → `[B, C_out, F, H, W]`, with H and W halved or doubled if so loaded
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        conv3d(x, None, 0, &self.weights, None)
     }
-
-    fn on_frames(&self, x: Tensor<5>, options: ConvOptions<2>, before: impl Fn(Tensor<4>) -> Tensor<4>) -> Tensor<5> {
-        let [b, c, f, h, w] = x.dims();
-        let frames = before(x.swap_dims(1, 2).reshape([b * f, c, h, w]));
-        let out = module::conv2d(frames, self.weight.clone(), Some(self.bias.clone()), options);
-        let [_, c, h, w] = out.dims();
-        out.reshape([b, f, c, h, w]).swap_dims(1, 2)
-    }
-}
-
-/// Doubles height and width by repeating pixels (torch's "nearest-exact" at factor 2).
-///
-/// # Shapes
-/// `[B, C, F, H, W]` → `[B, C, F, 2H, 2W]`
-pub fn double_size(x: Tensor<5>) -> Tensor<5> {
-    let [b, c, f, h, w] = x.dims();
-    x.reshape([b * c * f, h, 1, w, 1]).expand([b * c * f, h, 2, w, 2]).reshape([b, c, f, 2 * h, 2 * w])
 }

@@ -1,14 +1,16 @@
 //! A linear layer.
 
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use super::loader::Loader;
 use crate::error::Result;
+pub use crate::kernels::gemm::Epilogue;
+use crate::kernels::gemm::{Matrix, linear};
 
-/// `y = x · Wᵀ + b`, with `W` kept transposed (`[in, out]`) so that the matmul reads it in order.
+/// `y = x · Wᵀ + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Tensor<2>,
+    weight: Matrix,
     bias: Option<Tensor<1>>,
 }
 
@@ -18,7 +20,7 @@ impl Linear {
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Ok(Self { weight: loader.transposed("weight", output, input)?, bias: Some(loader.tensor("bias", [output])?) })
+        Ok(Self { weight: loader.matrix("weight", output, input)?, bias: Some(loader.tensor("bias", [output])?) })
     }
 
     /// Reads `weight` `[out, in]` only.
@@ -26,12 +28,20 @@ impl Linear {
     /// # Errors
     /// As [`Linear::load`].
     pub fn load_without_bias(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Ok(Self { weight: loader.transposed("weight", output, input)?, bias: None })
+        Ok(Self { weight: loader.matrix("weight", output, input)?, bias: None })
     }
 
     /// # Shapes
     /// `[.., in]` → `[.., out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::linear(x, self.weight.clone(), self.bias.clone())
+        self.forward_then(x, Epilogue::Keep)
+    }
+
+    /// The layer and what follows it, in one launch on a GPU.
+    ///
+    /// # Shapes
+    /// `[.., in]` → `[.., out]`; the epilogue's tensors as [`Epilogue`] says.
+    pub fn forward_then<const D: usize>(&self, x: Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+        linear(x, &self.weight, self.bias.as_ref(), epilogue)
     }
 }

@@ -3,6 +3,10 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::Result;
+use crate::kernels::Kernel;
+use crate::kernels::gemm::Matrix;
+use crate::kernels::launch::is_gpu;
+use crate::kernels::repack::Packing;
 use crate::weights::WeightSet;
 
 /// A place in a checkpoint: hands out tensors below a name prefix.
@@ -56,6 +60,23 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(Tensor::from_data(TensorData::new(turned, [columns, rows]), self.device))
+    }
+
+    /// The weights of a linear layer, stored `[output, input]`: on a GPU as small as they are stored where the kernel
+    /// reads their type, else as f32.
+    ///
+    /// # Errors
+    /// As [`Loader::tensor`].
+    pub fn matrix(&self, name: &str, output: usize, input: usize) -> Result<Matrix> {
+        let full = self.full(name);
+        let (stored, bytes) = self.set.take_stored(&full, &[output, input])?;
+        match Packing::of(stored).filter(|_| Kernel::Gemm.is_on() && is_gpu(self.device)) {
+            Some(packing) => {
+                let words = packing.repack(&full, bytes, output, input)?;
+                Ok(Matrix::packed(words, packing, [output, input], self.device))
+            }
+            None => Ok(Matrix::Plain(self.transposed(name, output, input)?)),
+        }
     }
 
     /// The values of a tensor, kept on the host.

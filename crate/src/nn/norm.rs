@@ -1,9 +1,13 @@
 //! Normalisations: layer norm, RMS norm over the last dimension, and Wan's channel norm.
 
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 
 use super::loader::Loader;
+use super::rope::Rope;
 use crate::error::Result;
+use crate::kernels::channel_norm::channel_norm;
+use crate::kernels::norm_modulate::{norm_affine, norm_modulate};
+use crate::kernels::rms_rope::{rms, rms_rope};
 
 /// Layer norm over the last dimension, with or without learned gain and shift.
 ///
@@ -11,7 +15,7 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     gain: Tensor<1>,
-    shift: Option<Tensor<1>>,
+    shift: Tensor<1>,
     eps: f64,
 }
 
@@ -21,18 +25,26 @@ impl LayerNorm {
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, dim: usize, eps: f64) -> Result<Self> {
-        Ok(Self { gain: loader.tensor("weight", [dim])?, shift: Some(loader.tensor("bias", [dim])?), eps })
+        Ok(Self { gain: loader.tensor("weight", [dim])?, shift: loader.tensor("bias", [dim])?, eps })
     }
 
     /// A norm without parameters.
     pub fn plain(dim: usize, eps: f64, device: &Device) -> Self {
-        Self { gain: Tensor::ones([dim], device), shift: None, eps }
+        Self { gain: Tensor::ones([dim], device), shift: Tensor::zeros([dim], device), eps }
     }
 
     /// # Shapes
     /// `[.., dim]` → `[.., dim]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.gain.clone(), self.shift.clone(), self.eps)
+        norm_affine(x, &self.gain, &self.shift, self.eps)
+    }
+
+    /// The norm without its own parameters, then `× (1 + scale) + shift` from two slots of `six`.
+    ///
+    /// # Shapes
+    /// `x` `[B, L, D]`, `six` `[1 or B, 1 or L, 6, D]` → `[B, L, D]`
+    pub fn forward_modulated(&self, x: Tensor<3>, six: &Tensor<4>, scale: usize, shift: usize) -> Tensor<3> {
+        norm_modulate(x, six, scale, shift, self.eps)
     }
 }
 
@@ -57,9 +69,15 @@ impl RmsNorm {
     /// # Shapes
     /// `[.., dim]` → `[.., dim]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mean_square = x.clone().square().mean_dim(D - 1);
-        let scale = (mean_square + self.eps).sqrt().recip();
-        x * scale * self.gain.clone().unsqueeze()
+        rms(x, &self.gain, self.eps)
+    }
+
+    /// The norm over all heads, then each head turned by its position.
+    ///
+    /// # Shapes
+    /// `[B, L, N × K]` → `[B, L, N, K]`
+    pub fn forward_turned(&self, x: Tensor<3>, rope: &Rope) -> Tensor<4> {
+        rms_rope(x, &self.gain, self.eps, rope.cos(), rope.sin())
     }
 }
 
@@ -88,7 +106,14 @@ impl ChannelNorm {
     /// # Shapes
     /// `[B, C, F, H, W]` → `[B, C, F, H, W]`
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let length = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
-        x / length * self.scaled_gain.clone()
+        channel_norm(x, &self.scaled_gain, false)
+    }
+
+    /// The norm, then SiLU.
+    ///
+    /// # Shapes
+    /// `[B, C, F, H, W]` → `[B, C, F, H, W]`
+    pub fn forward_silu(&self, x: Tensor<5>) -> Tensor<5> {
+        channel_norm(x, &self.scaled_gain, true)
     }
 }

@@ -52,17 +52,13 @@ impl Rope {
         })
     }
 
-    /// Turns each pair of neighbouring channels by its angle.
-    ///
-    /// # Shapes
-    /// `[B, L, N, K]` → `[B, L, N, K]`
-    pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, l, n, k] = x.dims();
-        let pairs = x.reshape([b, l, n, k / 2, 2]);
-        let even = pairs.clone().narrow(4, 0, 1).reshape([b, l, n, k / 2]);
-        let odd = pairs.narrow(4, 1, 1).reshape([b, l, n, k / 2]);
-        let turned_even = even.clone() * self.cos.clone() - odd.clone() * self.sin.clone();
-        let turned_odd = even * self.sin.clone() + odd * self.cos.clone();
-        Tensor::stack::<5>(vec![turned_even, turned_odd], 4).reshape([b, l, n, k])
+    /// `[1, L, 1, K/2]`
+    pub fn cos(&self) -> &Tensor<4> {
+        &self.cos
+    }
+
+    /// `[1, L, 1, K/2]`
+    pub fn sin(&self) -> &Tensor<4> {
+        &self.sin
     }
 }

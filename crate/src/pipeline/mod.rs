@@ -18,6 +18,7 @@ use crate::config::{self, TransformerConfig, Umt5Config, VaeConfig};
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host, Pace, Stage};
+use crate::kernels::check::prepare;
 use crate::models::wan::condition::{Known, vace_control};
 use crate::models::wan::{Control, Vae, WanTransformer};
 use crate::nn::loader::Loader;
@@ -102,6 +103,14 @@ impl Pipeline {
         )?;
         Scheduler::new(&scheduler)?;
         let device = compute.device().clone();
+        // Before any weights: convolutions pack theirs for the kernel that will run.
+        for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
+            let name = finding.kernel.name();
+            host.event(Event::Warning(format!(
+                "this GPU gets the kernel {name} wrong (relative error {:.1e}): a slower one is used instead",
+                finding.error
+            )));
+        }
         let progress = async |done: usize| {
             host.event(Event::Loading {
                 loaded: done,

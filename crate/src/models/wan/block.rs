@@ -2,12 +2,12 @@
 //!
 //! Source: diffusers `transformer_wan.py` `WanTransformerBlock`, `WanAttention`; adaLN as in DiT 2212.09748 §3.2.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use crate::config::TransformerConfig;
 use crate::error::Result;
 use crate::nn::attention::attend;
-use crate::nn::linear::Linear;
+use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::{LayerNorm, RmsNorm};
 use crate::nn::rope::Rope;
@@ -70,14 +70,15 @@ impl Attention {
         x.reshape([b, l, self.num_heads, d / self.num_heads])
     }
 
-    fn to_itself(&self, x: Tensor<3>, rope: &Rope) -> Tensor<3> {
-        let q = rope.rotate(self.split_heads(self.norm_q.forward(self.to_q.forward(x.clone()))));
-        let k = rope.rotate(self.split_heads(self.norm_k.forward(self.to_k.forward(x.clone()))));
+    /// Self-attention, then `epilogue` on its way out.
+    fn to_itself(&self, x: Tensor<3>, rope: &Rope, epilogue: Epilogue) -> Tensor<3> {
+        let q = self.norm_q.forward_turned(self.to_q.forward(x.clone()), rope);
+        let k = self.norm_k.forward_turned(self.to_k.forward(x.clone()), rope);
         let v = self.split_heads(self.to_v.forward(x));
-        self.to_out.forward(attend(q, k, v))
+        self.to_out.forward_then(attend(q, k, v), epilogue)
     }
 
-    fn to_context(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
+    fn to_context(&self, x: Tensor<3>, context: &Context, epilogue: Epilogue) -> Tensor<3> {
         let q = self.split_heads(self.norm_q.forward(self.to_q.forward(x)));
         let k = self.split_heads(self.norm_k.forward(self.to_k.forward(context.text.clone())));
         let v = self.split_heads(self.to_v.forward(context.text.clone()));
@@ -87,7 +88,7 @@ impl Attention {
             let v = self.split_heads(added.to_v.forward(image.clone()));
             out = out + attend(q, k, v);
         }
-        self.to_out.forward(out)
+        self.to_out.forward_then(out, epilogue)
     }
 }
 
@@ -134,19 +135,19 @@ impl Block {
     /// `x` `[B, L, D]`, `modulation` `[B, 1 or L, 6, D]` → `[B, L, D]`
     pub fn forward(&self, x: Tensor<3>, context: &Context, modulation: &Tensor<4>, rope: &Rope) -> Tensor<3> {
         let six = self.scale_shift_table.clone() + modulation.clone();
-        let part = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
+        let gate = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
 
-        let normed = self.norm1.forward(x.clone()) * (part(1) + 1.0) + part(0);
-        let x = x + self.attn1.to_itself(normed, rope) * part(2);
+        let normed = self.norm1.forward_modulated(x.clone(), &six, 1, 0);
+        let x = self.attn1.to_itself(normed, rope, Epilogue::GatedAdd(gate(2), x));
 
         let normed = match &self.norm2 {
             Some(norm) => norm.forward(x.clone()),
             None => x.clone(),
         };
-        let x = x + self.attn2.to_context(normed, context);
+        let x = self.attn2.to_context(normed, context, Epilogue::Add(x));
 
-        let normed = self.norm3.forward(x.clone()) * (part(4) + 1.0) + part(3);
-        let hidden = activation::gelu_approximate(self.ffn_in.forward(normed));
-        x + self.ffn_out.forward(hidden) * part(5)
+        let normed = self.norm3.forward_modulated(x.clone(), &six, 4, 3);
+        let hidden = self.ffn_in.forward_then(normed, Epilogue::Gelu);
+        self.ffn_out.forward_then(hidden, Epilogue::GatedAdd(gate(5), x))
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
 
 use crate::error::{Error, Result};
-use crate::nn::conv::{CausalConv3d, FrameConv, Memories, double_size};
+use crate::nn::conv::{CausalConv3d, Form, FrameConv, Memories};
 use crate::nn::loader::Loader;
 
 /// Halves height and width, and time where `time_conv` is set (not for the clip's first frame).
@@ -21,20 +21,23 @@ impl Downsample {
     /// [`Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, dim: usize, temporal: bool) -> Result<Self> {
         let time_conv = match temporal {
-            true => Some(CausalConv3d::load(&loader.at("time_conv"), dim, dim, [3, 1, 1])?),
+            true => {
+                let form = Form { time_stride: 2, ..Form::plain([3, 1, 1]) };
+                Some(CausalConv3d::load_form(&loader.at("time_conv"), dim, dim, form)?)
+            }
             false => None,
         };
-        Ok(Self { conv: FrameConv::load(&loader.at("resample.1"), dim, dim, 3)?, time_conv })
+        Ok(Self { conv: FrameConv::load_halving(&loader.at("resample.1"), dim, dim)?, time_conv })
     }
 
     /// # Shapes
     /// `[B, C, F, H, W]` → `[B, C, F or F/2, H / 2, W / 2]`
     pub fn forward(&self, x: Tensor<5>, memories: &mut Memories) -> Tensor<5> {
-        let x = self.conv.forward_halving(x);
+        let x = self.conv.forward(x);
         let Some(time_conv) = &self.time_conv else { return x };
         match memories.next_memory().replace_by_last_frame(&x) {
             None => x,
-            Some(before) => time_conv.forward_halving_time(Tensor::cat(vec![before, x], 2)),
+            Some(before) => time_conv.forward_halving_time(before, x),
         }
     }
 }
@@ -51,10 +54,13 @@ impl Upsample {
     /// [`Error::Weights`] when a tensor is missing or mis-shaped.
     pub fn load(loader: &Loader, dim: usize, output: usize, temporal: bool) -> Result<Self> {
         let time_conv = match temporal {
-            true => Some(CausalConv3d::load(&loader.at("time_conv"), dim, 2 * dim, [3, 1, 1])?),
+            true => {
+                let form = Form { split: true, ..Form::plain([3, 1, 1]) };
+                Some(CausalConv3d::load_form(&loader.at("time_conv"), dim, 2 * dim, form)?)
+            }
             false => None,
         };
-        Ok(Self { conv: FrameConv::load(&loader.at("resample.1"), dim, output, 3)?, time_conv })
+        Ok(Self { conv: FrameConv::load_doubling(&loader.at("resample.1"), dim, output)?, time_conv })
     }
 
     /// # Shapes
@@ -65,12 +71,10 @@ impl Upsample {
             let memory = memories.next_memory();
             // The first frame is not doubled and not remembered: the next chunk sees zeros before it.
             if !first {
-                let [b, c, f, h, w] = x.dims();
-                let doubled = time_conv.forward(x, memory); // [B, 2C, F, H, W]
-                x = doubled.reshape([b, 2, c, f, h, w]).permute([0, 2, 3, 1, 4, 5]).reshape([b, c, 2 * f, h, w]);
+                x = time_conv.forward(x, memory); // [B, C, 2F, H, W]
             }
         }
-        self.conv.forward(double_size(x))
+        self.conv.forward(x)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: diffusers `autoencoder_kl_wan.py` `WanResidualBlock`, `WanAttentionBlock`, `WanMidBlock`.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use crate::error::Result;
 use crate::nn::attention::attend;
@@ -44,9 +44,8 @@ impl ResidualBlock {
             Some(conv) => conv.forward_framewise(x.clone()),
             None => x.clone(),
         };
-        let x = self.conv1.forward(activation::silu(self.norm1.forward(x)), memories.next_memory());
-        let x = self.conv2.forward(activation::silu(self.norm2.forward(x)), memories.next_memory());
-        x + shortcut
+        let x = self.conv1.forward(self.norm1.forward_silu(x), memories.next_memory());
+        self.conv2.forward_plus(self.norm2.forward_silu(x), memories.next_memory(), shortcut)
     }
 }
 

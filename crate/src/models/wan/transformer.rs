@@ -8,7 +8,7 @@ use super::block::{Block, Context};
 use crate::config::TransformerConfig;
 use crate::error::{Error, Result};
 use crate::host::Pace;
-use crate::nn::linear::Linear;
+use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
 use crate::nn::patch::{PatchEmbedding, unpatchify};
@@ -201,7 +201,7 @@ impl WanTransformer {
         let features =
             TensorData::new(timestep_features(&distinct, self.config.freq_dim), [distinct.len(), self.config.freq_dim]);
         let features = Tensor::<2>::from_data(features, &self.device);
-        let temb = self.time_linear_2.forward(activation::silu(self.time_linear_1.forward(features)));
+        let temb = self.time_linear_2.forward(self.time_linear_1.forward_then(features, Epilogue::Silu));
         let six = self.time_proj.forward(activation::silu(temb.clone()));
 
         let d = self.config.hidden_dim();
@@ -218,7 +218,7 @@ impl WanTransformer {
                 self.config.text_dim
             )));
         }
-        let text = self.text_linear_2.forward(activation::gelu_approximate(self.text_linear_1.forward(prompt_embeds)));
+        let text = self.text_linear_2.forward(self.text_linear_1.forward_then(prompt_embeds, Epilogue::Gelu));
         let image = match (&self.image_embedder, image_embeds) {
             (Some(embedder), Some(tokens)) => Some(embedder.forward(tokens)),
             (None, Some(_)) => return Err(Error::options("this model takes no image embeddings")),

@@ -3,7 +3,7 @@
 //!
 //! Source: diffusers `autoencoder_kl_wan.py` `AutoencoderKLWan`, `WanEncoder3d`, `WanDecoder3d`.
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::resample::{AverageDown, Downsample, DuplicateUp, Upsample};
 use super::residual::{MidBlock, ResidualBlock};
@@ -260,7 +260,7 @@ impl Encoder {
         }
         let x = self.mid.forward(x, memories);
         pace.block_done(&x).await?;
-        Ok(self.conv_out.forward(activation::silu(self.norm_out.forward(x)), memories.next_memory()))
+        Ok(self.conv_out.forward(self.norm_out.forward_silu(x), memories.next_memory()))
     }
 }
 
@@ -337,6 +337,6 @@ impl Decoder {
                 x = x + shortcut.forward(entered, memories.in_first_chunk());
             }
         }
-        Ok(self.conv_out.forward(activation::silu(self.norm_out.forward(x)), memories.next_memory()))
+        Ok(self.conv_out.forward(self.norm_out.forward_silu(x), memories.next_memory()))
     }
 }

@@ -1,0 +1,347 @@
+//! Causal 3-D convolution in one launch: the frames remembered, the doubling or halving of size, bias and shortcut are
+//! all part of it.
+//!
+//! Weights are repacked when they are loaded, `[parity][C_out / BM][k_t][k_h][C_in padded to BK][k_w][BM]`, so that
+//! neighbouring threads read neighbouring words. Doubling the size and then convolving 3×3 is four 2×2 convolutions,
+//! one for each parity of (row, column), whose taps that meet the same pixel are added up: 4/9 of the work.
+
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Device, Tensor, TensorData, module};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::launch::{Shader, fill, is_gpu, on_gpu, output_like, tensor};
+use super::{Kernel, on_software_adapter};
+
+/// What a convolution does besides multiplying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Kernel size: frames, rows, columns; 1 or 3 each, rows and columns alike.
+    pub kernel: [usize; 3],
+    /// Frames from one output to the next: 1 or 2.
+    pub time_stride: usize,
+    /// Every second row and column only, with zeros below and to the right (3×3 kernels).
+    pub halved: bool,
+    /// Each pixel doubled in both directions first (3×3 kernels of one frame).
+    pub doubled: bool,
+    /// The two halves of the output channels become neighbouring frames.
+    pub split: bool,
+}
+
+impl Form {
+    /// The same size out.
+    pub fn plain(kernel: [usize; 3]) -> Self {
+        Self { kernel, time_stride: 1, halved: false, doubled: false, split: false }
+    }
+}
+
+/// The weights of a convolution, as its device wants them.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    form: Form,
+    output: usize,
+    input: usize,
+    layout: Layout,
+    bias: Tensor<1>,
+}
+
+#[derive(Debug, Clone)]
+enum Layout {
+    /// `[C_out, C_in, k_t, k_h, k_w]`
+    Plain(Tensor<5>),
+    Packed(Tensor<1>, Tile),
+}
+
+impl Weights {
+    /// `values` `[C_out, C_in, k_t, k_h, k_w]`, `bias` `[C_out]`.
+    pub fn new(values: Vec<f32>, [output, input]: [usize; 2], form: Form, bias: Tensor<1>, device: &Device) -> Self {
+        let [t, h, w] = form.kernel;
+        let shape = [output, input, t, h, w];
+        let layout = match Kernel::Conv3d.is_on() && is_gpu(device) {
+            true => {
+                let tile = Tile::choose(shape);
+                let packed = repack(&values, shape, tile, form.doubled);
+                let length = packed.len();
+                Layout::Packed(Tensor::from_data(TensorData::new(packed, [length]), device), tile)
+            }
+            false => Layout::Plain(Tensor::from_data(TensorData::new(values, shape), device)),
+        };
+        Self { form, output, input, layout, bias }
+    }
+}
+
+/// The convolution of `x`, which `past` frames precede (zeros before those), plus `residual`.
+///
+/// `lead` is how many frames before `x` the first output sees; `past` may hold fewer.
+///
+/// # Shapes
+/// `x` `[B, C_in, F, H, W]`, `past` `[B, C_in, P ≤ lead, H, W]`, `residual` as the result
+/// → `[B, C_out, (lead + F − k_t) / time_stride + 1, H', W']`, with split `[B, C_out / 2, 2 × that, H', W']`
+pub fn conv3d(
+    x: Tensor<5>,
+    past: Option<Tensor<5>>,
+    lead: usize,
+    weights: &Weights,
+    residual: Option<Tensor<5>>,
+) -> Tensor<5> {
+    match &weights.layout {
+        Layout::Plain(weight) => conv3d_plain(x, past, lead, weight, &weights.bias, weights.form, residual),
+        Layout::Packed(packed, tile) => match fused(&x, past.as_ref(), lead, weights, packed, *tile, residual.as_ref())
+        {
+            Some(done) => done,
+            // Only tensors of another backend or type come here, and a model's tensors all live on one device.
+            None => unreachable!("weights packed for the GPU meet a tensor that is not there"),
+        },
+    }
+}
+
+/// The twin of [`conv3d`] in plain tensors.
+pub fn conv3d_plain(
+    x: Tensor<5>,
+    past: Option<Tensor<5>>,
+    lead: usize,
+    weight: &Tensor<5>,
+    bias: &Tensor<1>,
+    form: Form,
+    residual: Option<Tensor<5>>,
+) -> Tensor<5> {
+    let y = match form.kernel {
+        [1, _, _] => framewise(x, weight, bias, form),
+        [_, h, w] => {
+            let x = with_past(x, past, lead);
+            let options = ConvOptions::new([form.time_stride, 1, 1], [0, h / 2, w / 2], [1, 1, 1], 1);
+            module::conv3d(x, weight.clone(), Some(bias.clone()), options)
+        }
+    };
+    let y = match form.split {
+        true => {
+            let [b, c, f, h, w] = y.dims();
+            let halves = y.reshape([b, 2, c / 2, f, h, w]).permute([0, 2, 3, 1, 4, 5]);
+            halves.reshape([b, c / 2, 2 * f, h, w])
+        }
+        false => y,
+    };
+    match residual {
+        Some(residual) => y + residual,
+        None => y,
+    }
+}
+
+/// `x` with exactly `lead` frames before it.
+fn with_past(x: Tensor<5>, past: Option<Tensor<5>>, lead: usize) -> Tensor<5> {
+    let [b, c, _, h, w] = x.dims();
+    let known = past.as_ref().map_or(0, |past| past.dims()[2]);
+    let mut pieces = Vec::new();
+    if lead > known {
+        pieces.push(Tensor::zeros([b, c, lead - known, h, w], &x.device()));
+    }
+    pieces.extend(past);
+    pieces.push(x);
+    if pieces.len() == 1 { pieces.swap_remove(0) } else { Tensor::cat(pieces, 2) }
+}
+
+/// Kernels of one frame: Burn's 2-D convolution is the faster one.
+fn framewise(x: Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>, form: Form) -> Tensor<5> {
+    let [b, c, f, h, w] = x.dims();
+    let [output, input, _, k, _] = weight.dims();
+    let weight = weight.clone().reshape([output, input, k, k]);
+    let mut frames = x.swap_dims(1, 2).reshape([b * f, c, h, w]);
+    if form.doubled {
+        let n = b * f * c;
+        frames = frames.reshape([n, h, 1, w, 1]).expand([n, h, 2, w, 2]).reshape([b * f, c, 2 * h, 2 * w]);
+    }
+    let (stride, padding) = if form.halved { (2, 0) } else { (1, k / 2) };
+    if form.halved {
+        frames = frames.pad((0, 1, 0, 1), PadMode::Constant(0.0));
+    }
+    let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
+    let out = module::conv2d(frames, weight, Some(bias.clone()), options);
+    let [_, c, h, w] = out.dims();
+    out.reshape([b, f, c, h, w]).swap_dims(1, 2)
+}
+
+/// How the work is cut: output channels × pixels × input channels of a tile, and of a thread (in fours).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tile {
+    channels: usize,
+    pixels: usize,
+    depth: usize,
+    thread_channels: usize,
+    thread_pixels: usize,
+}
+
+impl Tile {
+    /// Eight pixels × four channels in registers, for software adapters.
+    const REGISTERS: Self = Self { channels: 4, pixels: 8, depth: 1, thread_channels: 1, thread_pixels: 2 };
+
+    /// Weights are packed for one tile, so it follows from the channels alone.
+    fn choose([output, input, ..]: [usize; 5]) -> Self {
+        let tile = |channels, pixels, depth, thread_channels, thread_pixels| Self {
+            channels,
+            pixels,
+            depth,
+            thread_channels,
+            thread_pixels,
+        };
+        match output {
+            _ if on_software_adapter() => Self::REGISTERS,
+            ..=16 => tile(16, 128, 8, 1, 1),
+            _ if input <= 12 => tile(16, 128, 8, 1, 1),
+            _ if output.is_multiple_of(64) || output >= 192 => tile(64, 64, 16, 1, 1),
+            _ => tile(32, 128, 16, 2, 1),
+        }
+    }
+
+    fn in_registers(self) -> bool {
+        self == Self::REGISTERS
+    }
+
+    fn threads(self) -> usize {
+        if self.in_registers() {
+            return 64;
+        }
+        self.channels / (4 * self.thread_channels) * (self.pixels / (4 * self.thread_pixels))
+    }
+}
+
+/// For each parity, the taps that meet the same pixel: parity 0 sees pixels (i − 1, i, i), parity 1 (i, i, i + 1).
+const MERGED: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
+
+fn repack(values: &[f32], [output, input, kt, kh, kw]: [usize; 5], tile: Tile, doubled: bool) -> Vec<f32> {
+    let blocks = output.div_ceil(tile.channels);
+    let depth = input.next_multiple_of(tile.depth);
+    let (rows, columns, parities) = if doubled { (2, 2, 4) } else { (kh, kw, 1) };
+    let mut packed = vec![0.0f32; parities * blocks * kt * rows * depth * columns * tile.channels];
+    for parity in 0..parities {
+        for (o, of_output) in values.chunks_exact(input * kt * kh * kw).enumerate() {
+            for (c, taps) in of_output.chunks_exact(kt * kh * kw).enumerate() {
+                for (t, taps) in taps.chunks_exact(kh * kw).enumerate() {
+                    for r in 0..rows {
+                        for s in 0..columns {
+                            let sum: f64 = match doubled {
+                                true => MERGED[parity >> 1][r]
+                                    .iter()
+                                    .flat_map(|i| {
+                                        MERGED[parity & 1][s].iter().map(move |j| f64::from(taps[i * kw + j]))
+                                    })
+                                    .sum(),
+                                false => f64::from(taps[r * kw + s]),
+                            };
+                            let block = (parity * blocks + o / tile.channels) * kt + t;
+                            let at = ((block * rows + r) * depth + c) * columns + s;
+                            packed[at * tile.channels + o % tile.channels] = sum as f32;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    packed
+}
+
+fn fused(
+    x: &Tensor<5>,
+    past: Option<&Tensor<5>>,
+    lead: usize,
+    weights: &Weights,
+    packed: &Tensor<1>,
+    tile: Tile,
+    residual: Option<&Tensor<5>>,
+) -> Option<Tensor<5>> {
+    let form = weights.form;
+    let [b, _, f, height, width] = x.dims();
+    let [kt, kh, kw] = form.kernel;
+    let past = past.filter(|past| past.dims()[2] > 0 && kt > 1);
+    let frames = (lead + f - kt) / form.time_stride + 1;
+    let side = |n: usize| match form {
+        Form { halved: true, .. } => (n - 2) / 2 + 1,
+        Form { doubled: true, .. } => 2 * n,
+        _ => n,
+    };
+    let (out_h, out_w) = (side(height), side(width));
+    let pieces = 1 + usize::from(form.split);
+    // Without taps in space rows have no edges: one long row fills the tiles best.
+    let flat = kh == 1 && !form.halved && !form.doubled;
+    let lay = |h: usize, w: usize| if flat { [1, h * w] } else { [h, w] };
+    let ([in_h, in_w], [grid_h, grid_w]) = (lay(height, width), lay(out_h, out_w));
+    let (rows, columns) = if form.doubled { (in_h, in_w) } else { (grid_h, grid_w) };
+    let parities = if form.doubled { 4 } else { 1 };
+    let lines = b * frames * rows;
+    let groups = match tile.in_registers() {
+        true => (lines * columns.div_ceil(8) * weights.output.div_ceil(4) * parities).div_ceil(64),
+        false => weights.output.div_ceil(tile.channels) * (lines * columns).div_ceil(tile.pixels) * parities,
+    };
+    let count = super::fold(groups);
+    let padding = if form.halved { 0 } else { kh / 2 };
+    let past_frames = past.map_or(0, |past| past.dims()[2]);
+    let words = [
+        [weights.input, f, in_h, in_w],
+        [weights.output, frames, grid_h, grid_w],
+        [b, form.time_stride, lead, past_frames],
+        [kt, if form.doubled { 2 } else { kh }, padding, padding],
+        [count[0] as usize, pieces, 0, 0],
+    ];
+    let words: Vec<u32> = words.as_flattened().iter().map(|&w| w as u32).collect();
+
+    let (x, packed, bias) = (on_gpu(x)?, on_gpu(packed)?, on_gpu(&weights.bias)?);
+    let extra: Vec<CubeTensor> = [past, residual].into_iter().flatten().map(on_gpu).collect::<Option<_>>()?;
+    let out = output_like(&x, [b, weights.output / pieces, frames * pieces, out_h, out_w]);
+    let mut buffers = vec![&x, &packed, &bias, &out];
+    buffers.extend(&extra);
+    let variant = Variant {
+        tile,
+        columns: if form.doubled { 2 } else { kw },
+        halved: form.halved,
+        doubled: form.doubled,
+        past: past.is_some(),
+        residual: residual.is_some(),
+    };
+    variant.shader().launch(&buffers, &words, count);
+    Some(tensor(out))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Variant {
+    tile: Tile,
+    columns: usize,
+    halved: bool,
+    doubled: bool,
+    past: bool,
+    residual: bool,
+}
+
+impl Variant {
+    fn shader(self) -> Shader {
+        Shader {
+            name: "conv3d",
+            key: format!("{self:?}"),
+            source: Box::new(move || self.source()),
+            threads: self.tile.threads() as u32,
+        }
+    }
+
+    fn source(self) -> String {
+        let text = match self.tile.in_registers() {
+            true => include_str!("conv3d_software.wgsl"),
+            false => include_str!("conv3d_gpu.wgsl"),
+        };
+        let on = |yes: bool| if yes { "" } else { "//" };
+        let number = |n: usize| n.to_string();
+        let past = usize::from(self.past);
+        let numbers = [
+            ("kw", number(self.columns)),
+            ("stride", number(1 + usize::from(self.halved))),
+            ("doubled", self.doubled.to_string()),
+            ("at_residual", number(4 + past)),
+            ("at_params", number(4 + past + usize::from(self.residual))),
+            ("bm", number(self.tile.channels)),
+            ("bn", number(self.tile.pixels)),
+            ("bk", number(self.tile.depth)),
+            ("m4", number(self.tile.thread_channels)),
+            ("n4", number(self.tile.thread_pixels)),
+            ("threads", number(self.tile.threads())),
+        ];
+        let mut values = vec![("if_past", on(self.past)), ("if_residual", on(self.residual)), ("if_silu", "//")];
+        values.extend(numbers.iter().map(|(name, value)| (*name, value.as_str())));
+        fill(text, &values)
+    }
+}
