@@ -24,7 +24,7 @@ TABREEL = os.environ.get('TABREEL_BIN', os.path.expanduser('~/.cache/tabreel/tar
 EXAMPLES = ['a large red ball bounces over grass at sunset', 'a large yellow ball falls over the sea at night',
             'a small blue cube moves to the right on the beach by day', 'a large purple ball rises over a road in fog',
             'a small orange ball gets smaller over snow in fog', 'a big pink cube rests over sand at sunset']
-DEFAULT = {'width': 64, 'height': 64, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 4.0, 'flow_shift': 3.0}
+DEFAULT = {'width': 64, 'height': 64, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 3.0, 'flow_shift': 3.0}
 
 
 def load(vae, dit, text, dtype=torch.float32):
