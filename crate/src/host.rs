@@ -60,7 +60,7 @@ pub enum Event {
         /// Wall time of this step, seconds.
         seconds: f64,
     },
-    /// An estimate of the finished picture after a step: the middle latent frame, decoded alone.
+    /// An estimate of the finished picture after a step: the first latent frame, decoded alone.
     Preview {
         /// The step it was made after.
         step: usize,

@@ -340,7 +340,7 @@ impl Variant {
             ("n4", number(self.tile.thread_pixels)),
             ("threads", number(self.tile.threads())),
         ];
-        let mut values = vec![("if_past", on(self.past)), ("if_residual", on(self.residual)), ("if_silu", "//")];
+        let mut values = vec![("if_past", on(self.past)), ("if_residual", on(self.residual))];
         values.extend(numbers.iter().map(|(name, value)| (*name, value.as_str())));
         fill(text, &values)
     }

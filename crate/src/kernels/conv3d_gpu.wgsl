@@ -31,7 +31,6 @@ var<workgroup> TX: array<vec4<f32>, {{ bk }} * {{ bn }} / 4>; // [BK][BN / 4], v
 fn finish(v: f32, at: u32) {
   var r = v;
   {{ if_residual }} r = r + RESIDUAL[at];
-  {{ if_silu }} r = r / (1.0 + exp(-r));
   Y[at] = r;
 }
 

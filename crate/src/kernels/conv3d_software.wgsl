@@ -79,7 +79,6 @@ fn store(v: vec4<f32>, column: u32, width: u32, out: vec4<u32>, left: u32) {
     let at = out[i] + column * step;
     var r = v[i];
     {{ if_residual }} r = r + RESIDUAL[at];
-    {{ if_silu }} r = r / (1.0 + exp(-r));
     Y[at] = r;
   }
 }

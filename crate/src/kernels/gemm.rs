@@ -281,15 +281,13 @@ impl Variant {
             .collect();
         bindings += &format!("@group(0) @binding({}) var<uniform> P: array<vec4<u32>, 1>;", buffers.len());
         let section = |name: &str| TEMPLATE.section(name);
-        let (kernel, numbers): (_, [(&str, usize); 5]) = match self.tile {
-            Tile::Registers => ("kernel.sw", [("", 0); 5]),
-            Tile::FewRows(rows) => ("kernel.small1", [("rows", rows), ("", 0), ("", 0), ("", 0), ("", 0)]),
-            Tile::FewRowsShared(rows) => ("kernel.small", [("rows", rows), ("slices", 8), ("", 0), ("", 0), ("", 0)]),
-            Tile::Workgroup { section, tx, ty, depth, .. } => {
-                (section, [("tx", tx), ("ty", ty), ("bk", depth), ("", 0), ("", 0)])
-            }
+        let (kernel, numbers) = match self.tile {
+            Tile::Registers => ("kernel.sw", vec![]),
+            Tile::FewRows(rows) => ("kernel.small1", vec![("rows", rows)]),
+            Tile::FewRowsShared(rows) => ("kernel.small", vec![("rows", rows), ("slices", 8)]),
+            Tile::Workgroup { section, tx, ty, depth, .. } => (section, vec![("tx", tx), ("ty", ty), ("bk", depth)]),
         };
-        let numbers = numbers.map(|(name, value)| (name, value.to_string()));
+        let numbers: Vec<(&str, String)> = numbers.into_iter().map(|(name, n)| (name, n.to_string())).collect();
         let mut values = vec![
             ("bindings", bindings.as_str()),
             ("a", section(if self.whole_k { "a.vec" } else { "a.any" })),
@@ -299,7 +297,7 @@ impl Variant {
             ("act", section("act")),
             ("epi", expression),
         ];
-        values.extend(numbers.iter().filter(|(name, _)| !name.is_empty()).map(|(name, value)| (*name, value.as_str())));
+        values.extend(numbers.iter().map(|(name, n)| (*name, n.as_str())));
         fill(section(kernel), &values)
     }
 }

@@ -60,13 +60,12 @@ impl Kernel {
         MASK.load(Ordering::Relaxed) & self.bit() != 0
     }
 
-    /// Switches the kernel on or off; returns what it was.
-    pub fn set(self, on: bool) -> bool {
-        let before = match on {
+    /// Switches the kernel on or off.
+    pub fn set(self, on: bool) {
+        match on {
             true => MASK.fetch_or(self.bit(), Ordering::Relaxed),
             false => MASK.fetch_and(!self.bit(), Ordering::Relaxed),
         };
-        before & self.bit() != 0
     }
 }
 
