@@ -1,13 +1,16 @@
 //! What a running generation tells its caller, and how it yields to it.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::Poll;
 
 use burn::tensor::Tensor;
+use burn_cubecl::CubeBackend;
 
 use crate::device::Compute;
 use crate::error::{Error, Result};
+use crate::memory::GpuLedger;
 
 /// The named stages of a generation, in the order of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,10 @@ pub trait Host {
     fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
     /// Seconds on a monotonic clock (`std::time` does not exist in the browser).
     fn now_secs(&self) -> f64;
+    /// The host's account of GPU buffers, where buffers must be destroyed by name.
+    fn gpu_ledger(&self) -> Option<&dyn GpuLedger> {
+        None
+    }
 }
 
 /// Lets everything pass: for tests and for calls that need neither progress nor cancel.
@@ -115,22 +122,43 @@ impl Host for SilentHost {
     }
 }
 
+/// Passes a host's clock, turns and cancel on, and keeps its events back.
+pub struct Quiet<'a>(pub &'a dyn Host);
+
+impl Host for Quiet<'_> {
+    fn event(&self, _: Event) {}
+    fn aborted(&self) -> bool {
+        self.0.aborted()
+    }
+    fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        self.0.tick()
+    }
+    fn now_secs(&self) -> f64 {
+        self.0.now_secs()
+    }
+    fn gpu_ledger(&self) -> Option<&dyn GpuLedger> {
+        self.0.gpu_ledger()
+    }
+}
+
 /// Keeps a long computation polite: bounds the GPU work in flight, lets the host run and cancel.
 ///
 /// Burn queues a whole forward pass at once in the browser (no back-pressure there), which would freeze the tab and
-/// make a cancel land minutes late; so the models call [`Pace::block_done`] after each of their blocks.
+/// make a cancel land minutes late; so the models call [`Pace::block_done`] after each of their blocks. It waits for
+/// the block before, not for the one just queued: the GPU always has the next block to go on with.
 pub struct Pace<'a> {
     host: &'a dyn Host,
     compute: &'a Compute,
-    blocks_in_flight: usize,
-    queued: Cell<usize>,
+    before: RefCell<Option<Fence>>,
 }
 
+/// Done once all work submitted before it is.
+type Fence = Pin<Box<dyn Future<Output = Result<()>>>>;
+
 impl<'a> Pace<'a> {
-    /// A pace that waits for the GPU after every second block (each block when it has only a software adapter).
+    /// A pace for work on `compute`.
     pub fn new(host: &'a dyn Host, compute: &'a Compute) -> Self {
-        let blocks_in_flight = if compute.is_software() { 1 } else { 2 };
-        Self { host, compute, blocks_in_flight, queued: Cell::new(0) }
+        Self { host, compute, before: RefCell::new(None) }
     }
 
     /// The host behind this pace.
@@ -143,23 +171,45 @@ impl<'a> Pace<'a> {
     /// # Errors
     /// [`Error::Aborted`] when the host cancelled, [`Error::DeviceLost`] when the GPU no longer answers.
     pub async fn block_done<const D: usize>(&self, produced: &Tensor<D>) -> Result<()> {
-        if self.compute.is_gpu() {
-            self.queued.set(self.queued.get() + 1);
-            if self.queued.get() >= self.blocks_in_flight {
-                self.queued.set(0);
-                settle(produced).await?;
+        if let Some(fence) = fence(produced).await {
+            let before = self.before.replace(Some(fence));
+            if let Some(before) = before {
+                before.await?;
+            }
+            if self.compute.is_software() {
+                // No hardware to keep busy, and its work takes the time of everything else.
+                self.settle().await?;
             }
         }
         self.host.tick().await;
         if self.host.aborted() { Err(Error::Aborted) } else { Ok(()) }
     }
+
+    /// Waits for all blocks that were announced.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the GPU no longer answers.
+    pub async fn settle(&self) -> Result<()> {
+        let last = self.before.take();
+        match last {
+            Some(fence) => fence.await,
+            None => Ok(()),
+        }
+    }
 }
 
-/// Waits until `tensor` has really been computed, by reading one element back.
-///
-/// `Device::sync` blocks and so aborts in the browser; an async read of one element is the portable way.
-async fn settle<const D: usize>(tensor: &Tensor<D>) -> Result<()> {
-    let one = tensor.clone().slice(std::array::from_fn::<_, D, _>(|_| 0..1));
-    one.into_data_async().await.map_err(|e| Error::DeviceLost(format!("the GPU did not finish its work: {e}")))?;
-    Ok(())
+/// Submits what is queued on the tensor's GPU and marks that point; `None` on the CPU.
+async fn fence<const D: usize>(tensor: &Tensor<D>) -> Option<Fence> {
+    let client = tensor.clone().try_into_primitive::<CubeBackend>().ok()?.client;
+    let done = client.sync();
+    let mut fence: Fence =
+        Box::pin(
+            async move { done.await.map_err(|e| Error::DeviceLost(format!("the GPU did not finish its work: {e}"))) },
+        );
+    // cubecl asks the queue for its word at the first poll only: a later one would cover later blocks too.
+    let first = std::future::poll_fn(|context| Poll::Ready(fence.as_mut().poll(context))).await;
+    Some(match first {
+        Poll::Ready(done) => Box::pin(std::future::ready(done)),
+        Poll::Pending => fence,
+    })
 }

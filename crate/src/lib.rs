@@ -4,7 +4,7 @@
 //! [`pipeline::Pipeline`] is the way in; see the README for the walk from prompt to pixels. Modules sit on floors
 //! (`tests/tests/floors.rs` checks that imports only point down): border `web`, `cli` · order [`pipeline`] · stages
 //! [`tokenizer`], [`umt5`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · [`kernels`] · bytes [`weights`] ·
-//! ground [`config`], [`options`], [`host`], [`device`], [`error`].
+//! ground [`config`], [`options`], [`host`], [`device`], [`memory`], [`error`].
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod device;
 pub mod error;
 pub mod host;
 pub mod kernels;
+pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod noise;

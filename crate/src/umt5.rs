@@ -26,8 +26,9 @@ pub struct Umt5Encoder {
     device: Device,
 }
 
+/// One layer: self-attention with its own position bias, then the gated feed-forward.
 #[derive(Debug, Clone)]
-struct Layer {
+pub struct Layer {
     attention_norm: RmsNorm,
     q: Linear,
     k: Linear,
@@ -141,7 +142,11 @@ impl Umt5Encoder {
 }
 
 impl Layer {
-    fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
+    /// Reads `encoder.block.N.layer`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when a tensor is missing or mis-shaped.
+    pub fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
         let (d, inner, eps) = (config.d_model, config.num_heads * config.d_kv, config.layer_norm_epsilon);
         let attention = loader.at("0.SelfAttention");
         let ffn = loader.at("1.DenseReluDense");
@@ -167,7 +172,9 @@ impl Layer {
         Tensor::from_data(TensorData::new(values, [1, heads, length, length]), device)
     }
 
-    fn forward(&self, x: Tensor<3>, seen: Option<Tensor<2>>, bias: Tensor<4>, heads: usize) -> Tensor<3> {
+    /// # Shapes
+    /// `x` `[B, Lt, D]`, `seen` `[B, Lt]`, `bias` `[1, N, Lt, Lt]` → `[B, Lt, D]`
+    pub fn forward(&self, x: Tensor<3>, seen: Option<Tensor<2>>, bias: Tensor<4>, heads: usize) -> Tensor<3> {
         let [b, l, _] = x.dims();
         let split = |x: Tensor<3>| {
             let inner = x.dims()[2];

@@ -12,6 +12,8 @@ use wasm_bindgen_futures::JsFuture;
 use crate::device::{AdapterInfo, Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
+use crate::kernels::check::{Finding, REVISION, prepare, trust};
+use crate::memory::GpuLedger;
 use crate::options::GenerateOptions;
 use crate::pipeline::{Given, ModelFiles, Pipeline};
 
@@ -68,6 +70,12 @@ struct Info<'a> {
     wasm_memory_bytes: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct KernelReport {
+    revision: String,
+    findings: Vec<Finding>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ModelInfo<'a> {
@@ -106,6 +114,20 @@ impl Engine {
         Ok(Self { compute, files: RefCell::default(), pipeline: RefCell::default() })
     }
 
+    /// Compares the kernels with their plain twins on this device, unless `known` says what an earlier run found:
+    /// `{ revision, findings: { kernel, error }[] }`, the same that this returns. Call before `load`.
+    #[wasm_bindgen(js_name = checkKernels)]
+    pub async fn check_kernels(&self, known: JsValue) -> Result<JsValue, JsValue> {
+        let revision = format!("{REVISION:016x}");
+        if !known.is_undefined() {
+            let known: KernelReport = from_js(known)?;
+            if known.revision == revision && self.compute.is_gpu() {
+                trust(&self.compute, known.findings);
+            }
+        }
+        to_js(&KernelReport { revision, findings: prepare(&self.compute).await })
+    }
+
     /// What it computes on, and how large the module's memory has grown.
     pub fn info(&self) -> Result<JsValue, JsValue> {
         let memory = core::arch::wasm32::memory_size(0) as u64 * 65_536;
@@ -126,6 +148,8 @@ impl Engine {
         self.pipeline.borrow_mut().take();
         let mut files = self.files.take();
         let pipeline = Pipeline::load(&mut files, self.compute.clone(), &host).await.map_err(to_js_error)?;
+        drop(files);
+        pipeline.warm_up(&host).await.map_err(to_js_error)?;
         let info = to_js(&ModelInfo {
             name: &pipeline.sidecar().name,
             width_multiple: pipeline.size_multiple(),
@@ -165,23 +189,63 @@ impl Engine {
     }
 }
 
-/// A [`Host`] on the JavaScript side: `{ event(e), aborted(): boolean, tick(): Promise<void> }`.
+/// A [`Host`] on the JavaScript side: `{ event(e), aborted(): boolean, tick(): Promise<void>, gpu?: ledger }`.
 struct JsHost {
     this: JsValue,
     event: Function,
     aborted: Function,
     tick: Function,
+    ledger: Option<JsLedger>,
+}
+
+/// A [`GpuLedger`] on the JavaScript side: `{ keepAll(), destroyBut(kept: GPUBuffer[], bytes): boolean }`.
+struct JsLedger {
+    this: JsValue,
+    keep_all: Function,
+    destroy_but: Function,
+}
+
+impl GpuLedger for JsLedger {
+    fn keep_all(&self) {
+        if let Err(thrown) = self.keep_all.call0(&self.this) {
+            error(&format!("gpu.keepAll threw: {thrown:?}"));
+        }
+    }
+
+    fn destroy_but(&self, kept: &[wgpu::Buffer], bytes: u64) -> bool {
+        let kept: js_sys::Array = kept.iter().filter_map(|b| b.as_webgpu()).map(|b| JsValue::from(b.clone())).collect();
+        match self.destroy_but.call2(&self.this, &kept, &(bytes as f64).into()) {
+            Ok(done) => done.is_truthy(),
+            Err(thrown) => {
+                error(&format!("gpu.destroyBut threw: {thrown:?}"));
+                false
+            }
+        }
+    }
+}
+
+/// A method of a JavaScript object.
+fn method(this: &JsValue, path: &str) -> Result<Function, JsValue> {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    Reflect::get(this, &name.into())
+        .ok()
+        .and_then(|f| f.dyn_into::<Function>().ok())
+        .ok_or_else(|| to_js_error(Error::options(format!("{path} must be a function"))))
 }
 
 impl JsHost {
     fn new(this: JsValue) -> Result<Self, JsValue> {
-        let method = |name: &str| {
-            Reflect::get(&this, &name.into())
-                .ok()
-                .and_then(|f| f.dyn_into::<Function>().ok())
-                .ok_or_else(|| to_js_error(Error::options(format!("host.{name} must be a function"))))
+        let gpu = Reflect::get(&this, &"gpu".into()).unwrap_or(JsValue::UNDEFINED);
+        let ledger = match gpu.is_object() {
+            true => Some(JsLedger {
+                keep_all: method(&gpu, "host.gpu.keepAll")?,
+                destroy_but: method(&gpu, "host.gpu.destroyBut")?,
+                this: gpu,
+            }),
+            false => None,
         };
-        Ok(Self { event: method("event")?, aborted: method("aborted")?, tick: method("tick")?, this })
+        let (event, aborted) = (method(&this, "host.event")?, method(&this, "host.aborted")?);
+        Ok(Self { event, aborted, tick: method(&this, "host.tick")?, ledger, this })
     }
 
     fn send(&self, fields: &[(&str, JsValue)]) {
@@ -246,6 +310,10 @@ impl Host for JsHost {
 
     fn now_secs(&self) -> f64 {
         performance_now() / 1000.0
+    }
+
+    fn gpu_ledger(&self) -> Option<&dyn GpuLedger> {
+        self.ledger.as_ref().map(|ledger| ledger as &dyn GpuLedger)
     }
 }
 

@@ -1,5 +1,5 @@
 /** A finished clip: its frames, drawing one, and saving all of them. */
-import type { Backend } from './messages.js';
+import type { Backend, MemoryUse } from './messages.js';
 import type { ClipRecipe } from './options.js';
 import { enlarge } from './enlarge.js';
 import { TabreelError } from './errors.js';
@@ -24,7 +24,7 @@ export interface ClipParts {
   warnings: readonly string[];
   backend: Backend;
   adapter: string | undefined;
-  memoryBytes: number;
+  memory: MemoryUse;
   options: ClipRecipe;
 }
 
@@ -52,8 +52,8 @@ export class Clip {
   readonly backend: Backend;
   /** The GPU that made it, if one did and the browser tells. */
   readonly adapter: string | undefined;
-  /** How far the engine's own memory had grown; what lies in GPU memory comes on top. */
-  readonly memoryBytes: number;
+  /** The memory it took. */
+  readonly memory: MemoryUse;
   /** Every option with its final value: the recipe that makes this clip again. */
   readonly options: Readonly<ClipRecipe>;
 
@@ -69,7 +69,7 @@ export class Clip {
     this.warnings = parts.warnings;
     this.backend = parts.backend;
     this.adapter = parts.adapter;
-    this.memoryBytes = parts.memoryBytes;
+    this.memory = parts.memory;
     this.options = parts.options;
   }
 

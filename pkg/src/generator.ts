@@ -5,7 +5,7 @@ import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelRules } from './options.js';
-import { adapterName, probe, type Support } from './support.js';
+import { adapterName, probe, type AdapterFacts, type Support } from './support.js';
 import { openFolder, type ModelSource } from './weights.js';
 
 export interface LoadOptions {
@@ -184,7 +184,7 @@ export class Tabreel {
         throw new TabreelError('internal', `the engine announced ${result.numFrames} frames but sent ${got}`);
       }
       const { width, height, fps, seed, timings, tokens } = result;
-      const made = { backend: this.device, adapter: this.adapter, options: settings, memoryBytes: result.wasmMemoryBytes };
+      const made = { backend: this.device, adapter: this.adapter, options: settings, memory: result.memory };
       return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...made });
     } finally {
       this.#busy = false;
@@ -216,18 +216,18 @@ async function startOn(device: 'auto' | Backend, options: LoadOptions): Promise<
   const support = await probe();
   const adapter = support.adapter && adapterName(support.adapter);
   if (support.recommended === 'none') throw new TabreelError('unsupported-device', support.reason);
-  if (device === 'cpu') return start('cpu', 'The CPU was chosen in the settings.', options);
+  if (device === 'cpu') return start('cpu', undefined, 'The CPU was chosen in the settings.', options);
   if (device === 'gpu') {
     if (!support.adapter) throw new TabreelError('unsupported-device', noGpu(support));
-    return { ...(await start('gpu', `The GPU was chosen in the settings: ${adapter}.`, options)), adapter };
+    return { ...(await start('gpu', support.adapter, `The GPU was chosen in the settings: ${adapter}.`, options)), adapter };
   }
-  if (support.recommended === 'cpu') return start('cpu', support.reason, options);
+  if (support.recommended === 'cpu') return start('cpu', undefined, support.reason, options);
   try {
-    return { ...(await start('gpu', support.reason, options)), adapter };
+    return { ...(await start('gpu', support.adapter, support.reason, options)), adapter };
   } catch (thrown) {
     const { code, message } = toTabreelError(thrown);
     if (code === 'aborted' || code === 'fetch') throw thrown;
-    return start('cpu', `The GPU did not start (${message}), so clips are made on the CPU.`, options);
+    return start('cpu', undefined, `The GPU did not start (${message}), so clips are made on the CPU.`, options);
   }
 }
 
@@ -236,14 +236,14 @@ const noGpu = (support: Support): string =>
     ? `WebGPU found no GPU${support.adapterError ? ` (${support.adapterError})` : ''}`
     : 'this browser has no WebGPU, so the GPU cannot be used';
 
-async function start(device: Backend, reason: string, options: LoadOptions): Promise<Started> {
+async function start(device: Backend, adapter: AdapterFacts | undefined, reason: string, options: LoadOptions): Promise<Started> {
   const { onProgress, signal, wasmUrl, createWorker = defaultWorker } = options;
   throwIfAborted(signal, 'loading');
   const link = new WorkerLink(createWorker());
   const href = wasmUrl === undefined ? undefined : new URL(wasmUrl, document.baseURI).href;
   try {
     const info = await link.run(
-      { type: 'start', device, wasmUrl: href },
+      { type: 'start', device, adapter, wasmUrl: href },
       {
         what: 'starting the engine',
         silenceMs: 90 * SECOND,

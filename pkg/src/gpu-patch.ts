@@ -1,5 +1,7 @@
+import type { DeviceLike, GpuLedger } from './gpu-ledger.js';
+
 /**
- * Two things that the GPU library under Burn (cubecl 0.11) does not do on the web, done from outside,
+ * Three things that the GPU library under Burn (cubecl 0.11) does not do on the web, done from outside,
  * before it starts. Only ever called inside our own worker.
  */
 
@@ -9,7 +11,7 @@ interface Adapter {
 interface DeviceDescriptor {
   requiredFeatures?: Iterable<string>;
 }
-interface Device {
+interface Device extends DeviceLike {
   lost: Promise<{ reason?: string; message: string }>;
 }
 
@@ -18,8 +20,9 @@ interface Device {
  *    first operation, although it only reads timestamps while autotuning, which is off. So the feature
  *    is claimed, and dropped again from the request for a device.
  * 2. Nobody listens to `device.lost`: pending reads would wait for ever. `onLost` is told instead.
+ * 3. Nobody destroys a buffer: the ledger knows them all.
  */
-export function patchWebGpu(onLost: (message: string) => void): void {
+export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuLedger, 'watch'>): void {
   const prototype = (globalThis as { GPUAdapter?: { prototype: Adapter } }).GPUAdapter?.prototype;
   if (prototype === undefined) return;
   const features = Object.getOwnPropertyDescriptor(prototype, 'features')?.get as
@@ -41,6 +44,7 @@ export function patchWebGpu(onLost: (message: string) => void): void {
     );
     // Dictionary members may live on the prototype of what wasm-bindgen passes: keep it, override one.
     const device = await requestDevice.call(this, Object.assign(Object.create(descriptor), { requiredFeatures }));
+    ledger.watch(device);
     void device.lost.then(({ reason, message }) => {
       if (reason !== 'destroyed') onLost(`the GPU was lost${message ? `: ${message}` : ''}`);
     });

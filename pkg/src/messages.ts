@@ -1,6 +1,8 @@
 /** The typed protocol between the page and the worker, and between the worker and the wasm engine. */
 import type { PlainError } from './errors.js';
+import type { GpuLedger } from './gpu-ledger.js';
 import type { ClipRecipe } from './options.js';
+import type { AdapterFacts } from './support.js';
 
 /** Where the arithmetic runs: WebGPU, or the CPU inside the same wasm. */
 export type Backend = 'gpu' | 'cpu';
@@ -52,7 +54,17 @@ export interface EngineResult {
 }
 
 /** What the worker answers to a 'generate'. */
-export type GenerateResult = EngineResult & Pick<EngineInfo, 'wasmMemoryBytes'>;
+export type GenerateResult = EngineResult & { memory: MemoryUse };
+
+/** How much memory a generation took, bytes. */
+export interface MemoryUse {
+  /** The engine's own (wasm) memory, which never shrinks: its size is its peak. */
+  readonly wasmBytes: number;
+  /** GPU buffers that stay, the weights above all; 0 on the CPU. */
+  readonly gpuBytes: number;
+  /** The most GPU buffers there were at once; 0 on the CPU. */
+  readonly gpuPeakBytes: number;
+}
 
 /** What the engine tells while it works. `rgba` is `width × height × 4` bytes, rows top to bottom. */
 export type EngineEvent =
@@ -69,13 +81,15 @@ export interface EngineHost {
   event(event: EngineEvent): void;
   /** Polled between blocks. */
   aborted(): boolean;
+  /** The account of GPU buffers. */
+  readonly gpu: GpuLedger;
   /** Resolves on a later macrotask, so that messages reach the worker even on the CPU path. */
   tick(): Promise<void>;
 }
 
 export type ToWorker =
-  /** Fetch and compile the wasm, then bring up the device. */
-  | { type: 'start'; id: number; device: Backend; wasmUrl: string | undefined }
+  /** Fetch and compile the wasm, then bring up the device; `adapter` is the GPU's, if it is one. */
+  | { type: 'start'; id: number; device: Backend; adapter: AdapterFacts | undefined; wasmUrl: string | undefined }
   | { type: 'file'; id: number; path: string; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'load'; id: number }
   | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean } }

@@ -6,6 +6,7 @@
  * keep something (private windows, full disks, plain http) only costs the next visit a download.
  */
 import type { ModelFile } from './card.js';
+import { deleteKernelReports } from './kernel-report.js';
 
 const CACHE = 'tabreel-models';
 const MODEL_HEADER = 'x-tabreel-model';
@@ -37,6 +38,7 @@ export async function keptModels(): Promise<KeptModel[]> {
 export async function deleteKept(modelUrl?: string): Promise<void> {
   if (modelUrl === undefined) {
     await globalThis.caches?.delete(CACHE);
+    await deleteKernelReports();
     return;
   }
   const cache = await open();

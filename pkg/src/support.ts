@@ -1,4 +1,5 @@
 /** What this machine has, and whether it will do: `probe()` and the judgement behind it. */
+import { keptKernelReport, type KernelFinding } from './kernel-report.js';
 
 export interface AdapterFacts {
   vendor: string;
@@ -21,6 +22,8 @@ export interface MachineFacts {
   adapterError?: string;
   features: { 'shader-f16': boolean; 'timestamp-query': boolean; subgroups: boolean };
   limits: Record<string, number>;
+  /** How the GPU kernels compared with their plain twins when they last ran here; missing before the first load. */
+  kernels?: KernelFinding[];
   /** What the browser tells about memory; both are hints, and both may be missing. */
   memory: { deviceGiB?: number; storageFreeBytes?: number };
 }
@@ -121,6 +124,8 @@ async function lookAround(): Promise<MachineFacts> {
       description,
       isFallback: isFallback || looksLikeSoftware({ vendor, architecture, description }),
     };
+    const report = await keptKernelReport(facts.adapter);
+    if (report) facts.kernels = report.findings;
     for (const name of Object.keys(facts.features)) {
       facts.features[name as keyof MachineFacts['features']] = adapter.features.has(name);
     }

@@ -1,8 +1,11 @@
 /** The dedicated worker in which the wasm engine lives. One engine per worker; a dead one is replaced whole. */
 import init, { Engine } from '../wasm/tabreel.js';
 import { guessCode, toPlainError, type PlainError } from './errors.js';
+import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu } from './gpu-patch.js';
+import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { EngineEvent, EngineHost, FromWorker, GenerateResult, ToWorker } from './messages.js';
+import type { AdapterFacts } from './support.js';
 
 interface WorkerScope {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
@@ -14,13 +17,14 @@ const scope = globalThis as unknown as WorkerScope;
 let engine: Engine | undefined;
 let panic: string | undefined;
 const aborted = new Set<number>();
+const ledger = new GpuLedger();
 
 scope.__tabreelPanic = (message) => {
   panic ??= message;
   die({ code: guessCode(message), message: `the engine stopped: ${message}` });
 };
 
-patchWebGpu((message) => die({ code: 'device-lost', message }));
+patchWebGpu((message) => die({ code: 'device-lost', message }), ledger);
 
 scope.onmessage = ({ data }) => {
   if (data.type === 'abort') {
@@ -46,6 +50,7 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknow
     case 'start': {
       await init({ module_or_path: await fetchEngine(job.wasmUrl) });
       engine = await Engine.create({ device: job.device });
+      if (job.adapter !== undefined) await checkKernels(engine, job.adapter);
       return engine.info();
     }
     case 'file':
@@ -53,10 +58,20 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknow
     case 'load':
       return alive().load(hostFor(job.id));
     case 'generate': {
+      ledger.startPeak();
       const result = await alive().generate(job.options, hostFor(job.id));
-      return { ...result, wasmMemoryBytes: alive().info().wasmMemoryBytes } satisfies GenerateResult;
+      const { wasmMemoryBytes } = alive().info();
+      const memory = { wasmBytes: wasmMemoryBytes, gpuBytes: ledger.bytes, gpuPeakBytes: ledger.peakBytes };
+      return { ...result, memory } satisfies GenerateResult;
     }
   }
+}
+
+/** Once for an adapter: what was found is kept for the next visit. */
+async function checkKernels(engine: Engine, adapter: AdapterFacts): Promise<void> {
+  const kept = await keptKernelReport(adapter);
+  const report = (await engine.checkKernels(kept)) as KernelReport;
+  if (report.revision !== kept?.revision) await keepKernelReport(adapter, report);
 }
 
 function alive(): Engine {
@@ -101,6 +116,7 @@ function hostFor(id: number): EngineHost {
     event(event) {
       send(id, event);
     },
+    gpu: ledger,
     aborted: () => aborted.has(id),
     tick() {
       const now = performance.now();

@@ -4,6 +4,7 @@ import { Tabreel, type LoadOptions } from '../src/generator.js';
 import type { FromWorker, ToWorker } from '../src/messages.js';
 import { FakeWorker } from './fakes.js';
 
+const MEMORY = { wasmBytes: 9, gpuBytes: 0, gpuPeakBytes: 0 };
 const INFO = { device: 'cpu', wasmMemoryBytes: 0 };
 const MODEL = { name: 'tiny', widthMultiple: 16, heightMultiple: 16, maxTokens: 64, defaults: { num_steps: 3, fps: 8 } };
 const files = { 'model_index.json': new Blob(['{}']), 'transformer/w.gguf': new Blob(['12345']) };
@@ -34,7 +35,7 @@ const healthy: Behaviour = (job, worker) => {
       }
       event({ type: 'warning', message: 'the prompt is too long: 64 of its 90 tokens were kept' });
       for (let index = 0; index < numFrames; index++) event({ type: 'frame', index, width, height, rgba: rgba() });
-      return done({ seed, numFrames, width, height, fps, tokens: { kept: 64, total: 90 }, timings: { total: 1.5 }, device: 'CPU', wasmMemoryBytes: 9 });
+      return done({ seed, numFrames, width, height, fps, tokens: { kept: 64, total: 90 }, timings: { total: 1.5 }, device: 'CPU', memory: MEMORY });
     }
     default:
       return undefined;
@@ -156,7 +157,7 @@ test('generate gives the frames and everything about them', async () => {
     'the prompt is too long: 64 of its 90 tokens were kept',
     ...[0, 1, 2, 3, 4].map((index) => `frame ${index}`),
   ]);
-  expect(clip).toMatchObject({ width: 16, height: 32, numFrames: 5, fps: 8, seed: 7, backend: 'cpu', timings: { total: 1.5 }, memoryBytes: 9 });
+  expect(clip).toMatchObject({ width: 16, height: 32, numFrames: 5, fps: 8, seed: 7, backend: 'cpu', timings: { total: 1.5 }, memory: MEMORY });
   expect(clip.tokens).toEqual({ kept: 64, total: 90 });
   expect(clip.warnings).toHaveLength(1);
   expect(clip.frames.map(({ data }) => data.length)).toEqual([2048, 2048, 2048, 2048, 2048]);

@@ -26,11 +26,13 @@ function browserWith(features: string[]) {
   return { adapter: new GPUAdapter(), asked, lose: (reason: string, message: string) => lose({ reason, message }) };
 }
 
+const ledger = { watch: vi.fn() };
+
 afterEach(() => vi.unstubAllGlobals());
 
 test('an adapter without timestamps claims them, but is not asked for them', async () => {
   const { adapter, asked } = browserWith(['shader-f16']);
-  patchWebGpu(() => undefined);
+  patchWebGpu(() => undefined, ledger);
   expect([...adapter.features]).toEqual(['shader-f16', 'timestamp-query']);
   const requiredLimits = { maxBufferSize: 5 };
   await adapter.requestDevice({ label: 'burn', requiredFeatures: ['shader-f16', 'timestamp-query'], requiredLimits });
@@ -39,14 +41,14 @@ test('an adapter without timestamps claims them, but is not asked for them', asy
 
 test('an adapter that has timestamps is asked for them', async () => {
   const { adapter, asked } = browserWith(['timestamp-query']);
-  patchWebGpu(() => undefined);
+  patchWebGpu(() => undefined, ledger);
   await adapter.requestDevice({ requiredFeatures: ['timestamp-query'] });
   expect(asked[0]!.requiredFeatures).toEqual(['timestamp-query']);
 });
 
 test('asking for a device with nothing special still works', async () => {
   const { adapter, asked } = browserWith([]);
-  patchWebGpu(() => undefined);
+  patchWebGpu(() => undefined, ledger);
   await adapter.requestDevice();
   expect(asked[0]!.requiredFeatures).toEqual([]);
 });
@@ -54,7 +56,7 @@ test('asking for a device with nothing special still works', async () => {
 test('a lost device is reported; one that was destroyed on purpose is not', async () => {
   const { adapter, lose } = browserWith([]);
   const onLost = vi.fn();
-  patchWebGpu(onLost);
+  patchWebGpu(onLost, ledger);
   await adapter.requestDevice();
   lose('destroyed', '');
   await adapter.requestDevice();
@@ -65,5 +67,5 @@ test('a lost device is reported; one that was destroyed on purpose is not', asyn
 
 test('a browser without WebGPU is left alone', () => {
   vi.stubGlobal('GPUAdapter', undefined);
-  expect(() => patchWebGpu(() => undefined)).not.toThrow();
+  expect(() => patchWebGpu(() => undefined, ledger)).not.toThrow();
 });

@@ -91,7 +91,7 @@ describe('a clip', () => {
     warnings: [],
     backend: 'cpu',
     adapter: undefined,
-    memoryBytes: 0,
+    memory: { wasmBytes: 0, gpuBytes: 0, gpuPeakBytes: 0 },
     options: { prompt: 'a', negativePrompt: '', width: 16, height: 16, numFrames: 5, fps: 8, numSteps: 1, guidanceScale: 1, seed: 1 },
   });
 

@@ -2,20 +2,27 @@
 // A process of its own because Dawn must be left by process.exit, and because a panic kills the wasm instance.
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { GpuLedger } from '../../pkg/dist/gpu-ledger.js';
+import { provideWebGpu } from '../../bench/lib/dawn.mjs';
 
 const root = join(import.meta.dirname, '../..');
 let engine;
+let pipelines = 0;
+const ledger = new GpuLedger();
 /** After this many `tick`s of a call the host says it is aborted; null: never. */
 let ticks;
 
 const calls = {
   /** Loads the wasm and makes an engine. `poor`: a GPU with nothing but what WebGPU guarantees. */
   async create({ device, poor = false }) {
-    if (device === 'gpu') await provideWebGpu(poor);
+    if (device === 'gpu') await provideWebGpu();
+    if (poor) await impoverish();
+    else if (device === 'gpu') watchDevices();
     const wasm = await import('../../pkg/wasm/tabreel.js');
     await wasm.default({ module_or_path: readFileSync(join(root, 'pkg/wasm/tabreel_bg.wasm')) });
     engine = await wasm.Engine.create({ device });
-    return engine.info();
+    const kernels = await engine.checkKernels(undefined);
+    return { ...engine.info(), kernels, again: await engine.checkKernels(kernels) };
   },
   /** Hands over every file of a model folder and builds the models. */
   async load({ folder, abortAfterTicks = null }) {
@@ -23,13 +30,14 @@ const calls = {
       engine.addFile(relative(folder, path).replaceAll('\\', '/'), new Uint8Array(readFileSync(path)));
     }
     const { host, events } = listen(abortAfterTicks);
-    return { model: await engine.load(host), events };
+    return { model: await engine.load(host), events, memory: memory() };
   },
   /** Generates a clip; the events come with it, in order. */
   async generate({ options, abortAfterTicks = null }) {
     const { host, events } = listen(abortAfterTicks);
+    ledger.startPeak();
     const clip = await engine.generate(options, host);
-    return { clip, events, ticks, info: engine.info() };
+    return { clip, events, ticks, info: engine.info(), memory: memory() };
   },
   async dispose() {
     engine.dispose();
@@ -43,6 +51,7 @@ function listen(abortAfterTicks) {
     // rgba may be a view of wasm memory, which the next call overwrites
     event: (event) => events.push('rgba' in event ? { ...event, rgba: Uint8Array.from(event.rgba) } : event),
     aborted: () => abortAfterTicks !== null && ticks >= abortAfterTicks,
+    gpu: ledger,
     tick: () => ((ticks += 1), new Promise((done) => setImmediate(done))),
   };
   return { host, events };
@@ -52,18 +61,6 @@ function filesIn(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
-}
-
-/** Makes Node look like a browser's worker with WebGPU, as far as wgpu asks. */
-async function provideWebGpu(poor) {
-  const { create, globals } = await import('webgpu');
-  Object.assign(globalThis, globals);
-  Object.defineProperty(globalThis, 'navigator', { value: { gpu: create([]) }, configurable: true });
-  globalThis.window = globalThis.self = globalThis;
-  globalThis.Window = class Window {
-    static [Symbol.hasInstance] = () => true;
-  };
-  if (poor) await impoverish();
 }
 
 /** From here on every adapter has no features and the default limits, and is patched as the package's worker does. */
@@ -90,8 +87,27 @@ async function impoverish() {
     limits: { configurable: true, get() { return limitsOf.get(this); } },
   });
   const { patchWebGpu } = await import('../../pkg/dist/gpu-patch.js');
-  patchWebGpu(() => {});
+  patchWebGpu(() => {}, { watch });
 }
+
+/** Keeps the account of a device's buffers as the package's worker does, and counts its pipelines. */
+function watch(device) {
+  ledger.watch(device);
+  const createComputePipeline = device.createComputePipeline.bind(device);
+  device.createComputePipeline = (descriptor) => ((pipelines += 1), createComputePipeline(descriptor));
+}
+
+function watchDevices() {
+  const { prototype } = globalThis.GPUAdapter;
+  const { requestDevice } = prototype;
+  prototype.requestDevice = async function (descriptor) {
+    const device = await requestDevice.call(this, descriptor);
+    watch(device);
+    return device;
+  };
+}
+
+const memory = () => ({ bytes: ledger.bytes, peakBytes: ledger.peakBytes, pipelines });
 
 /** A plain object that survives the way to the test: wasm may throw objects, Errors or strings. */
 function plain(error) {

@@ -15,10 +15,11 @@ const stages = (events) => events.filter(({ type }) => type === 'stage').map(({ 
 for (const device of ['cpu', 'gpu']) {
   describe(`engine on ${device}`, () => {
     let engine;
+    let loaded;
     let made;
     before(async () => {
       engine = await startEngine({ device });
-      await engine.load(wan21.folder);
+      loaded = await engine.load(wan21.folder);
       made = await engine.generate({ ...wan21.options, preview: true });
     });
     after(() => engine?.stop());
@@ -28,6 +29,23 @@ for (const device of ['cpu', 'gpu']) {
       assert.ok(engine.info.wasmMemoryBytes > 0);
       if (device === 'gpu') assert.ok(engine.info.adapter, 'a GPU engine names its adapter');
       else assert.equal(engine.info.adapter ?? null, null);
+    });
+
+    test('compares its kernels with their twins once', () => {
+      const { kernels, again } = engine.info;
+      assert.match(kernels.revision, /^[0-9a-f]{16}$/);
+      const names = kernels.findings.map(({ kernel }) => kernel);
+      assert.deepEqual(names, device === 'gpu' ? ['gemm', 'attention', 'conv3d', 'norm_modulate', 'rms_rope', 'channel_norm'] : []);
+      for (const { kernel, error } of kernels.findings) assert.ok(error <= 1e-4, `${kernel}: ${error}`);
+      assert.deepEqual(again, kernels);
+    });
+
+    if (device === 'gpu') test('returns the GPU memory of each clip', async () => {
+      const longer = await engine.generate({ ...wan21.options, numFrames: 2 * wan21.options.numFrames - 1, numSteps: 2 });
+      for (const { memory } of [made, longer]) {
+        assert.ok(memory.peakBytes > 2 * memory.bytes, JSON.stringify(memory));
+        assert.ok(memory.bytes <= loaded.memory.bytes, JSON.stringify([loaded.memory, memory]));
+      }
     });
 
     test('gives the frames that diffusers gives', () => {
@@ -168,6 +186,28 @@ describe('engine on cpu, other folders', () => {
       bytes.writeFloatLE(NaN, 8 + header + data_offsets[0] + 40);
       writeFileSync(path, bytes);
     }, 'weights', /blocks\.1\.ffn\.net\.2\.weight/));
+});
+
+describe('the default model on a GPU', () => {
+  test('compiles its shaders while it is loaded, and returns the memory of each clip', async () => {
+    const engine = await startEngine({ device: 'gpu' });
+    try {
+      const loaded = await engine.load(join(import.meta.dirname, '../../models/small-world'));
+      const { width, height, num_frames: numFrames } = loaded.model.defaults;
+      const options = { prompt: 'a red ball', negativePrompt: '', width, height, numFrames, fps: 16, numSteps: 3, guidanceScale: 3, seed: 1 };
+      for (let i = 0; i < 2; i++) {
+        const { memory } = await engine.generate(options);
+        // a prompt of another length may need a copy in other vectors
+        const compiled = memory.pipelines - loaded.memory.pipelines;
+        assert.ok(loaded.memory.pipelines > 50 && compiled <= 2, `${compiled} pipelines compiled for a clip of the default size`);
+        assert.ok(memory.peakBytes > memory.bytes + 5e6, JSON.stringify(memory));
+        // the kept condition of an empty clip comes on top of the weights
+        assert.ok(memory.bytes < loaded.memory.bytes + 1e6, JSON.stringify([loaded.memory, memory]));
+      }
+    } finally {
+      engine.stop();
+    }
+  });
 });
 
 describe('engine on a GPU with nothing beyond what WebGPU guarantees', () => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up. Modules of one floor may use each other, except the stages.
 const FLOORS: [(&str, &[&str]); 7] = [
-    ("ground", &["config", "device", "error", "host", "options"]),
+    ("ground", &["config", "device", "error", "host", "memory", "options"]),
     ("bytes", &["weights"]),
     ("kernels", &["kernels"]),
     ("blocks", &["nn"]),

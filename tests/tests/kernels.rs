@@ -15,8 +15,9 @@ use tabreel::kernels::norm_modulate::{norm_affine, norm_affine_plain, norm_modul
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::rms_rope::{rms, rms_plain, rms_rope, rms_rope_plain};
 use tabreel::kernels::{Kernel, set_software_adapter};
-use tabreel::weights::{StoredType, decode};
-use tabreel_tests::Array;
+use tabreel::nn::loader::Loader;
+use tabreel::weights::{StoredType, WeightSet, decode};
+use tabreel_tests::{Array, fixtures, read_arrays};
 
 /// Relative L2 that a kernel may differ from its twin by.
 const TOLERANCE: f64 = 1e-4;
@@ -176,6 +177,31 @@ fn gemm_reads_stored_weights_exactly() {
         let words = packing.repack("weight", &bytes, n, k).expect("sound blocks");
         Array::from_tensor(linear(x, &Matrix::packed(words, packing, [n, k], device), None, Epilogue::Keep))
     });
+}
+
+#[test]
+fn stored_weights_come_out_of_the_kernel_bit_for_bit() {
+    // One product with 1 and otherwise with 0 is the weight itself: what is left is the decoding.
+    let (_turn, gpu) = gpu();
+    let folder = fixtures().join("gguf");
+    let expected = read_arrays(&folder.join("io.safetensors")).expect("the fixture");
+    let file = std::fs::read(folder.join("types.gguf")).expect("the fixture");
+    let set = WeightSet::from_bytes(file, "types.gguf").expect("weights");
+    let mut packed = 0;
+    for software in [true, false] {
+        set_software_adapter(software);
+        for (name, weight) in &expected {
+            let kind = name.trim_start_matches("out.").to_lowercase();
+            let [n, k] = weight.shape[..] else { panic!("{name} is no matrix") };
+            let matrix = Loader::new(&set, &gpu).matrix(&format!("{kind}.weight"), n, k).expect("a matrix");
+            packed += usize::from(matches!(matrix, Matrix::Packed { .. }));
+            let found =
+                Array::from_tensor(linear(Tensor::<2>::eye(k, &gpu), &matrix, None, Epilogue::Keep).transpose());
+            assert_eq!(found.values, weight.values, "{kind}, for software adapters: {software}");
+        }
+    }
+    assert_eq!(packed, 20, "ten types are read as they are stored, in both flavours");
+    set_software_adapter(true);
 }
 
 #[test]

@@ -39,6 +39,7 @@ const parts = {
   /** The wasm itself, in Node on Dawn (the WebGPU of Chrome) and on its CPU backend. */
   async node() {
     buildWasm();
+    buildPages();
     await nodeTest('tests/node', ensureVulkan());
   },
   /** The page and the packed package in a real Chromium. */

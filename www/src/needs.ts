@@ -1,5 +1,5 @@
 /** What a clip needs before anything is fetched, and what was kept on this device. */
-import { adapterName, cardBytes, deleteKept, keptModels, type KeptModel, type ModelCard, type Support } from 'tabreel';
+import { adapterName, cardBytes, deleteKept, keptModels, kernelPassed, type KeptModel, type ModelCard, type Support } from 'tabreel';
 import { byId, make, memory } from './dom';
 import type { Device } from './recipe';
 import { licence, megabytes } from './words';
@@ -42,6 +42,7 @@ export async function showNeeds({ support, card, cardError, modelUrl, device }: 
   const rows: [string, string][] = [
     ['Runs on', device === 'auto' ? support.reason : `${device.toUpperCase()}, as chosen in the settings.`],
     ['Graphics', graphics(support)],
+    ['Kernels', kernels(support)],
     ['Model', card ? `${card.name}, ${megabytes(model)}, ${licence(card.license)}` : (cardError ?? '')],
     ['Made from', card?.trainedOn ?? 'not stated'],
     ['Engine', ENGINE_BYTES > 0 ? `${megabytes(ENGINE_BYTES)} WebAssembly, compressed on the way if the server can` : 'not built yet'],
@@ -65,6 +66,14 @@ function graphics({ adapter, features, webgpu }: Support): string {
   if (!adapter) return webgpu ? 'WebGPU without a usable GPU' : 'no WebGPU in this browser';
   const kind = adapter.isFallback ? 'software, no real GPU' : features['shader-f16'] ? 'with 16-bit floats' : 'without 16-bit floats';
   return `${adapterName(adapter)} (${kind})`;
+}
+
+function kernels({ adapter, kernels }: Support): string {
+  if (!adapter) return 'none needed: the CPU engine has its own';
+  if (kernels === undefined) return 'checked when the GPU is first used';
+  const failed = kernels.filter((one) => !kernelPassed(one)).map(({ kernel }) => kernel);
+  if (failed.length === 0) return `all ${kernels.length} agree with their plain twins on this GPU`;
+  return `this GPU gets ${failed.join(', ')} wrong; slower ones are used instead`;
 }
 
 function showBackendNote(support: Support, device: Device): void {

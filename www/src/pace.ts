@@ -20,7 +20,7 @@ export function rememberPace(clip: Clip, wholeSecs: number): void {
     denoise: denoiseSecs / (volume(options) * passes(options)),
     rest: Math.max(0, wholeSecs - denoiseSecs) / volume(options),
   } satisfies Pace);
-  memory.set('memoryBytes', clip.memoryBytes);
+  memory.set('memoryBytes', clip.memory.wasmBytes + clip.memory.gpuPeakBytes);
 }
 
 /** Seconds for the whole recipe on this backend; undefined before the first clip. */

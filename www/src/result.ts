@@ -41,10 +41,11 @@ function describe(clip: Clip): string {
   return `Made on ${where} in ${seconds(totalSecs(timings))} · ${size} · ${frames} · seed ${seed}`;
 }
 
-/** "condition 0.1 s, denoise 9.1 s, decode 2.2 s; 210 MB of memory" */
-function breakdown({ timings, memoryBytes }: Clip): string {
+/** "condition 0.1 s, denoise 9.1 s, decode 2.2 s; 210 MB of memory, up to 90 MB on the GPU" */
+function breakdown({ timings, memory: { wasmBytes, gpuPeakBytes } }: Clip): string {
   const stages = Object.entries(timings).filter(([stage]) => stage !== 'total');
-  return `${stages.map(([stage, secs]) => `${stage} ${seconds(secs)}`).join(', ')}; ${megabytes(memoryBytes)} of memory`;
+  const gpu = gpuPeakBytes > 0 ? `, up to ${megabytes(gpuPeakBytes)} on the GPU` : '';
+  return `${stages.map(([stage, secs]) => `${stage} ${seconds(secs)}`).join(', ')}; ${megabytes(wasmBytes)} of memory${gpu}`;
 }
 
 export function totalSecs(timings: Clip['timings']): number {

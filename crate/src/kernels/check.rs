@@ -1,40 +1,91 @@
 //! Before a model is loaded, each kernel is run once beside its twin: a driver that gets one wrong loses that kernel,
 //! not the picture.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use super::attention::{Scores, attention, attention_plain};
 use super::channel_norm::{channel_norm, channel_norm_plain};
 use super::conv3d::{Form, Weights, conv3d, conv3d_plain};
 use super::gemm::{Epilogue, Matrix, linear, linear_plain};
 use super::norm_modulate::{norm_modulate, norm_modulate_plain};
+use super::repack::Packing;
 use super::rms_rope::{rms_rope, rms_rope_plain};
 use super::{Kernel, set_software_adapter};
 use crate::device::Compute;
+use crate::weights::{StoredType, decode};
 
 /// Relative L2 that a kernel may differ from its twin by.
 const TOLERANCE: f64 = 1e-4;
 
 /// What the check of a kernel found.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Which kernel.
     pub kernel: Kernel,
-    /// Relative L2 between kernel and twin; infinite where the kernel gave something that is not a number or nothing.
-    pub error: f64,
+    /// Relative L2 between kernel and twin; `None` where the kernel gave something that is not a number, or nothing.
+    pub error: Option<f64>,
 }
 
 impl Finding {
     /// True if the kernel is used.
     pub fn passed(&self) -> bool {
-        self.error <= TOLERANCE
+        self.error.is_some_and(|error| error <= TOLERANCE)
     }
 }
 
-/// Switches the kernels on for a GPU, those that agree with their twins; on a CPU there is nothing to do.
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.error {
+            Some(error) => write!(f, "kernel {} differs from its twin by {error:.1e}", self.kernel.name()),
+            None => write!(f, "kernel {} gave no numbers", self.kernel.name()),
+        }
+    }
+}
+
+/// What was found on this process's adapter.
+static FINDINGS: Mutex<Option<Vec<Finding>>> = Mutex::new(None);
+
+/// Changes whenever a kernel's text or its check does: findings of another revision say nothing.
+pub const REVISION: u64 = {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    hash = fnv(hash, include_bytes!("attention.rs"));
+    hash = fnv(hash, include_bytes!("attention_gpu.wgsl"));
+    hash = fnv(hash, include_bytes!("attention_software.wgsl"));
+    hash = fnv(hash, include_bytes!("channel_norm.rs"));
+    hash = fnv(hash, include_bytes!("channel_norm.wgsl"));
+    hash = fnv(hash, include_bytes!("check.rs"));
+    hash = fnv(hash, include_bytes!("conv3d.rs"));
+    hash = fnv(hash, include_bytes!("conv3d_gpu.wgsl"));
+    hash = fnv(hash, include_bytes!("conv3d_software.wgsl"));
+    hash = fnv(hash, include_bytes!("gemm.rs"));
+    hash = fnv(hash, include_bytes!("gemm.wgsl"));
+    hash = fnv(hash, include_bytes!("launch.rs"));
+    hash = fnv(hash, include_bytes!("norm_modulate.wgsl"));
+    hash = fnv(hash, include_bytes!("repack.rs"));
+    fnv(hash, include_bytes!("rms_rope.wgsl"))
+};
+
+/// FNV-1a.
+const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+/// Switches the kernels on for a GPU, those that agree with their twins; on a CPU there is nothing to do. They are run
+/// once in a process: there is one adapter in it.
 pub async fn prepare(compute: &Compute) -> Vec<Finding> {
     if !compute.is_gpu() {
         return Vec::new();
+    }
+    if let Some(known) = known() {
+        return known;
     }
     set_software_adapter(compute.is_software());
     let mut findings = Vec::with_capacity(Kernel::ALL.len());
@@ -42,12 +93,30 @@ pub async fn prepare(compute: &Compute) -> Vec<Finding> {
         kernel.set(true);
         let finding = Finding { kernel, error: check(kernel, compute.device()).await };
         if !finding.passed() {
-            kernel.set(false);
-            log::warn!("kernel {} differs from its twin by {:.1e}: the twin is used", kernel.name(), finding.error);
+            log::warn!("{finding}: the twin is used");
         }
+        kernel.set(finding.passed());
         findings.push(finding);
     }
+    remember(findings.clone());
     findings
+}
+
+/// Takes the findings of an earlier process on the same adapter ([`REVISION`] must be the same) instead of checking.
+pub fn trust(compute: &Compute, findings: Vec<Finding>) {
+    set_software_adapter(compute.is_software());
+    for finding in &findings {
+        finding.kernel.set(finding.passed());
+    }
+    remember(findings);
+}
+
+fn known() -> Option<Vec<Finding>> {
+    FINDINGS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn remember(findings: Vec<Finding>) {
+    *FINDINGS.lock().unwrap_or_else(PoisonError::into_inner) = Some(findings);
 }
 
 /// Repeatable numbers in −1…1, the same on every device.
@@ -65,13 +134,25 @@ impl Numbers<'_> {
         std::iter::repeat_with(next).take(count).collect()
     }
 
+    /// Blocks of a quantized type: any bytes are one, if their f16 scales are finite.
+    fn blocks(&mut self, stored: StoredType, count: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            self.values(count * stored.block_bytes()).iter().map(|v| (v * 127.0) as i8 as u8).collect();
+        for block in bytes.chunks_exact_mut(stored.block_bytes()) {
+            for scale in block.iter_mut().take(4).skip(1).step_by(2) {
+                *scale &= 0x37;
+            }
+        }
+        bytes
+    }
+
     fn tensor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
         let values = self.values(shape.iter().product());
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 }
 
-async fn check(kernel: Kernel, device: &Device) -> f64 {
+async fn check(kernel: Kernel, device: &Device) -> Option<f64> {
     let cpu = Device::flex();
     let (found, expected) = match kernel {
         Kernel::Gemm => (gemm(device, false), gemm(&cpu, true)),
@@ -81,7 +162,7 @@ async fn check(kernel: Kernel, device: &Device) -> f64 {
         Kernel::RmsRope => (turn(device, false), turn(&cpu, true)),
         Kernel::ChannelNorm => (normalise(device, false), normalise(&cpu, true)),
     };
-    distance(found, expected).await.unwrap_or(f64::INFINITY)
+    distance(found, expected).await
 }
 
 /// Relative L2 between two tensors of the same length; `None` when one cannot be read or is not finite.
@@ -108,10 +189,28 @@ fn gemm(device: &Device, plain: bool) -> Tensor<1> {
     let mut n = Numbers { state: 1, device };
     let (x, weight, bias) = (n.tensor([1, 21, 36]), n.tensor([36, 28]), n.tensor([28]));
     let epilogue = Epilogue::GatedAdd(n.tensor([1, 1, 28]), n.tensor([1, 21, 28]));
-    flat(match plain {
+    let mut out = vec![flat(match plain {
         true => linear_plain(x, &weight, Some(&bias), epilogue),
         false => linear(x, &Matrix::Plain(weight), Some(&bias), epilogue),
-    })
+    })];
+    // The types that files use most, and one of bytes.
+    for (stored, packing) in [(StoredType::Q8_0, Packing::Q8_0), (StoredType::Q4_K, Packing::Q4K)] {
+        let (rows, k) = (6, 256);
+        let bytes = n.blocks(stored, rows * k / stored.block_len());
+        let x = n.tensor([5, k]);
+        let matrix = match plain {
+            true => None,
+            false => packing.repack("the self-check", &bytes, rows, k).ok(),
+        };
+        out.push(flat(match matrix {
+            Some(words) => linear(x, &Matrix::packed(words, packing, [rows, k], device), None, Epilogue::Keep),
+            None => {
+                let weight = Tensor::<2>::from_data(TensorData::new(decode(stored, &bytes), [rows, k]), device);
+                linear_plain(x, &weight.transpose(), None, Epilogue::Keep)
+            }
+        }));
+    }
+    Tensor::cat(out, 0)
 }
 
 fn attend(device: &Device, plain: bool) -> Tensor<1> {

@@ -11,6 +11,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{Shader, fill, is_gpu, on_gpu, output_like, tensor};
 use super::{Kernel, on_software_adapter};
+use crate::memory::stay;
 
 /// What a convolution does besides multiplying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +62,14 @@ impl Weights {
                 let tile = Tile::choose(shape);
                 let packed = repack(&values, shape, tile, form.doubled);
                 let length = packed.len();
-                Layout::Packed(Tensor::from_data(TensorData::new(packed, [length]), device), tile)
+                Layout::Packed(
+                    stay(TensorData::new(packed, [length]), device, |data, device| Tensor::from_data(data, device)),
+                    tile,
+                )
             }
-            false => Layout::Plain(Tensor::from_data(TensorData::new(values, shape), device)),
+            false => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
+                Tensor::from_data(data, device)
+            })),
         };
         Self { form, output, input, layout, bias }
     }

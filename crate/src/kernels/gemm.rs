@@ -9,6 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::launch::{Shader, Template, fill, on_gpu, output_like, tensor, words_on_gpu};
 use super::repack::Packing;
 use super::{Kernel, blocks, fold, on_software_adapter};
+use crate::memory::stay;
 
 const TEMPLATE: Template = Template(include_str!("gemm.wgsl"));
 
@@ -50,7 +51,8 @@ impl Matrix {
     pub fn packed(words: Vec<u32>, packing: Packing, [n, k]: [usize; 2], device: &Device) -> Self {
         let length = words.len();
         let words: Vec<i32> = words.into_iter().map(|word| word as i32).collect();
-        Self::Packed { words: Tensor::from_data(TensorData::new(words, [length]), device), packing, k, n }
+        let words = stay(TensorData::new(words, [length]), device, |data, device| Tensor::from_data(data, device));
+        Self::Packed { words, packing, k, n }
     }
 
     /// Inputs and outputs.

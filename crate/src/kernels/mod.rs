@@ -18,7 +18,8 @@ mod rows;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A kernel that can be switched on and off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kernel {
     /// Matrix product with bias and epilogue.
     Gemm,

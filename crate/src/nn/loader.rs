@@ -7,6 +7,7 @@ use crate::kernels::Kernel;
 use crate::kernels::gemm::Matrix;
 use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
+use crate::memory::stay;
 use crate::weights::WeightSet;
 
 /// A place in a checkpoint: hands out tensors below a name prefix.
@@ -44,7 +45,7 @@ impl<'a> Loader<'a> {
     /// [`crate::error::Error::Weights`] when it is missing, mis-shaped or holds values that are not finite.
     pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
         let values = self.set.take_f32(&self.full(name), &shape)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+        Ok(stay(TensorData::new(values, shape), self.device, |data, device| Tensor::from_data(data, device)))
     }
 
     /// A matrix stored `[rows, columns]`, returned as `[columns, rows]` in memory order.
@@ -59,7 +60,7 @@ impl<'a> Loader<'a> {
                 turned[c * rows + r] = *v;
             }
         }
-        Ok(Tensor::from_data(TensorData::new(turned, [columns, rows]), self.device))
+        Ok(stay(TensorData::new(turned, [columns, rows]), self.device, |data, device| Tensor::from_data(data, device)))
     }
 
     /// The weights of a linear layer, stored `[output, input]`: on a GPU as small as they are stored where the kernel

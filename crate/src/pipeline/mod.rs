@@ -17,8 +17,9 @@ pub use files::{ModelFiles, Sidecar};
 use crate::config::{self, TransformerConfig, Umt5Config, VaeConfig};
 use crate::device::Compute;
 use crate::error::{Error, Result};
-use crate::host::{Event, Host, Pace, Stage};
+use crate::host::{Event, Host, Pace, Quiet, Stage};
 use crate::kernels::check::prepare;
+use crate::memory::{StageMemory, buffer_of};
 use crate::models::wan::condition::{Known, vace_control};
 use crate::models::wan::{Control, Vae, WanTransformer};
 use crate::nn::loader::Loader;
@@ -51,6 +52,7 @@ pub struct Pipeline {
     sidecar: Sidecar,
     /// Control latents of "nothing given" for the size used last: encoding a grey clip costs as much as two steps.
     nothing_given: RefCell<Option<([usize; 3], Tensor<5>)>>,
+    memory: StageMemory,
 }
 
 /// What is given of a clip besides the text.
@@ -105,11 +107,7 @@ impl Pipeline {
         let device = compute.device().clone();
         // Before any weights: convolutions pack theirs for the kernel that will run.
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
-            let name = finding.kernel.name();
-            host.event(Event::Warning(format!(
-                "this GPU gets the kernel {name} wrong (relative error {:.1e}): a slower one is used instead",
-                finding.error
-            )));
+            host.event(Event::Warning(format!("on this GPU {finding}: a slower one is used instead")));
         }
         let progress = async |done: usize| {
             host.event(Event::Loading {
@@ -151,9 +149,11 @@ impl Pipeline {
         warn_of_unused(&set, "vae", host);
 
         progress(4).await?;
-        let nothing_given = RefCell::default();
-        let pipeline = Self { compute, tokenizer, text_encoder, transformer, vae, scheduler, sidecar, nothing_given };
+        let (nothing_given, memory) = (RefCell::default(), StageMemory::default());
+        let pipeline =
+            Self { compute, tokenizer, text_encoder, transformer, vae, scheduler, sidecar, nothing_given, memory };
         pipeline.check_fit()?;
+        pipeline.memory.loaded(&pipeline.compute, host);
         Ok(pipeline)
     }
 
@@ -203,12 +203,54 @@ impl Pipeline {
         self.sidecar.max_sequence_length
     }
 
+    /// Runs every part once, so that shaders are compiled before somebody waits for a clip: at the model's default size
+    /// where that is small, else at four tokens by four. Other sizes may need a few more variants.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub async fn warm_up(&self, host: &dyn Host) -> Result<()> {
+        if !self.compute.is_gpu() {
+            return Ok(());
+        }
+        const SMALL: usize = 64 * 64 * 17; // pixels
+        let default = |name: &str| self.sidecar.default.get(name).and_then(|v| v.as_u64()).map(|v| v as usize);
+        let side = 4 * self.size_multiple();
+        // Five frames: the VAE has a first and a later chunk.
+        let [width, height, num_frames] = match [default("width"), default("height"), default("num_frames")] {
+            [Some(width), Some(height), Some(frames)] if width * height * frames <= SMALL => [width, height, frames],
+            _ => [side, side, 5],
+        };
+        let options = GenerateOptions {
+            prompt: "warm up".into(),
+            negative_prompt: String::new(),
+            width,
+            height,
+            num_frames,
+            fps: 16.0,
+            // As many as the scheduler's memory is long, and one.
+            num_steps: 3,
+            guidance_scale: 2.0,
+            seed: 0,
+            flow_shift: None,
+            preview: false,
+        };
+        self.generate(&options, &Given::default(), &Quiet(host)).await?;
+        self.nothing_given.take();
+        Ok(())
+    }
+
     /// Text (and what is `given`) to a clip. Frames go to the host as they are decoded.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, given: &Given, host: &dyn Host) -> Result<Clip> {
         options.check(self.size_multiple())?;
+        let clip = self.run(options, given, host).await;
+        self.end_stage(given, host, &[]);
+        clip
+    }
+
+    async fn run(&self, options: &GenerateOptions, given: &Given, host: &dyn Host) -> Result<Clip> {
         let mut clock = StageClock::new(host);
         let pace = Pace::new(host, &self.compute);
 
@@ -232,6 +274,8 @@ impl Pipeline {
             Some(negative) => Some(self.encode_text(&negative.ids, &pace).await?),
             None => None,
         };
+        pace.settle().await?;
+        self.end_stage(given, host, &[buffer_of(&prompt_embeds), negative_embeds.as_ref().and_then(buffer_of)]);
 
         clock.start(Stage::Condition);
         let size = [options.num_frames, options.height, options.width];
@@ -269,6 +313,9 @@ impl Pipeline {
         let references = given.references.len();
         let mut preview = Preview { pipeline: self, pace: &pace, wanted: options.preview, references };
         let latents = denoise.run(noise, &pace, &mut preview).await?;
+        drop(conditioning);
+        pace.settle().await?;
+        self.end_stage(given, host, &[buffer_of(&latents)]);
 
         clock.start(Stage::Decode);
         let shown = latents.clone().narrow(2, references, latent_frames - references);
@@ -282,6 +329,15 @@ impl Pipeline {
         let latents =
             data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
         Ok(Clip { latents, latents_shape: shape, tokens: (prompt.kept, prompt.total), timings })
+    }
+
+    /// Returns the GPU memory of a stage; `live` are the buffers of what it leaves behind.
+    fn end_stage(&self, given: &Given, host: &dyn Host, live: &[Option<wgpu::Buffer>]) {
+        let mut live = live.to_vec();
+        live.extend(self.nothing_given.borrow().iter().map(|(_, latents)| buffer_of(latents)));
+        live.extend(given.known.iter().flat_map(|known| [buffer_of(&known.video), buffer_of(&known.mask)]));
+        live.extend(given.references.iter().chain(&given.latents).map(buffer_of));
+        self.memory.stage_ended(&self.compute, host, &live);
     }
 
     /// Embeds the real tokens only; the rest of the row is zeros, which still attend (as in the reference).

@@ -4,6 +4,7 @@
  * wasm-bindgen writes the real file; this one lets the package be type-checked before Rust is built,
  * and is where both sides agree. Every rejection is an object `{ code, message }`.
  */
+import type { KernelReport } from '../../src/kernel-report.js';
 import type { EngineHost, EngineInfo, EngineModel, EngineResult } from '../../src/messages.js';
 
 export default function init(input?: {
@@ -14,6 +15,8 @@ export class Engine {
   private constructor();
   /** 'gpu' initialises WebGPU through Burn; 'cpu' uses Burn's flex backend in the same wasm. */
   static create(options: { device: 'gpu' | 'cpu' }): Promise<Engine>;
+  /** Compares the GPU kernels with their plain twins, unless `known` is of this revision. Before `load`. */
+  checkKernels(known: KernelReport | undefined): Promise<KernelReport>;
   info(): EngineInfo;
   /** Hands over one file of the model folder; `path` is relative to the folder, with forward slashes. */
   addFile(path: string, bytes: Uint8Array): void;

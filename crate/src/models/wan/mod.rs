@@ -10,6 +10,7 @@ mod tiling;
 mod transformer;
 mod vae;
 
+pub use block::{Block, Context};
 pub use tiling::Tiles;
 pub use transformer::{Control, Timesteps, WanTransformer};
-pub use vae::{DecodeStream, Vae};
+pub use vae::{DecodeStream, Decoder, Vae};

@@ -272,8 +272,9 @@ struct Up {
     shortcut: Option<DuplicateUp>,
 }
 
+/// The half that turns latents into pixels, a chunk at a time.
 #[derive(Debug, Clone)]
-struct Decoder {
+pub struct Decoder {
     conv_in: CausalConv3d,
     mid: MidBlock,
     up: Vec<Up>,
@@ -282,7 +283,9 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
+    /// # Errors
+    /// [`Error::Weights`] when a tensor is missing or mis-shaped.
+    pub fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
         let base = config.decoder_base_dim.unwrap_or(config.base_dim);
         let levels = config.dim_mult.len();
         let top = config.dim_mult[levels - 1] * base;
@@ -321,7 +324,14 @@ impl Decoder {
         })
     }
 
-    async fn forward(&self, x: Tensor<5>, memories: &mut Memories, pace: &Pace<'_>) -> Result<Tensor<5>> {
+    /// One latent frame; call [`Memories::start_chunk`] before.
+    ///
+    /// # Shapes
+    /// `[B, z, 1, h, w]` → `[B, C_out, 1 or 4, H, W]`, pixels still folded
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] and [`Error::DeviceLost`] from between the blocks.
+    pub async fn forward(&self, x: Tensor<5>, memories: &mut Memories, pace: &Pace<'_>) -> Result<Tensor<5>> {
         let mut x = self.mid.forward(self.conv_in.forward(x, memories.next_memory()), memories);
         pace.block_done(&x).await?;
         for level in &self.up {

@@ -1,0 +1,51 @@
+/**
+ * What the engine's start-up check of its GPU kernels found, kept on this device: the check costs a few shader
+ * compilations, and a driver does not change between two visits without changing its description.
+ */
+import type { AdapterFacts } from './support.js';
+
+/** One kernel beside its plain twin. */
+export interface KernelFinding {
+  kernel: string;
+  /** Relative L2 distance of the two results; null where the kernel gave no numbers. */
+  error: number | null;
+}
+
+export interface KernelReport {
+  /** Of the kernels' texts: findings of another revision say nothing. */
+  revision: string;
+  findings: KernelFinding[];
+}
+
+/** The distance up to which a kernel is used (crate/src/kernels/check.rs). */
+export const KERNEL_TOLERANCE = 1e-4;
+
+export const kernelPassed = ({ error }: KernelFinding): boolean => error !== null && error <= KERNEL_TOLERANCE;
+
+const CACHE = 'tabreel-kernels';
+
+export async function keptKernelReport(adapter: AdapterFacts): Promise<KernelReport | undefined> {
+  try {
+    const kept = await (await globalThis.caches?.open(CACHE))?.match(key(adapter));
+    return (await kept?.json()) as KernelReport | undefined;
+  } catch {
+    return undefined; // private windows, plain http, a damaged entry: the check is made again
+  }
+}
+
+export async function keepKernelReport(adapter: AdapterFacts, report: KernelReport): Promise<void> {
+  try {
+    await (await globalThis.caches?.open(CACHE))?.put(key(adapter), new Response(JSON.stringify(report)));
+  } catch {
+    // see above
+  }
+}
+
+export async function deleteKernelReports(): Promise<void> {
+  await globalThis.caches?.delete(CACHE);
+}
+
+/** The Cache API wants addresses; this one is never fetched. */
+function key({ vendor, architecture, description }: AdapterFacts): string {
+  return `https://tabreel.invalid/kernels?${new URLSearchParams({ vendor, architecture, description, agent: globalThis.navigator?.userAgent ?? '' })}`;
+}
