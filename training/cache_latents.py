@@ -119,13 +119,15 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--out', default=common.RUNS + '/latents')
     p.add_argument('--clips', type=int, default=12000); p.add_argument('--seed', type=int, default=11); p.add_argument('--size', type=int, default=16)
+    p.add_argument('--frames', type=int, default=0, help='only clips of this many frames; 0 = every bucket')
     a = p.parse_args()
     torch.set_num_threads(1); os.makedirs(a.out, exist_ok=True)
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     n, made, start = 0, 0, time.time()
+    buckets = [b for b in BUCKETS if a.frames in (0, b[0])]
     while made < a.clips:
         rng = random.Random(a.seed * 100003 + n)
-        f, h, w, _ = rng.choices(BUCKETS, [b[3] for b in BUCKETS])[0]
+        f, h, w, _ = rng.choices(buckets, [b[3] for b in buckets])[0]
         allowed = {k: s for k, s in KINDS.items() if f > 1 or k in ('none', 'boxes', 'edges', 'reference')}
         kind = rng.choices(list(allowed), list(allowed.values()))[0]
         size = a.size * (4 if f == 1 else 1)

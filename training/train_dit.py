@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
 
 import common
+import metric
 import train_text
 import world
 from cache_latents import Coder
@@ -155,7 +156,7 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='')
+                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='', plain=.2)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -178,6 +179,7 @@ def main():
     if a.compile:
         model.transformer.compile_repeated_blocks(dynamic=False)
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
+    root = metric.loss_root(code, a.out + '/metric.pt', a.plain).to(acc.device)
     clips = Clips(a.latents, code.gray)
     clock = common.Clock(elapsed); saved = clock(); losses = []
     common.log(acc, a, f'transformer {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M, text encoder {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M')
@@ -194,8 +196,9 @@ def main():
             for g in o.param_groups:
                 g['lr'] = a.lr * rate * g['scale']
         v, read = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, target)
-        error = (v.float() - (noise - z)) ** 2
-        loss = error.mean()
+        error = v.float() - (noise - z)
+        loss = (error ** 2).mean()
+        error = torch.einsum('dc,bcfhw->bdfhw', root, error) ** 2   # what the eye sees of it
         # Outlines are a few cells: weigh them once the layout stands (above s = 0.85 the weight would call objects
         # where there are none).
         weight = 1 + a.objects * objects * ((1 - s) / .15).clamp(max=1)
@@ -205,9 +208,9 @@ def main():
             o.step(); o.zero_grad()
         step += 1; ema.update(step)
         if key[0] == 17:
-            losses.append(loss.item())
+            losses.append((loss.item(), error.mean().item()))
         if step % 50 == 0:
-            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s loss(17 frames) {sum(losses) / max(1, len(losses)):.4f} read {read.item():.3f} lr {a.lr * rate:.1e} clips {clips.count()}')
+            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s loss(17 frames) {sum(l for l, _ in losses) / max(1, len(losses)):.4f} seen {sum(e for _, e in losses) / max(1, len(losses)):.4f} read {read.item():.3f} lr {a.lr * rate:.1e} clips {clips.count()}')
             losses = []
         if clock() - saved > a.save_every:
             saved = clock(); common.save(acc, a, model, ema, opts, step, clock())
