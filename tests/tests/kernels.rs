@@ -14,7 +14,7 @@ use tabreel::kernels::launch::launches;
 use tabreel::kernels::norm_modulate::{norm_affine, norm_affine_plain, norm_modulate, norm_modulate_plain};
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::rms_rope::{rms, rms_plain, rms_rope, rms_rope_plain};
-use tabreel::kernels::{Kernel, set_software_adapter};
+use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
 use tabreel::nn::loader::Loader;
 use tabreel::weights::{StoredType, WeightSet, decode};
 use tabreel_tests::{Array, fixtures, read_arrays};
@@ -136,6 +136,48 @@ fn gemm_fills_every_workgroup_tile() {
             false => linear(x, &Matrix::Plain(weight), Some(&bias), Epilogue::Gelu),
         })
     });
+}
+
+#[test]
+fn half_tiles_cost_little_accuracy_and_never_overflow() {
+    let (_turn, gpu) = gpu();
+    set_software_adapter(false);
+    set_half_tiles(true);
+    for seed in 0..6 {
+        let gemm = |device: &Device, plain: bool| {
+            let mut d = Draw::new(seed);
+            let (m, k, n) = (d.between(9, 90), 4 * d.between(3, 60), 4 * d.between(3, 40));
+            let x = Tensor::<2>::from_data(d.data([m, k]), device);
+            let weight = Tensor::<2>::from_data(d.data([k, n]), device);
+            let bias = Tensor::<1>::from_data(d.data([n]), device);
+            Array::from_tensor(match plain {
+                true => linear_plain(x, &weight, Some(&bias), Epilogue::Gelu),
+                false => linear(x, &Matrix::Plain(weight), Some(&bias), Epilogue::Gelu),
+            })
+        };
+        let attend = |device: &Device, plain: bool| {
+            let mut d = Draw::new(seed);
+            let (l, s, k) = (d.between(1, 300), d.between(1, 90), d.one_of(&[32, 128, 160]));
+            let q = Tensor::<4>::from_data(d.data([1, l, 2, k]), device);
+            let key = Tensor::<4>::from_data(d.data([1, s, 2, k]), device);
+            let value = Tensor::<4>::from_data(d.data([1, s, 2, k]), device);
+            Array::from_tensor(match plain {
+                true => attention_plain(q, key, value, Scores::default()),
+                false => attention(q, key, value, Scores::default()),
+            })
+        };
+        for case in [&gemm as &dyn Fn(&Device, bool) -> Array, &attend] {
+            let apart = case(&gpu, false).relative_l2(&case(&Device::flex(), true)).expect("numbers");
+            assert!(apart <= 1e-2, "seed {seed}: off by {apart:.1e}");
+            assert!(apart > 1e-6, "seed {seed}: off by {apart:.1e} only: not 16-bit tiles");
+        }
+    }
+    let large = Tensor::<2>::full([40, 32], 1e6, &gpu);
+    let product = linear(large, &Matrix::Plain(Tensor::ones([32, 32], &gpu)), None, Epilogue::Keep);
+    let values = Array::from_tensor(product).values;
+    set_half_tiles(false);
+    set_software_adapter(true);
+    assert!(values.iter().all(|v| *v == 32.0 * 65504.0), "cut off at the largest 16-bit number, got {}", values[0]);
 }
 
 #[test]

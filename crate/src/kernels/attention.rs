@@ -7,7 +7,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, module};
 
 use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, blocks, fold, on_software_adapter};
+use super::{Kernel, blocks, fold, half_tiles, lane_values, on_software_adapter};
 
 /// What is added to the scores, and which keys count.
 #[derive(Debug, Clone, Default)]
@@ -66,8 +66,9 @@ fn fused(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, scores: &Scores)
     let mut buffers = vec![&q, &key, &value, &out];
     buffers.extend(&extra);
     let scale = scores.scale.unwrap_or(1.0 / (k as f64).sqrt()) as f32;
-    let variant =
-        Variant { tile: Tile::choose(l, k), vectors: k / 4, bias: scores.bias.is_some(), seen: scores.seen.is_some() };
+    let tile = Tile::choose(l, k);
+    let half = half_tiles() && matches!(tile, Tile::Workgroup { .. });
+    let variant = Variant { tile, vectors: k / 4, bias: scores.bias.is_some(), seen: scores.seen.is_some(), half };
     let count = match variant.tile {
         Tile::Registers => fold((b * n * l.div_ceil(4)).div_ceil(8)),
         Tile::Workgroup { row_groups, .. } => [blocks(l, 4 * row_groups), n as u32, b as u32],
@@ -104,6 +105,7 @@ struct Variant {
     vectors: usize,
     bias: bool,
     seen: bool,
+    half: bool,
 }
 
 impl Variant {
@@ -141,6 +143,7 @@ impl Variant {
         };
         let numbers: Vec<(&str, String)> = numbers.into_iter().map(|(name, n)| (name, n.to_string())).collect();
         let mut values = vec![("score", score.as_str())];
+        values.extend(lane_values(self.half));
         values.extend(numbers.iter().map(|(name, n)| (*name, n.as_str())));
         let text = match self.tile {
             Tile::Registers => include_str!("attention_software.wgsl"),

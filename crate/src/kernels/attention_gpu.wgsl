@@ -3,6 +3,7 @@
 //   scores: a thread makes 4 rows x KT keys, with q and k staged KC vectors at a time;
 //   sums:   a thread keeps 4 rows x every CG-th vector of the head, with v staged VK keys at a time.
 // Rows of a thread are the lanes of vec4s wherever a number belongs to a row.
+{{ half }}
 @group(0) @binding(0) var<storage, read_write> q: array<vec4<f32>>;   // [B, L, N, K]
 @group(0) @binding(1) var<storage, read_write> k: array<vec4<f32>>;   // [B, S, N, K]
 @group(0) @binding(2) var<storage, read_write> v: array<vec4<f32>>;   // [B, S, N, K]
@@ -24,7 +25,7 @@ const STAGE: u32 = {{ stage }}u; // the larger of (ROWS + KEYS) * KC and VK * K4
 const HIDDEN: f32 = -1.0e30;  // finite: a row whose keys are all hidden gives the mean of the values
 const OUTSIDE: f32 = -2.0e30; // keys past S: exp(OUTSIDE - maximum) is 0 even in such a row
 
-var<workgroup> stage: array<vec4<f32>, STAGE>;      // q and k, or v
+var<workgroup> stage: array<{{ lane }}, STAGE>;      // q and k, or v
 var<workgroup> weight: array<vec4<f32>, KEYS * RG>; // exponentials, [key][row group]
 var<workgroup> part: array<vec4<f32>, THREADS>;     // for reductions over the threads of a row group
 
@@ -64,17 +65,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           }
         }
         // Transposed, so that neighbouring threads read neighbouring keys.
-        stage[select((i % KC) * KEYS + row - ROWS + ROWS * KC, (i % KC) * ROWS + row, row < ROWS)] = x;
+        stage[select((i % KC) * KEYS + row - ROWS + ROWS * KC, (i % KC) * ROWS + row, row < ROWS)] = {{ narrow }}(x);
       }
       workgroupBarrier();
       for (var c: u32 = 0u; c < KC; c++) {
         let at: u32 = c * ROWS + rg * 4u;
-        let q0: vec4<f32> = stage[at];
-        let q1: vec4<f32> = stage[at + 1u];
-        let q2: vec4<f32> = stage[at + 2u];
-        let q3: vec4<f32> = stage[at + 3u];
+        let q0: vec4<f32> = vec4<f32>(stage[at]);
+        let q1: vec4<f32> = vec4<f32>(stage[at + 1u]);
+        let q2: vec4<f32> = vec4<f32>(stage[at + 2u]);
+        let q3: vec4<f32> = vec4<f32>(stage[at + 3u]);
         for (var j: u32 = 0u; j < KT; j++) {
-          let x: vec4<f32> = stage[ROWS * KC + c * KEYS + j * CG + cg];
+          let x: vec4<f32> = vec4<f32>(stage[ROWS * KC + c * KEYS + j * CG + cg]);
           score[j] += vec4<f32>(dot(q0, x), dot(q1, x), dot(q2, x), dot(q3, x));
         }
       }
@@ -114,14 +115,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var j0: u32 = 0u; j0 < KEYS; j0 += VK) {
       workgroupBarrier(); // also: every thread has read its scores' stage, and `weight` is complete after the next one
       for (var i: u32 = t; i < VK * K4; i += THREADS) {
-        stage[i] = v[k_at + min(s0 + j0 + i / K4, S - 1u) * stride + i % K4];
+        stage[i] = {{ narrow }}(v[k_at + min(s0 + j0 + i / K4, S - 1u) * stride + i % K4]);
       }
       workgroupBarrier();
       for (var j: u32 = 0u; j < VK; j++) {
         let e: vec4<f32> = weight[(j0 + j) * RG + rg];
         for (var i: u32 = 0u; i < OWN; i++) {
           // Threads past the head's last vector repeat it; they store nothing.
-          let x: vec4<f32> = stage[j * K4 + min(i * CG + cg, K4 - 1u)];
+          let x: vec4<f32> = vec4<f32>(stage[j * K4 + min(i * CG + cg, K4 - 1u)]);
           sum[i][0] += e.x * x;
           sum[i][1] += e.y * x;
           sum[i][2] += e.z * x;

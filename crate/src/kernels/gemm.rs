@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{Shader, Template, fill, on_gpu, output_like, tensor, words_on_gpu};
 use super::repack::Packing;
-use super::{Kernel, blocks, fold, on_software_adapter};
+use super::{Kernel, blocks, fold, half_tiles, lane_values, on_software_adapter};
 use crate::memory::stay;
 
 const TEMPLATE: Template = Template(include_str!("gemm.wgsl"));
@@ -218,6 +218,7 @@ struct Variant {
     form: Form,
     whole_k: bool,
     whole_n: bool,
+    half: bool,
 }
 
 impl Variant {
@@ -233,7 +234,8 @@ impl Variant {
             (None, false) if workgroups(64) < 512 => TILE_64,
             (None, false) => TILE_128,
         };
-        Self { tile, packing, form, whole_k: k.is_multiple_of(4), whole_n: n.is_multiple_of(4) }
+        let half = half_tiles() && matches!(tile, Tile::Workgroup { .. });
+        Self { tile, packing, form, whole_k: k.is_multiple_of(4), whole_n: n.is_multiple_of(4), half }
     }
 
     fn count(self, m: usize, n: usize) -> [u32; 3] {
@@ -299,6 +301,7 @@ impl Variant {
             ("act", section("act")),
             ("epi", expression),
         ];
+        values.extend(lane_values(self.half));
         values.extend(numbers.iter().map(|(name, n)| (*name, n.as_str())));
         fill(section(kernel), &values)
     }

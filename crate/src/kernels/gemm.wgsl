@@ -310,15 +310,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 //@ kernel.gpu8
 // Real GPUs: workgroup tile (8*ty) x (8*tx), 8x8 per thread. Halves of a thread tile lie half a workgroup tile
 // apart, so neighbouring threads read neighbouring vec4 (no bank conflict) and store coalesced. Dispatch (N tiles, M tiles).
-{{ bindings }}
+{{ half }}{{ bindings }}
 {{ a }}
 {{ w }}
 {{ c }}
 const TX: u32 = {{ tx }}u; const TY: u32 = {{ ty }}u; const BK: u32 = {{ bk }}u; const THREADS: u32 = TX * TY;
 const BM: u32 = TY * 8u; const BM4: u32 = TY * 2u; const BN4: u32 = TX * 2u;
 const AS: u32 = BM4 + 1u; // padded row of the A tile: halves the bank conflicts of the transposed store
-var<workgroup> sa: array<vec4<f32>, BK * AS>;
-var<workgroup> sw: array<vec4<f32>, BK * BN4>;
+var<workgroup> sa: array<{{ lane }}, BK * AS>;
+var<workgroup> sw: array<{{ lane }}, BK * BN4>;
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let M = P[0].x; let n4n = (P[0].y + 3u) / 4u; let k4n = (P[0].z + 3u) / 4u;
@@ -333,7 +333,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let r = wid.y * BM + m4 * 4u;
         let v = transpose(mat4x4<f32>(lda(min(r, M - 1u), kt + k4), lda(min(r + 1u, M - 1u), kt + k4), lda(min(r + 2u, M - 1u), kt + k4), lda(min(r + 3u, M - 1u), kt + k4)));
         let s = k4 * 4u * AS + m4;
-        sa[s] = v[0]; sa[s + AS] = v[1]; sa[s + 2u * AS] = v[2]; sa[s + 3u * AS] = v[3];
+        sa[s] = {{ narrow }}(v[0]); sa[s + AS] = {{ narrow }}(v[1]); sa[s + 2u * AS] = {{ narrow }}(v[2]); sa[s + 3u * AS] = {{ narrow }}(v[3]);
       }
     }
     for (var u = lid; u < BN4 * (BK / 4u); u += THREADS) {
@@ -341,14 +341,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
       if (kt + k4 < k4n) {
         let v = ldw(kt + k4, n4, group((kt + k4) / (GS / 4u), n4));
         let s = k4 * 4u * BN4 + u % BN4;
-        sw[s] = v[0]; sw[s + BN4] = v[1]; sw[s + 2u * BN4] = v[2]; sw[s + 3u * BN4] = v[3];
+        sw[s] = {{ narrow }}(v[0]); sw[s + BN4] = {{ narrow }}(v[1]); sw[s + 2u * BN4] = {{ narrow }}(v[2]); sw[s + 3u * BN4] = {{ narrow }}(v[3]);
       }
     }
     workgroupBarrier();
     let ke = min(BK, (k4n - kt) * 4u);
     for (var k: u32 = 0u; k < ke; k++) {
-      let a0 = sa[k * AS + ty]; let a1 = sa[k * AS + TY + ty];
-      let wa = sw[k * BN4 + tx]; let wb = sw[k * BN4 + TX + tx];
+      let a0 = vec4<f32>(sa[k * AS + ty]); let a1 = vec4<f32>(sa[k * AS + TY + ty]);
+      let wa = vec4<f32>(sw[k * BN4 + tx]); let wb = vec4<f32>(sw[k * BN4 + TX + tx]);
       c0 += a0.x * wa; d0 += a0.x * wb; c1 += a0.y * wa; d1 += a0.y * wb; c2 += a0.z * wa; d2 += a0.z * wb; c3 += a0.w * wa; d3 += a0.w * wb;
       c4 += a1.x * wa; d4 += a1.x * wb; c5 += a1.y * wa; d5 += a1.y * wb; c6 += a1.z * wa; d6 += a1.z * wb; c7 += a1.w * wa; d7 += a1.w * wb;
     }
@@ -364,15 +364,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 
 //@ kernel.gpu4
 // Real GPUs, small problems: workgroup tile (4*ty) x (4*tx), 4x4 per thread. Dispatch (N tiles, M tiles).
-{{ bindings }}
+{{ half }}{{ bindings }}
 {{ a }}
 {{ w }}
 {{ c }}
 const TX: u32 = {{ tx }}u; const TY: u32 = {{ ty }}u; const BK: u32 = {{ bk }}u; const THREADS: u32 = TX * TY;
 const BM: u32 = TY * 4u; const BM4: u32 = TY * 1u; const BN4: u32 = TX * 1u;
 const AS: u32 = BM4 + 1u; // padded row of the A tile: halves the bank conflicts of the transposed store
-var<workgroup> sa: array<vec4<f32>, BK * AS>;
-var<workgroup> sw: array<vec4<f32>, BK * BN4>;
+var<workgroup> sa: array<{{ lane }}, BK * AS>;
+var<workgroup> sw: array<{{ lane }}, BK * BN4>;
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let M = P[0].x; let n4n = (P[0].y + 3u) / 4u; let k4n = (P[0].z + 3u) / 4u;
@@ -386,7 +386,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let r = wid.y * BM + m4 * 4u;
         let v = transpose(mat4x4<f32>(lda(min(r, M - 1u), kt + k4), lda(min(r + 1u, M - 1u), kt + k4), lda(min(r + 2u, M - 1u), kt + k4), lda(min(r + 3u, M - 1u), kt + k4)));
         let s = k4 * 4u * AS + m4;
-        sa[s] = v[0]; sa[s + AS] = v[1]; sa[s + 2u * AS] = v[2]; sa[s + 3u * AS] = v[3];
+        sa[s] = {{ narrow }}(v[0]); sa[s + AS] = {{ narrow }}(v[1]); sa[s + 2u * AS] = {{ narrow }}(v[2]); sa[s + 3u * AS] = {{ narrow }}(v[3]);
       }
     }
     for (var u = lid; u < BN4 * (BK / 4u); u += THREADS) {
@@ -394,13 +394,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
       if (kt + k4 < k4n) {
         let v = ldw(kt + k4, n4, group((kt + k4) / (GS / 4u), n4));
         let s = k4 * 4u * BN4 + u % BN4;
-        sw[s] = v[0]; sw[s + BN4] = v[1]; sw[s + 2u * BN4] = v[2]; sw[s + 3u * BN4] = v[3];
+        sw[s] = {{ narrow }}(v[0]); sw[s + BN4] = {{ narrow }}(v[1]); sw[s + 2u * BN4] = {{ narrow }}(v[2]); sw[s + 3u * BN4] = {{ narrow }}(v[3]);
       }
     }
     workgroupBarrier();
     let ke = min(BK, (k4n - kt) * 4u);
     for (var k: u32 = 0u; k < ke; k++) {
-      let a0 = sa[k * AS + ty]; let wa = sw[k * BN4 + tx];
+      let a0 = vec4<f32>(sa[k * AS + ty]); let wa = vec4<f32>(sw[k * BN4 + tx]);
       c0 += a0.x * wa; c1 += a0.y * wa; c2 += a0.z * wa; c3 += a0.w * wa;
     }
     workgroupBarrier();

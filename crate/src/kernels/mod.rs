@@ -72,6 +72,7 @@ impl Kernel {
 
 static MASK: AtomicU32 = AtomicU32::new(0);
 static SOFTWARE: AtomicBool = AtomicBool::new(false);
+static HALF: AtomicBool = AtomicBool::new(false);
 
 /// Tells the kernels what adapter there is: one that runs on the CPU suffers from barriers and workgroup memory.
 pub fn set_software_adapter(software: bool) {
@@ -81,6 +82,30 @@ pub fn set_software_adapter(software: bool) {
 /// True if the adapter runs on the CPU (lavapipe, SwiftShader, WARP).
 pub fn on_software_adapter() -> bool {
     SOFTWARE.load(Ordering::Relaxed)
+}
+
+/// Tiles in 16-bit floats for the matrix product and attention on real GPUs that have them: half the traffic of
+/// workgroup memory, inputs rounded to 11 bits and cut off at ±65,504, sums in f32. Only for an adapter with `f16`
+/// ([`crate::device::AdapterInfo`]). Off unless somebody asks: what it gains was not measured on a real GPU yet.
+pub fn set_half_tiles(half: bool) {
+    HALF.store(half, Ordering::Relaxed);
+}
+
+/// True if [`set_half_tiles`] switched them on.
+pub fn half_tiles() -> bool {
+    HALF.load(Ordering::Relaxed)
+}
+
+/// What a workgroup's tile is made of, as values of a template: `half` (declarations), `lane` (a type), `narrow` (f32
+/// vector to lane).
+pub(crate) fn lane_values(half: bool) -> [(&'static str, &'static str); 3] {
+    const HALF: &str = "enable f16;
+fn narrow(v: vec4<f32>) -> vec4<f16> { return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))); }
+";
+    match half {
+        true => [("half", HALF), ("lane", "vec4<f16>"), ("narrow", "narrow")],
+        false => [("half", ""), ("lane", "vec4<f32>"), ("narrow", "")],
+    }
 }
 
 /// `n / d`, rounded up.
