@@ -1,18 +1,20 @@
 //! The order of the walk: what is loaded, what runs when, what the caller hears of it.
 
+mod clock;
 mod denoise;
 mod files;
+mod preview;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
+use clock::StageClock;
 pub use denoise::{AsyncStep, Conditioning, Denoise, NoStep, draw_noise};
 pub use files::{ModelFiles, Sidecar};
+use preview::Preview;
 
 use crate::config::{self, TransformerConfig, Umt5Config, VaeConfig};
 use crate::device::Compute;
@@ -311,7 +313,7 @@ impl Pipeline {
             rng: &mut rng,
         };
         let references = given.references.len();
-        let mut preview = Preview { pipeline: self, pace: &pace, wanted: options.preview, references };
+        let mut preview = Preview { vae: &self.vae, pace: &pace, wanted: options.preview, references };
         let latents = denoise.run(noise, &pace, &mut preview).await?;
         drop(conditioning);
         pace.settle().await?;
@@ -397,64 +399,5 @@ fn warn_of_unused(set: &WeightSet, component: &str, host: &dyn Host) {
             "{} tensors in {component}/ were not used (the first: {first})",
             unused.len()
         )));
-    }
-}
-
-/// Decodes the first frame of each step's estimate: one frame costs a small part of a clip's decode.
-struct Preview<'a> {
-    pipeline: &'a Pipeline,
-    pace: &'a Pace<'a>,
-    wanted: bool,
-    references: usize,
-}
-
-impl AsyncStep for Preview<'_> {
-    fn wanted(&self) -> bool {
-        self.wanted
-    }
-
-    fn call<'a>(&'a mut self, step: usize, clean: Tensor<5>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
-        Box::pin(async move {
-            let vae = &self.pipeline.vae;
-            let first = vae.denormalise(clean.narrow(2, self.references, 1));
-            let frame = vae.decode_stream().push(first, self.pace).await?;
-            let [_, _, _, height, width] = frame.dims();
-            if let Some(rgba) = pixels::to_rgba(frame).await?.into_iter().next() {
-                self.pace.host().event(Event::Preview { step, width, height, rgba });
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Announces stages and adds up their seconds.
-struct StageClock<'a> {
-    host: &'a dyn Host,
-    running: Option<(Stage, f64)>,
-    timings: BTreeMap<&'static str, f64>,
-}
-
-impl<'a> StageClock<'a> {
-    fn new(host: &'a dyn Host) -> Self {
-        Self { host, running: None, timings: BTreeMap::new() }
-    }
-
-    fn start(&mut self, stage: Stage) {
-        self.stop();
-        self.host.event(Event::Stage(stage));
-        self.running = Some((stage, self.host.now_secs()));
-    }
-
-    fn stop(&mut self) {
-        if let Some((stage, since)) = self.running.take() {
-            *self.timings.entry(stage.name()).or_default() += self.host.now_secs() - since;
-        }
-    }
-
-    fn finish(mut self) -> BTreeMap<&'static str, f64> {
-        self.stop();
-        let total = self.timings.values().sum();
-        self.timings.insert("total", total);
-        self.timings
     }
 }
