@@ -1,32 +1,29 @@
 // The engine's columns: our kernels and stock Burn, the same wasm with the kernels switched on and off.
 // bench/engine is built by `npm run bench` (build.mjs); both columns share one device of their own on the same adapter.
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { prepareClip } from './clip.mjs';
+import * as layers from './layers.mjs';
 
-const folder = join(import.meta.dirname, 'engine/wasm');
 const none = new Float32Array(0);
 
 let loaded;
-async function engine() {
-  if (!existsSync(folder)) throw new Error('bench/engine is not built: npm run bench');
-  loaded ??= (async () => {
-    const wasm = await import(join(folder, 'tabreel_bench.js'));
-    await wasm.default({ module_or_path: readFileSync(join(folder, 'tabreel_bench_bg.wasm')) });
-    return wasm.Bench;
-  })();
-  return loaded;
-}
+const engine = (host) => (loaded ??= (async () => {
+  const wasm = await import('./engine/wasm/tabreel_bench.js');
+  await wasm.default({ module_or_path: await host.bytes('bench/engine/wasm/tabreel_bench_bg.wasm') });
+  return wasm.Bench;
+})());
 
-export async function columns(_gpu, kind) {
-  const Bench = await engine();
+/** @param kind 'gpu' or 'cpu' */
+export async function columns(host, kind) {
+  const Bench = await engine(host);
   const bench = await Bench.create(kind);
   const column = (name, own) => ({
     name,
     type: 'f32',
     async prepare(row, inputs) {
-      const make = rows[row.kind];
-      if (!make) return { skipped: 'not attached to the bench yet' };
-      const one = make(bench, own, row.p, inputs);
+      if (row.kind === 'clip') {
+        return name.startsWith('stock') ? { skipped: 'the engine that ships has no switch for its kernels' } : prepareClip(host, kind, row.p);
+      }
+      const one = await rows[row.kind](bench, own, row.p, inputs);
       if (typeof one === 'string') return { skipped: one };
       return {
         run: async () => one.run(),
@@ -60,4 +57,17 @@ const rows = {
     bench.rope(own, i.q.data, i.k.data, i['q.gain'].data, i['k.gain'].data, i.cos.data, i.sin.data, l, d, 1e-6),
   channelnorm: (bench, own, { c, f, h, w }, { x, gain }) =>
     bench.channelNorm(own, x.data, gain.data.map((one) => one * Math.sqrt(c)), Uint32Array.from([c, f, h, w])),
+  block(bench, own, p, inputs) {
+    const { config, weights } = layers.block(p, inputs);
+    const { x, text, modulation } = inputs;
+    return bench.block(own, JSON.stringify(config), weights, x.data, text.data, modulation.data, Uint32Array.from(p.grid), p.vace);
+  },
+  t5(bench, own, p, inputs) {
+    const { config, weights } = layers.t5(p, inputs);
+    return bench.textLayer(own, JSON.stringify(config), weights, inputs.x.data, inputs.position.data);
+  },
+  vae(bench, own, p, inputs) {
+    const { config, weights } = layers.vae(p, inputs);
+    return bench.decode(own, JSON.stringify(config), weights, inputs.before?.data ?? none, inputs.latents.data, ...p.size);
+  },
 };

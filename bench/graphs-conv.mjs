@@ -83,7 +83,7 @@ export function conv({ cin, cout, f, h, w, kernel: [kt, kh, kw], stride, pads, o
 }
 
 /** [a, b, size] → [b, a, size]. */
-function swapped(data, a, b, size) {
+export function swapped(data, a, b, size) {
   const result = new Float32Array(data.length);
   for (let i = 0; i < a; i++) for (let j = 0; j < b; j++) result.set(data.subarray((i * b + j) * size, (i * b + j + 1) * size), (j * a + i) * size);
   return result;

@@ -3,12 +3,13 @@
 // A variant is {name, build()}; build gives {graph, feeds, restore?}: what the graph's inputs are filled with, and how
 // an output that has another layout than the row is brought back (outside the timing: a whole model would keep it).
 import { conv } from './graphs-conv.mjs';
+import { vae } from './graphs-vae.mjs';
 import { Graph } from './lib/onnx.mjs';
 import { onnxBlocks } from './lib/weights.mjs';
 
 /** All ways to compute a row with activations of `type` ('f32' or 'f16'). */
 export function variants(row, inputs, type) {
-  const list = { ...builders, conv }[row.kind](row.p, inputs);
+  const list = { ...builders, conv, vae }[row.kind](row.p, inputs);
   return list.map(({ name, build }) => ({
     name,
     build() {

@@ -2,6 +2,8 @@
 // Matrices lie as GGUF and PyTorch have them, [out, in]; everything is one clip, without a batch axis.
 import { seeded, uniform } from './lib/numbers.mjs';
 import { weightMatrix } from './lib/weights.mjs';
+import { decodePlainly } from './reference-vae.mjs';
+import { describe, vaes } from './vae.mjs';
 
 const product = (shape) => shape.reduce((a, b) => a * b, 1);
 
@@ -83,7 +85,39 @@ const inputsOf = {
     for (const one of ['wi_0', 'wi_1']) linear(one, d, ffn, 'f32', false);
     linear('wo', ffn, d, 'f32', false);
   },
+  vae({ model, size, before, chunks }, { made, add, vector }) {
+    const config = vaes[model];
+    for (const [key, shape] of Object.entries(describe(config, false, size).weights)) {
+      if (shape.length === 1) vector(key, shape[0]);
+      else if (key.endsWith('.gamma')) add(key, shape, { weight: true, scale: 0.3, offset: 1 });
+      else add(key, shape, { weight: true, scale: Math.sqrt(3 / product(shape.slice(1))) });
+    }
+    add('latents', [chunks, config.z_dim, ...size]);
+    if (before) {
+      add('before', [before, config.z_dim, ...size]);
+      Object.assign(made, remembered(config, made, size));
+    }
+  },
+  clip() {},
 };
+
+/** What the decoder remembers of the frames before: graphs are given it, the engine makes it itself. */
+function remembered(config, made, size) {
+  const pasts = {};
+  decodePlainly(config, valuesOf(made), pasts, latentFrames(config, made.before, size), true);
+  return Object.fromEntries(Object.entries(pasts).map(([key, values]) => {
+    const channels = made[`${key}.weight`].shape[1];
+    return [`past.${key}`, { shape: [channels, 2, values.length / (2 * channels)], data: Float32Array.from(values) }];
+  }));
+}
+
+export const valuesOf = (inputs) => Object.fromEntries(Object.entries(inputs).map(([key, { data }]) => [key, data]));
+
+/** Latent frames [n, z, h, w] one by one, as the decoder takes them. */
+export function latentFrames({ z_dim }, { shape: [count], data }, size) {
+  const length = z_dim * product(size);
+  return Array.from({ length: count }, (_, i) => ({ shape: [z_dim, 1, ...size], value: Float64Array.from(data.subarray(i * length, (i + 1) * length)) }));
+}
 
 /** Cosines and sines `[l, dim / 2]` over frames, rows and columns, as crate/src/nn/rope.rs makes them. */
 export function ropeTables([frames, height, width], dim) {
@@ -112,6 +146,7 @@ export function outputShapes({ kind, p }) {
     case 'conv': return [[p.cout, ...p.out]];
     case 'rope': return [[p.l, p.d], [p.l, p.d]];
     case 'channelnorm': return [[p.c, p.f, p.h, p.w]];
+    case 'vae': return [p.out];
     case 'block': return p.vace ? [[p.l, p.d], [p.l, p.d]] : [[p.l, p.d]];
     default: return [[p.l, p.d]];
   }

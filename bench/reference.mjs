@@ -1,7 +1,10 @@
 // The plain twins: each row's outputs computed in double precision by the shortest loops. Of large rows only a sample
 // (the first, the last and seeded random places; whole rows where the work cannot be split finer), because a column
 // that is wrong is wrong in places a sample of hundreds finds: edges of tiles are among them.
+import { latentFrames, valuesOf } from './inputs.mjs';
 import { seeded } from './lib/numbers.mjs';
+import { decodePlainly } from './reference-vae.mjs';
+import { vaes } from './vae.mjs';
 
 /** Multiply-adds up to which everything is computed, and how many a sample may take: well under a second each. */
 const WHOLE = 1e7;
@@ -17,12 +20,12 @@ export function reference({ name, kind, p }, inputs) {
     while (chosen.size < count) chosen.add(Math.floor(((next() + 1) / 2) * total) % total);
     return [...chosen];
   };
-  const data = Object.fromEntries(Object.entries(inputs).map(([key, { data }]) => [key, data]));
+  const data = valuesOf(inputs);
   const indices = [];
   const values = [];
   const emit = (at, value) => (indices.push(at), values.push(value));
   const emitRow = (at, rowOf) => rowOf.forEach((value, i) => emit(at + i, value));
-  twins[kind](p, data, { pick, emit, emitRow });
+  twins[kind](p, data, { pick, emit, emitRow, inputs });
   return { indices: Int32Array.from(indices), values: Float64Array.from(values) };
 }
 
@@ -129,6 +132,12 @@ const twins = {
       const fed = linear(gate.map((value, c) => geluTanh(value) * up[c]), 0, data, 'wo', ffn, d);
       emitRow(i * d, [...one.map((value, c) => value + fed[c])]);
     }
+  },
+  vae({ model, size, before }, data, { emitRow, inputs }) {
+    // everything depends on everything: no sample could be had for less
+    const pasts = Object.fromEntries(Object.entries(data).filter(([key]) => key.startsWith('past.')).map(([key, past]) => [key.slice(5), past]));
+    const frames = latentFrames(vaes[model], inputs.latents, size);
+    emitRow(0, decodePlainly(vaes[model], data, pasts, frames, before === 0).value);
   },
 };
 

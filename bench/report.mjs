@@ -3,7 +3,7 @@
 // reasons.json, keyed by row name, holds why a row of ours is slower than a competitor.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { isCompetitor, meanRatio, number, ratio, slowerThan } from './table.mjs';
+import { clipFacts, isCompetitor, meanRatio, number, ratio, slowerThan } from './table.mjs';
 
 const path = process.argv[2];
 if (!path) throw new Error('usage: node report.mjs results/<adapter>-<date>.json');
@@ -34,8 +34,9 @@ writeFileSync(`${base}.md`, page.join('\n'));
 console.log(`${base}.md`);
 
 function adapterName() {
-  const { vendor, device, description } = result.adapter;
-  return [vendor, device, description].filter(Boolean).join(' · ');
+  const { vendor, architecture, device, description } = result.adapter ?? { device: 'the CPU' };
+  const browser = result.versions.chromium ? 'in Chromium' : '';
+  return [[vendor, device || architecture, description].filter(Boolean).join(' · '), browser].filter(Boolean).join(' ');
 }
 
 function facts() {
@@ -80,13 +81,17 @@ function notes(table) {
   if (blanks.size) lines.push('### Blank cells', '', ...[...blanks].map(([why, names]) => `- ${escape(why)} — ${names.join(', ')}`), '');
   const tried = table.rows.flatMap((row) => table.columns.filter(({ name }) => row.cells[name]?.tried?.length > 1).map(({ name }) => `- ${row.name}, ${name}: ${escape(row.cells[name].tried.join('; '))}`));
   if (tried.length) lines.push('<details><summary>What onnxruntime-web was tried with (the fastest right one is in the table)</summary>', '', ...tried, '', '</details>', '');
-  const memory = table.rows.filter(({ name }) => /^self/.test(name)).map((row) => [row.name, ...table.columns.map(({ name }) => row.cells[name]?.gpuMegabytes)]);
+  for (const row of table.rows) for (const { name } of table.columns) {
+    if (row.cells[name]?.stages) lines.push(`${row.name}, ${name}: ${clipFacts(row.cells[name])}.`, '');
+  }
+  // rows that also stand there at twice the size
+  const memory = table.rows.filter(({ name }) => /^self|^VAE .* frames/.test(name)).map((row) => [row.name, ...table.columns.map(({ name }) => row.cells[name]?.gpuMegabytes)]);
   if (memory.some((line) => line.slice(1).some(Boolean))) {
-    lines.push('### GPU memory of attention, MB', '', `| row | ${table.columns.map(({ name }) => name).join(' | ')} |`, `|---|${table.columns.map(() => '--:|').join('')}`);
+    lines.push('### GPU memory, MB', '', `| row | ${table.columns.map(({ name }) => name).join(' | ')} |`, `|---|${table.columns.map(() => '--:|').join('')}`);
     for (const [name, ...values] of memory) lines.push(`| ${name} | ${values.map((value) => (value === undefined ? '' : value.toFixed(1))).join(' | ')} |`);
     lines.push('');
   }
-  if (table.leftOut.length) lines.push(`Left out, over ${result.mostGflop} GFLOP: ${table.leftOut.map(({ name, gflop }) => `${name} (${gflop.toFixed(1)})`).join(', ')}.`);
+  if (table.leftOut.length) lines.push(`Left out, over ${table.most} GFLOP: ${table.leftOut.map(({ name, gflop }) => `${name} (${gflop.toFixed(1)})`).join(', ')}.`);
   return lines;
 }
 

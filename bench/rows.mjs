@@ -1,11 +1,13 @@
 // What is measured: every row as data. A row is {name, group, kind, p (its sizes), flops, bytes(activationBytes)}.
 // FLOPs count a multiply-add as two. Bytes are the least traffic there can be: every input and weight read once,
-// every output written once; weights at their stored size, activations at the column's own size.
+// every output written once; weights at their stored size, activations at the column's own size. `alone`: why there is
+// no onnxruntime beside it; `tolerance`: where another one than the columns' applies.
 import { bytesPerWeight } from './lib/weights.mjs';
+import { describe, vaes } from './vae.mjs';
 
 const rows = [];
-function row(group, name, kind, p, flops, bytes) {
-  rows.push({ name, group, kind, p, flops, bytes, weights: p.weights ?? 'f32' });
+function row(group, name, kind, p, flops, bytes, more = {}) {
+  rows.push({ name, group, kind, p, flops, bytes, weights: p.weights ?? 'f32', ...more });
 }
 
 // ---- GEMM + bias: y[m, n] = x[m, k] · wᵀ[n, k] + b[n]
@@ -33,10 +35,10 @@ function attention(name, heads, dim, lq, lk) {
   const flops = 4 * heads * lq * lk * dim; // q·kᵀ and scores·v; the softmax is not counted
   row('attention', `${name} ${heads}×${dim} ${lq}→${lk}`, 'attention', { heads, dim, lq, lk }, flops, (a) => 2 * (lq + lk) * heads * dim * a);
 }
-for (const l of [80, 320]) attention('self', 6, 32, l, l);
+// lengths in steps of two: is the memory linear in the length?
+for (const l of [80, 320, 640, 1280]) attention('self', 6, 32, l, l);
 for (const l of [80, 320]) attention('cross', 6, 32, l, 32);
-for (const l of [64, 256, 1280, 5184]) attention('self', 12, 128, l, l);
-attention('self', 12, 128, 10368, 10368); // twice the largest: is the memory linear in the length?
+for (const l of [64, 256, 320, 640, 1280, 5184, 10368]) attention('self', 12, 128, l, l);
 for (const l of [256, 1280, 5184]) for (const s of [64, 512]) attention('cross', 12, 128, l, s);
 
 // ---- convolutions of the VAE: x [cin, f, h, w] → [cout, f', h', w']. `pad`: zeros before and after each axis.
@@ -82,27 +84,71 @@ for (const [c, f, h] of [[32, 4, 16], [96, 4, 32], [192, 4, 32], [384, 4, 32], [
 }
 
 // ---- whole layers
+function blockFlops({ l, d, ffn, text, vace }) {
+  const projections = 2 * d * d * (4 * l + 2 * l + 2 * text + (vace ? l : 0)); // q k v o, cross q o, cross k v, proj_out
+  return projections + 4 * l * d * ffn + 4 * l * l * d + 4 * l * text * d;
+}
 function block(name, { grid, d, heads, ffn, text, vace = false }) {
   const l = grid[0] * grid[1] * grid[2];
-  const projections = 2 * d * d * (4 * l + 2 * l + 2 * text + (vace ? l : 0)); // q k v o, cross q o, cross k v, proj_out
-  const flops = projections + 4 * l * d * ffn + 4 * l * l * d + 4 * l * text * d;
   const weights = 8 * d * d + 2 * d * ffn + (vace ? d * d : 0);
-  row('block', name, 'block', { grid, l, d, heads, dim: d / heads, ffn, text, vace }, flops, (a) => a * (weights + (vace ? 3 : 2) * l * d + text * d));
+  row('block', name, 'block', { grid, l, d, heads, dim: d / heads, ffn, text, vace }, blockFlops({ l, d, ffn, text, vace }), (a) => a * (weights + (vace ? 3 : 2) * l * d + text * d));
 }
-block('DiT block default model, 80 tokens', { grid: [5, 4, 4], d: 192, heads: 6, ffn: 768, text: 32 });
-block('VACE block default model, 80 tokens', { grid: [5, 4, 4], d: 192, heads: 6, ffn: 768, text: 32, vace: true });
-block('DiT block Wan-1.3B, 256 tokens', { grid: [1, 16, 16], d: 1536, heads: 12, ffn: 8960, text: 512 });
-block('VACE block Wan-1.3B, 256 tokens', { grid: [1, 16, 16], d: 1536, heads: 12, ffn: 8960, text: 512, vace: true });
+const small = { grid: [5, 4, 4], d: 192, heads: 6, ffn: 768, text: 32 };
+const wan = { d: 1536, heads: 12, ffn: 8960 };
+for (const [name, vace] of [['DiT', false], ['VACE', true]]) {
+  block(`${name} block default model, 80 tokens`, { ...small, vace });
+  block(`${name} block Wan-1.3B, 32 tokens`, { ...wan, grid: [2, 4, 4], text: 32, vace }); // what a software adapter can do
+  block(`${name} block Wan-1.3B, 256 tokens`, { ...wan, grid: [1, 16, 16], text: 512, vace });
+}
+const t5Flops = ({ l, d, heads, dim, ffn }) => 2 * l * d * (4 * heads * dim + 3 * ffn) + 4 * l * l * heads * dim; // q k v o, wi_0 wi_1 wo, attention
 function t5(name, { l, d, heads, dim, ffn }) {
   const inner = heads * dim;
-  const flops = 2 * l * (4 * d * inner + 3 * d * ffn) + 4 * l * l * inner; // q k v o, wi_0 wi_1 wo, attention
-  row('block', name, 't5', { l, d, heads, dim, ffn }, flops, (a) => a * (4 * d * inner + 3 * d * ffn + 2 * l * d + heads * l * l));
+  row('block', name, 't5', { l, d, heads, dim, ffn }, t5Flops({ l, d, heads, dim, ffn }), (a) => a * (4 * d * inner + 3 * d * ffn + 2 * l * d + heads * l * l));
 }
-t5('umT5 layer default model, 64 tokens', { l: 64, d: 128, heads: 4, dim: 32, ffn: 384 });
+const smallText = { d: 128, heads: 4, dim: 32, ffn: 384 };
+t5('umT5 layer default model, 64 tokens', { ...smallText, l: 64 });
 t5('umT5-xxl layer, 64 tokens', { l: 64, d: 4096, heads: 64, dim: 64, ffn: 10240 });
+
+// ---- the VAE's decoder: `before` latent frames fill its memories (not timed), then `chunks` are decoded one by one
+const product = (shape) => shape.reduce((a, b) => a * b, 1);
+function decodeFlops(model, size, before, chunks) {
+  const [first, later] = [true, false].map((one) => describe(vaes[model], one, size).flops);
+  return before ? chunks * later : first + (chunks - 1) * later;
+}
+function vae(name, model, { size, before = 0, chunks = 1 }) {
+  const { weights, shape } = describe(vaes[model], before + chunks === 1, size);
+  const numbers = Object.values(weights).map(product).reduce((a, b) => a + b) + chunks * vaes[model].z_dim * product(size) + product(shape);
+  const more = chunks > 1 ? { alone: 'two graphs in turns, with what they remember between them: the chunks are rows of their own' } : {};
+  row('vae', name, 'vae', { model, size, before, chunks, out: shape }, decodeFlops(model, size, before, chunks), (a) => a * numbers, more);
+}
+for (const [model, title, sizes] of [['small-world', 'default model', [[2, 2], [8, 8]]], ['Wan 2.1', 'Wan 2.1', [[1, 2], [4, 4]]]]) {
+  for (const size of sizes) for (const [which, before] of [['first', 0], ['later', 2]]) {
+    vae(`VAE ${title}, ${which} chunk, ${8 * size[0]}×${8 * size[1]} px`, model, { size, before });
+  }
+}
+// a clip and one of twice the length: the memory should not grow, since the frames stream through
+for (const chunks of [5, 9]) vae(`VAE default model, ${4 * chunks - 3} frames, 32×32 px`, 'small-world', { size: [4, 4], chunks });
+
+// ---- the default model from prompt to pixels, by the engine that ships (pkg/wasm)
+{
+  const [width, height, numFrames, numSteps] = [64, 64, 17, 12];
+  const one = { l: 80, d: small.d, ffn: small.ffn, text: small.text };
+  const transformer = 6 * blockFlops(one) + 2 * blockFlops({ ...one, vace: true });
+  const text = 2 * t5Flops({ ...smallText, l: 32 });
+  // guidance: the prompt and the empty one; embeddings, projections and the scheduler are under 1 % and not counted
+  const flops = 2 * (text + numSteps * transformer) + decodeFlops('small-world', [8, 8], 0, 5);
+  const request = {
+    prompt: 'a large red ball bounces over grass at sunset', negativePrompt: '', width, height, numFrames, fps: 16, numSteps,
+    guidanceScale: 3, seed: 7, preview: false,
+  };
+  row('clip', `clip default model ${width}×${height}×${numFrames}, ${numSteps} steps`, 'clip', { folder: 'models/small-world', request }, flops, () => 0, {
+    alone: 'a whole pipeline is more than a graph',
+    tolerance: 1e-2, // bytes after twelve steps, where rounding adds up
+  });
+}
 
 export { rows };
 /** Rows that a smoke run does. */
 export const isSmall = (one) => one.flops <= 0.2e9;
-/** Rows of the CPU table: on the CPU weights are f32. */
-export const onCpu = (one) => ['gemm', 'attention', 'conv'].includes(one.group) && one.weights === 'f32';
+/** Rows of the CPU table: single operations and whole layers; on the CPU weights are f32. */
+export const onCpu = (one) => one.group !== 'norm' && one.weights === 'f32';

@@ -33,46 +33,55 @@ export const meanRatio = (table, column) => geometricMean(table.rows.map((row) =
 export const number = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 const NAME = 44;
 const CELL = 30;
-const red = (text) => (process.stdout.isTTY ? `\x1b[31m${text}\x1b[0m` : `${text.trimEnd()} !`.padEnd(text.length));
+const red = ({ colour }, text) => (colour ? `\x1b[31m${text}\x1b[0m` : `${text.trimEnd()} !`.padEnd(text.length));
 
-export function printTitle({ title, columns, peaks, leftOut }) {
-  console.log(`\n${title}`);
+export function printTitle({ print }, { title, columns, peaks, leftOut }) {
+  print(`\n${title}`);
   if (peaks) {
     const gflops = (type) => (peaks[type] ? `${number(peaks[type] / 1e9)} GFLOP/s ${type}` : `no ${type}`);
-    console.log(`measured peak: ${gflops('f32')}, ${gflops('f16')}, copy ${number(peaks.copy / 1e9)} GB/s; an empty round trip ${number(peaks.roundTripMs)} ms`);
+    print(`measured peak: ${gflops('f32')}, ${gflops('f16')}, copy ${number(peaks.copy / 1e9)} GB/s; an empty round trip ${number(peaks.roundTripMs)} ms`);
   }
-  if (leftOut.length) console.log(`${leftOut.length} rows are left out as too large: ${leftOut.map(({ name }) => name).join(', ')}`);
-  console.log(`${'ms · GFLOP/s · % of peak · × ORT'.padEnd(NAME)}${columns.map(({ name }) => name.padEnd(CELL)).join('')}`);
+  if (leftOut.length) print(`${leftOut.length} rows are left out as too large: ${leftOut.map(({ name }) => name).join(', ')}`);
+  print(`${'ms · GFLOP/s · % of peak · × ORT'.padEnd(NAME)}${columns.map(({ name }) => name.padEnd(CELL)).join('')}`);
 }
 
-export function printRow(table, row) {
+export function printRow(host, table, row) {
   const cells = table.columns.map((column) => {
     const cell = row.cells[column.name];
-    if (cell?.wrong) return red('WRONG'.padEnd(CELL));
-    if (cell?.failed) return red('failed'.padEnd(CELL));
+    if (cell?.wrong) return red(host, 'WRONG'.padEnd(CELL));
+    if (cell?.failed) return red(host, 'failed'.padEnd(CELL));
     if (!cell?.ms) return '–'.padEnd(CELL);
     const times = ratio(table, row, column);
     const parts = [number(cell.ms), number(cell.gflops), cell.share === undefined ? '' : `${(100 * cell.share).toFixed(0)} %`, times ? `${times.toFixed(2)}×` : ''];
     const text = parts.filter(Boolean).join(' · ').padEnd(CELL);
-    return slowerThan(table, row, column) ? red(text) : text;
+    return slowerThan(table, row, column) ? red(host, text) : text;
   });
-  console.log(`${row.name.padEnd(NAME)}${cells.join('')}`);
+  host.print(`${row.name.padEnd(NAME)}${cells.join('')}`);
   for (const { name } of table.columns) {
     const { wrong, failed } = row.cells[name] ?? {};
-    if (wrong ?? failed) console.log(`    ${name}: ${wrong ?? failed}`);
+    if (wrong ?? failed) host.print(`    ${name}: ${wrong ?? failed}`);
+    if (row.cells[name]?.stages) host.print(`    ${name}: ${clipFacts(row.cells[name])}`);
   }
 }
 
-export function printSummary(table) {
+/** Of a clip: seconds of each stage, and the peaks of memory. */
+export function clipFacts({ ms, loadSeconds, stages, wasmMegabytes, gpuMegabytes }) {
+  const seconds = (value) => `${value.toFixed(value < 1 ? 2 : 1)} s`;
+  const parts = Object.entries(stages).map(([stage, time]) => `${stage} ${seconds(time)}`);
+  const memory = [`wasm ${wasmMegabytes.toFixed(0)} MB`, ...(gpuMegabytes === undefined ? [] : [`GPU ${gpuMegabytes.toFixed(0)} MB`])];
+  return `${seconds(ms / 1000)} (${parts.join(', ')}), model loaded in ${seconds(loadSeconds)}; memory at most ${memory.join(', ')}`;
+}
+
+export function printSummary({ print }, table) {
   const cells = table.columns.map((column) => {
     const mean = meanRatio(table, column);
     return (mean ? `${mean.toFixed(2)}×` : '–').padEnd(CELL);
   });
-  console.log(`${'geometric mean, × ORT'.padEnd(NAME)}${cells.join('')}`);
+  print(`${'geometric mean, × ORT'.padEnd(NAME)}${cells.join('')}`);
   const reasons = new Map();
   for (const row of table.rows) for (const { name } of table.columns) {
     const why = row.cells[name]?.skipped;
     if (why) reasons.set(`${name}: ${why}`, [...(reasons.get(`${name}: ${why}`) ?? []), row.name]);
   }
-  for (const [why, names] of reasons) console.log(`– ${why} (${names.length > 3 ? `${names.length} rows` : names.join(', ')})`);
+  for (const [why, names] of reasons) print(`– ${why} (${names.length > 3 ? `${names.length} rows` : names.join(', ')})`);
 }

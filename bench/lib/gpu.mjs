@@ -1,33 +1,9 @@
-// WebGPU in Node: Dawn's binding on whatever Vulkan driver there is. In Chromium `navigator.gpu` is there already.
-// Everything that has to be patched so that three engines can share one process and one adapter is in this file.
-import { existsSync } from 'node:fs';
+// The adapter, its device, and the few things the bench itself does with them. `navigator.gpu` must be there: in a
+// browser it is, in Node lib/dawn.mjs provides it.
 
-const drivers = {
-  lavapipe: '/usr/share/vulkan/icd.d/lvp_icd.json',
-  swiftshader: '/usr/lib/chromium/vk_swiftshader_icd.json',
-};
-
-/**
- * Makes Node look like a browser's worker with WebGPU and returns the adapter, a device with all it offers, and
- * helpers. `driver`: a name of `drivers`; without it what VK_DRIVER_FILES or the system gives.
- */
-export async function openGpu(driver) {
-  if (driver) {
-    if (!existsSync(drivers[driver] ?? '')) throw new Error(`no such driver here: ${driver}`);
-    process.env.VK_DRIVER_FILES = drivers[driver];
-  }
-  process.env.XDG_RUNTIME_DIR ??= '/tmp';
-  const { create, globals } = await import('webgpu');
-  Object.assign(globalThis, globals);
-  Object.defineProperty(globalThis, 'navigator', { value: { gpu: create([]) }, configurable: true });
-  // wgpu (our engine, stock Burn) looks for a Window or a WorkerGlobalScope
-  globalThis.window = globalThis.self = globalThis;
-  globalThis.Window = class Window {
-    static [Symbol.hasInstance] = () => true;
-  };
-  acceptSharedMemory();
+/** The adapter, a device with all it offers, and the account of GPU memory. */
+export async function openGpu() {
   const memory = countMemory();
-
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) throw new Error('there is no WebGPU adapter');
   const device = await adapter.requestDevice({
@@ -50,24 +26,10 @@ function limitsOf({ limits }) {
   return Object.fromEntries(names.filter((name) => limits[name] !== undefined).map((name) => [name, limits[name]]));
 }
 
-/** Dawn's binding refuses views on a SharedArrayBuffer, and onnxruntime-web's memory is always one: copy them first. */
-function acceptSharedMemory() {
-  const { prototype } = globalThis.GPUQueue;
-  const { writeBuffer } = prototype;
-  prototype.writeBuffer = function (buffer, at, data, offset = 0, size = undefined) {
-    const shared = (data.buffer ?? data) instanceof SharedArrayBuffer;
-    if (!shared) return size === undefined ? writeBuffer.call(this, buffer, at, data, offset) : writeBuffer.call(this, buffer, at, data, offset, size);
-    // offset and size count elements of a typed array, bytes of a buffer
-    const unit = data.BYTES_PER_ELEMENT ?? 1;
-    const start = (data.byteOffset ?? 0) + offset * unit;
-    const length = size === undefined ? data.byteLength - offset * unit : size * unit;
-    return writeBuffer.call(this, buffer, at, Uint8Array.from(new Uint8Array(data.buffer ?? data, start, length)));
-  };
-}
-
 /**
  * Counts the bytes of GPU buffers that exist, of every engine in the process: they all end up in these two calls.
- * A buffer that is only dropped counts until it is collected, as it does in the browser's GPU process.
+ * A buffer that is only dropped goes on counting, since the garbage collector frees it when it pleases: what a row
+ * adds is told from what was there before it.
  */
 function countMemory() {
   const memory = { now: 0, peak: 0, mark: () => ((memory.peak = memory.now), memory.now) };

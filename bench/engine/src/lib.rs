@@ -1,6 +1,8 @@
 //! One op of the engine at a time, for `bench/engine.mjs`: with our kernels on, or off (stock Burn on the same tensors).
 #![cfg(target_arch = "wasm32")]
 
+mod models;
+
 use std::cell::RefCell;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -59,22 +61,31 @@ impl Row {
     /// Waits until all that was queued is done.
     pub async fn done(&self) -> Result<(), JsValue> {
         let last = self.last.borrow().last().cloned();
-        if let Some(last) = last {
-            last.slice([0..1]).into_data_async().await.map_err(|e| js_error(format!("{e:?}")))?;
-        }
-        Ok(())
+        finish(last).await
     }
 
     /// The outputs of the last run, joined in order.
     pub async fn read(&self) -> Result<Float32Array, JsValue> {
         let last = self.last.borrow().clone();
-        let mut values = Vec::new();
-        for tensor in last {
-            let data = tensor.into_data_async().await.map_err(|e| js_error(format!("{e:?}")))?;
-            values.extend(data.try_into_vec::<f32>().map_err(|e| js_error(format!("{e:?}")))?);
-        }
-        Ok(Float32Array::from(values.as_slice()))
+        values_of(last).await
     }
+}
+
+/// Waits for a tensor by reading one element of it.
+async fn finish(last: Option<Tensor<1>>) -> Result<(), JsValue> {
+    if let Some(last) = last {
+        last.slice([0..1]).into_data_async().await.map_err(|e| js_error(format!("{e:?}")))?;
+    }
+    Ok(())
+}
+
+async fn values_of(tensors: Vec<Tensor<1>>) -> Result<Float32Array, JsValue> {
+    let mut values = Vec::new();
+    for tensor in tensors {
+        let data = tensor.into_data_async().await.map_err(|e| js_error(format!("{e:?}")))?;
+        values.extend(data.try_into_vec::<f32>().map_err(|e| js_error(format!("{e:?}")))?);
+    }
+    Ok(Float32Array::from(values.as_slice()))
 }
 
 #[wasm_bindgen]
