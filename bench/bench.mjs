@@ -38,7 +38,7 @@ export async function bench(options, host, save) {
     host.print(`adapter ${Object.values(gpu.info).filter(Boolean).join(' · ')}`);
     const peaks = await ceiling(gpu);
     const ort = host.ort ? [await ortWebGpu(host, gpu, 'f32'), await ortWebGpu(host, gpu, 'f16')] : [];
-    const columns = wanted([...(await engineColumns(host, 'gpu')), raw(gpu), ...ort]);
+    const columns = wanted([...(await engineColumns(host, 'gpu', gpu)), raw(gpu), ...ort]);
     const most = options.maxGflop ?? (gpu.software ? MOST_ON_CPU : Infinity);
     await table('gpu', `WebGPU on ${gpu.info.description || gpu.info.device || gpu.info.architecture}`, asked, most, columns, peaks);
   }

@@ -12,21 +12,23 @@ const engine = (host) => (loaded ??= (async () => {
   return wasm.Bench;
 })());
 
-/** @param kind 'gpu' or 'cpu' */
-export async function columns(host, kind) {
+/** @param kind 'gpu' or 'cpu'; @param gpu from openGpu, for 'gpu' */
+export async function columns(host, kind, gpu) {
   const Bench = await engine(host);
   const bench = await Bench.create(kind);
-  const column = (name, own) => ({
+  const column = (name, own, half = false) => ({
     name,
-    type: 'f32',
+    type: half ? 'f16' : 'f32',
     async prepare(row, inputs) {
+      if (half && !['gemm', 'attention', 'block', 't5'].includes(row.kind)) return { skipped: 'its kernel has no 16-bit tiles' };
       if (row.kind === 'clip') {
         return name.startsWith('stock') ? { skipped: 'the engine that ships has no switch for its kernels' } : prepareClip(host, kind, row.p);
       }
+      bench.setHalfTiles(half);
       const one = await rows[row.kind](bench, own, row.p, inputs);
       if (typeof one === 'string') return { skipped: one };
       return {
-        run: async () => one.run(),
+        run: async () => (bench.setHalfTiles(half), one.run()),
         done: () => one.done(),
         read: () => one.read(),
         async dispose() {
@@ -36,7 +38,10 @@ export async function columns(host, kind) {
       };
     },
   });
-  return kind === 'gpu' ? [column('ours f32', true), column('stock Burn', false)] : [column('ours (flex)', false)];
+  if (kind === 'cpu') return [column('ours (flex)', false)];
+  const two = [column('ours f32', true), column('stock Burn', false)];
+  // software adapters run kernels without tiles
+  return gpu.hasF16 && !gpu.software ? [...two, column('ours f16', true, true)] : two;
 }
 
 const rows = {

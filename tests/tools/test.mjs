@@ -14,7 +14,7 @@ const parts = {
     await check('cargo', ['fmt', '--all', '--check']);
     const deny = ['--', '-D', 'warnings'];
     await check('cargo', ['clippy', '--release', '--workspace', '--all-targets', ...deny]);
-    await check('cargo', ['clippy', '--release', '-p', 'tabreel', '--lib', '--target', 'wasm32-unknown-unknown', ...deny], { env: { CARGO_TARGET_DIR: wasmTarget } });
+    await check('cargo', ['clippy', '--release', '-p', 'tabreel', '-p', 'tabreel-bench', '--lib', '--target', 'wasm32-unknown-unknown', ...deny], { env: { CARGO_TARGET_DIR: wasmTarget } });
   },
   /** Unit, property, floor and command-line tests, and parity with the reference on the CPU. */
   async rust() {

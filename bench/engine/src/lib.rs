@@ -15,7 +15,7 @@ use tabreel::kernels::gemm::{Epilogue, Matrix, linear};
 use tabreel::kernels::norm_modulate::norm_modulate;
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::rms_rope::rms_rope;
-use tabreel::kernels::{Kernel, set_software_adapter};
+use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
 use wasm_bindgen::prelude::*;
 
 /// A device to run rows on.
@@ -96,6 +96,12 @@ impl Bench {
         let compute = Compute::new(choice).await.map_err(js_error)?;
         set_software_adapter(compute.is_software());
         Ok(Self { compute })
+    }
+
+    /// Whether rows run from now on tile in 16-bit floats.
+    #[wasm_bindgen(js_name = setHalfTiles)]
+    pub fn set_half_tiles(&self, half: bool) {
+        set_half_tiles(half);
     }
 
     /// Returns unused GPU memory.

@@ -90,7 +90,14 @@ pub fn conv3d(
     residual: Option<Tensor<5>>,
 ) -> Tensor<5> {
     match &weights.layout {
-        Layout::Plain(weight) => conv3d_plain(x, past, lead, weight, &weights.bias, weights.form, residual),
+        Layout::Plain(weight) => {
+            let known = past.as_ref().map_or(0, |past| past.dims()[2]);
+            let idle = idle_taps(weights.form, x.dims()[2], lead, lead - known);
+            let [kt, kh, kw] = weights.form.kernel;
+            let form = Form { kernel: [kt - idle, kh, kw], ..weights.form };
+            let weight = weight.clone().narrow(2, idle, kt - idle);
+            conv3d_plain(x, past, lead - idle, &weight, &weights.bias, form, residual)
+        }
         Layout::Packed(packed, tile) => match fused(&x, past.as_ref(), lead, weights, packed, *tile, residual.as_ref())
         {
             Some(done) => done,
@@ -130,6 +137,12 @@ pub fn conv3d_plain(
         Some(residual) => y + residual,
         None => y,
     }
+}
+
+/// Taps of a kernel, from the first, that meet nothing but the zeros before a clip: two of three in its first frame.
+fn idle_taps(form: Form, frames: usize, lead: usize, zeros: usize) -> usize {
+    let outputs = (lead + frames - form.kernel[0]) / form.time_stride + 1;
+    zeros.saturating_sub((outputs - 1) * form.time_stride).min(form.kernel[0] - 1)
 }
 
 /// `x` with exactly `lead` frames before it.
