@@ -78,6 +78,14 @@ class Clock:
         return time.time() - self.start
 
 
+def goes_on(acc, clock, seconds):
+    """The first process decides for all: clocks differ, and one that stops alone leaves the others waiting for its gradients."""
+    more = torch.tensor([clock() < seconds], dtype=torch.int32, device=acc.device)
+    if acc.num_processes > 1:
+        torch.distributed.broadcast(more, 0)
+    return bool(more)
+
+
 def save(acc, a, module, ema, opts, step, elapsed):
     if acc.is_main_process:
         torch.save({'model': module.state_dict(), 'ema': ema.shadow, 'opts': [o.state_dict() for o in opts], 'step': step,

@@ -64,7 +64,8 @@ class Model(torch.nn.Module):
 
 class Clips:
     """All shards so far, grouped by latent shape; new ones are taken in as they appear."""
-    def __init__(self, folder, gray):
+    def __init__(self, folder, gray, stars):
+        self.stars = stars
         self.folder, self.gray, self.seen, self.groups, self.last = folder, gray, set(), {}, 0.
 
     def refresh(self, every=45):
@@ -89,7 +90,14 @@ class Clips:
         # by clips, so that every clip is as likely; a batch of stills holds more of them
         key = rng.choices(keys, [len(self.groups[k]) / self.size(k, tokens) for k in keys])[0]
         group = self.groups[key]
-        return [group[rng.randrange(len(group))] for _ in range(self.size(key, tokens))], key
+        return [self.pick(group, rng) for _ in range(self.size(key, tokens))], key
+
+    def pick(self, group, rng):
+        """Stars are the hardest to draw: --stars times as likely as in the world."""
+        while True:
+            item = group[rng.randrange(len(group))]
+            if rng.random() < 1 / self.stars or any(o.shape == 'star' for o in item[3].things):
+                return item
 
     def size(self, key, tokens):
         z = self.groups[key][0][0]
@@ -156,7 +164,7 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='', plain=.2)
+                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='', plain=.2, stars=1.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -180,10 +188,10 @@ def main():
         model.transformer.compile_repeated_blocks(dynamic=False)
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     root = metric.loss_root(code, a.out + '/metric.pt', a.plain).to(acc.device)
-    clips = Clips(a.latents, code.gray)
+    clips = Clips(a.latents, code.gray, a.stars)
     clock = common.Clock(elapsed); saved = clock(); losses = []
     common.log(acc, a, f'transformer {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M, text encoder {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M')
-    while clock() < a.seconds:
+    while common.goes_on(acc, clock, a.seconds):
         clips.refresh()
         rng = common.step_rng(a, acc, step)
         items, key = clips.draw(rng, int(a.tokens))

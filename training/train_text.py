@@ -131,7 +131,7 @@ def main():
         ids, mask = tokenize(tok, [world.caption(s, rng) for s in scenes])
         return ids.to(acc.device), mask.to(acc.device), torch.tensor([targets(s) for s in scenes], device=acc.device)
 
-    while clock() < a.seconds:
+    while common.goes_on(acc, clock, a.seconds):
         ids, mask, target = examples(common.step_rng(a, acc, step), int(a.batch), False)
         for g in opt.param_groups:
             g['lr'] = a.lr * common.schedule(clock(), a.seconds, step, warm=100)

@@ -120,7 +120,7 @@ def main():
     held, _, mask, _ = world.batch(random.Random(99), 16, 17, 64, held_out=True)
     clock = common.Clock(elapsed); saved = clock()
     common.log(acc, a, f'{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters, start {psnr(vae, held, mask)} dB whole, inside objects')
-    while clock() < a.seconds:
+    while common.goes_on(acc, clock, a.seconds):
         rng = common.step_rng(a, acc, step)
         f, n, h, w = random.Random(a.seed * 7919 + step).choice(LONG if a.decoder_only else SHAPES)   # the same in every process
         x, _, om, _ = world.batch(rng, n, f, h, w)
