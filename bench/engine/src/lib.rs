@@ -74,7 +74,7 @@ impl Row {
 /// Waits for a tensor by reading one element of it.
 async fn finish(last: Option<Tensor<1>>) -> Result<(), JsValue> {
     if let Some(last) = last {
-        last.slice([0..1]).into_data_async().await.map_err(|e| js_error(format!("{e:?}")))?;
+        last.narrow(0, 0, 1).into_data_async().await.map_err(|e| js_error(format!("{e:?}")))?;
     }
     Ok(())
 }
