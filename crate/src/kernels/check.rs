@@ -63,8 +63,13 @@ pub const REVISION: u64 = {
     hash = fnv(hash, include_bytes!("gemm.rs"));
     hash = fnv(hash, include_bytes!("gemm.wgsl"));
     hash = fnv(hash, include_bytes!("launch.rs"));
+    hash = fnv(hash, include_bytes!("mod.rs"));
+    hash = fnv(hash, include_bytes!("norm_modulate.rs"));
     hash = fnv(hash, include_bytes!("norm_modulate.wgsl"));
     hash = fnv(hash, include_bytes!("repack.rs"));
+    hash = fnv(hash, include_bytes!("rms_rope.rs"));
+    hash = fnv(hash, include_bytes!("rows.rs"));
+    hash = fnv(hash, include_bytes!("rows.wgsl"));
     fnv(hash, include_bytes!("rms_rope.wgsl"))
 };
 
