@@ -38,7 +38,7 @@ export async function columns(host, kind, gpu) {
       };
     },
   });
-  if (kind === 'cpu') return [column('ours (flex)', false)];
+  if (kind === 'cpu') return [column('ours', true), column('stock Burn', false)];
   const two = [column('ours f32', true), column('stock Burn', false)];
   // software adapters run kernels without tiles
   return gpu.hasF16 && !gpu.software ? [...two, column('ours f16', true, true)] : two;

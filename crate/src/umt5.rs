@@ -3,13 +3,13 @@
 //! Source: T5 1910.10683 §2.1, umT5 2304.09151 (a relative position bias in every layer);
 //! transformers 5.23 `models/umt5/modeling_umt5.py`.
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::Umt5Config;
 use crate::error::{Error, Result};
 use crate::host::Pace;
 use crate::nn::attention::{Scores, attend_with};
-use crate::nn::linear::Linear;
+use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::RmsNorm;
 
@@ -187,7 +187,7 @@ impl Layer {
         let x = x + self.o.forward(attend_with(split(q), split(k), split(v), scores));
 
         let normed = self.ffn_norm.forward(x.clone());
-        let gate = activation::gelu_approximate(self.wi_0.forward(normed.clone()));
+        let gate = self.wi_0.forward_then(normed.clone(), Epilogue::Gelu);
         x + self.wo.forward(gate * self.wi_1.forward(normed))
     }
 }

@@ -15,7 +15,7 @@ use tabreel::kernels::gemm::{Epilogue, Matrix, linear};
 use tabreel::kernels::norm_modulate::norm_modulate;
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::rms_rope::rms_rope;
-use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
+use tabreel::kernels::{Kernel, cpu, set_half_tiles, set_software_adapter};
 use wasm_bindgen::prelude::*;
 
 /// A device to run rows on.
@@ -33,6 +33,7 @@ pub struct Row {
 }
 
 fn switch(own: bool) {
+    cpu::set_on(own);
     for kernel in Kernel::ALL {
         kernel.set(own);
     }

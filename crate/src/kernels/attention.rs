@@ -7,7 +7,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, module};
 
 use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, blocks, fold, half_tiles, lane_values, on_software_adapter};
+use super::{Kernel, blocks, cpu, fold, half_tiles, lane_values, on_software_adapter};
 
 /// What is added to the scores, and which keys count.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +30,10 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, scores: Sco
     {
         return done;
     }
-    attention_plain(query, key, value, scores)
+    match cpu::attention::attention(&query, &key, &value, &scores) {
+        Some(done) => done,
+        None => attention_plain(query, key, value, scores),
+    }
 }
 
 /// The twin of [`attention`] in plain tensors.

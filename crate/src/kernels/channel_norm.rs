@@ -5,7 +5,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, fold};
+use super::{Kernel, cpu, fold};
 
 /// Each pixel's channel vector scaled to length 1, times `gain` (which holds the √C), then SiLU if asked for.
 ///
@@ -17,7 +17,10 @@ pub fn channel_norm(x: Tensor<5>, gain: &Tensor<5>, silu: bool) -> Tensor<5> {
     {
         return done;
     }
-    channel_norm_plain(x, gain, silu)
+    match cpu::rows::channel_norm(&x, gain, silu) {
+        Some(done) => done,
+        None => channel_norm_plain(x, gain, silu),
+    }
 }
 
 /// The twin of [`channel_norm`] in plain tensors.

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData, module};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{Shader, fill, is_gpu, on_gpu, output_like, tensor};
-use super::{Kernel, on_software_adapter};
+use super::{Kernel, cpu, on_software_adapter};
 use crate::memory::stay;
 
 /// What a convolution does besides multiplying.
@@ -50,6 +50,7 @@ enum Layout {
     /// `[C_out, C_in, k_t, k_h, k_w]`
     Plain(Tensor<5>),
     Packed(Tensor<1>, Tile),
+    Taps(cpu::conv3d::Taps),
 }
 
 impl Weights {
@@ -66,6 +67,9 @@ impl Weights {
                     stay(TensorData::new(packed, [length]), device, |data, device| Tensor::from_data(data, device)),
                     tile,
                 )
+            }
+            false if cpu::is_on() && *device == Device::flex() => {
+                Layout::Taps(cpu::conv3d::Taps::new(&values, [output, input], form))
             }
             false => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
                 Tensor::from_data(data, device)
@@ -90,13 +94,12 @@ pub fn conv3d(
     residual: Option<Tensor<5>>,
 ) -> Tensor<5> {
     match &weights.layout {
-        Layout::Plain(weight) => {
-            let known = past.as_ref().map_or(0, |past| past.dims()[2]);
-            let idle = idle_taps(weights.form, x.dims()[2], lead, lead - known);
-            let [kt, kh, kw] = weights.form.kernel;
-            let form = Form { kernel: [kt - idle, kh, kw], ..weights.form };
-            let weight = weight.clone().narrow(2, idle, kt - idle);
-            conv3d_plain(x, past, lead - idle, &weight, &weights.bias, form, residual)
+        Layout::Plain(weight) => conv3d_plain(x, past, lead, weight, &weights.bias, weights.form, residual),
+        Layout::Taps(taps) => {
+            match cpu::conv3d::conv3d(&x, past.as_ref(), lead, taps, &weights.bias, residual.as_ref()) {
+                Some(done) => done,
+                None => unreachable!("weights laid out for the CPU meet a tensor that is not there"),
+            }
         }
         Layout::Packed(packed, tile) => match fused(&x, past.as_ref(), lead, weights, packed, *tile, residual.as_ref())
         {
@@ -137,12 +140,6 @@ pub fn conv3d_plain(
         Some(residual) => y + residual,
         None => y,
     }
-}
-
-/// Taps of a kernel, from the first, that meet nothing but the zeros before a clip: two of three in its first frame.
-fn idle_taps(form: Form, frames: usize, lead: usize, zeros: usize) -> usize {
-    let outputs = (lead + frames - form.kernel[0]) / form.time_stride + 1;
-    zeros.saturating_sub((outputs - 1) * form.time_stride).min(form.kernel[0] - 1)
 }
 
 /// `x` with exactly `lead` frames before it.
@@ -223,7 +220,7 @@ impl Tile {
 }
 
 /// For each parity, the taps that meet the same pixel: parity 0 sees pixels (i − 1, i, i), parity 1 (i, i, i + 1).
-const MERGED: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
+pub(super) const MERGED: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
 
 fn repack(values: &[f32], [output, input, kt, kh, kw]: [usize; 5], tile: Tile, doubled: bool) -> Vec<f32> {
     let blocks = output.div_ceil(tile.channels);

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{Shader, Template, fill, on_gpu, output_like, tensor, words_on_gpu};
 use super::repack::Packing;
-use super::{Kernel, blocks, fold, half_tiles, lane_values, on_software_adapter};
+use super::{Kernel, blocks, cpu, fold, half_tiles, lane_values, on_software_adapter};
 use crate::memory::stay;
 
 const TEMPLATE: Template = Template(include_str!("gemm.wgsl"));
@@ -77,12 +77,18 @@ pub fn linear<const D: usize>(
 ) -> Tensor<D> {
     match weight {
         Matrix::Plain(plain) => {
-            if Kernel::Gemm.is_on()
-                && let Some(done) = fused(&x, weight, bias, &epilogue)
-            {
-                return done;
+            if Kernel::Gemm.is_on() {
+                if let Some(done) = fused(&x, weight, bias, &epilogue) {
+                    return done;
+                }
+                if let Some(product) = fused(&x, weight, bias, &Epilogue::Keep) {
+                    return finish(product, epilogue);
+                }
             }
-            linear_plain(x, plain, bias, epilogue)
+            match cpu::gemm::linear(&x, plain, bias, &epilogue) {
+                Some(done) => done,
+                None => linear_plain(x, plain, bias, epilogue),
+            }
         }
         Matrix::Packed { .. } => match fused(&x, weight, bias, &epilogue) {
             Some(done) => done,

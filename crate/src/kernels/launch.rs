@@ -23,9 +23,14 @@ use cubecl::{CubeKernel, PrecompiledSource};
 
 static LAUNCHES: AtomicUsize = AtomicUsize::new(0);
 
-/// Kernels of ours queued by this process so far: tells a test that it was the kernel that ran, not its twin.
+/// Kernels of ours queued (or run, on the CPU) by this process so far: tells a test that it was the kernel that ran,
+/// not its twin.
 pub fn launches() -> usize {
     LAUNCHES.load(Ordering::Relaxed)
+}
+
+pub(super) fn count_launch() {
+    LAUNCHES.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A text with named sections (`//@ name` starts one) and placeholders (`{{ name }}`).
@@ -85,7 +90,7 @@ impl Shader {
         let arguments = KernelArguments::new()
             .with_buffers(buffers.iter().map(|b| b.handle.clone().binding()).collect())
             .with_info(MetadataBindingInfo::custom(pairs));
-        LAUNCHES.fetch_add(1, Ordering::Relaxed);
+        count_launch();
         client.launch(Box::new(self), CubeCount::Static(count[0], count[1], count[2]), arguments);
     }
 }

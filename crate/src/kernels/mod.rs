@@ -8,6 +8,7 @@ pub mod attention;
 pub mod channel_norm;
 pub mod check;
 pub mod conv3d;
+pub mod cpu;
 pub mod gemm;
 pub mod launch;
 pub mod norm_modulate;

@@ -4,9 +4,9 @@
 
 use burn::tensor::{Tensor, module};
 
-use super::Kernel;
 use super::launch::{Template, on_gpu, output_like, tensor};
 use super::rows::row_shader;
+use super::{Kernel, cpu};
 
 const TEMPLATE: Template = Template(include_str!("norm_modulate.wgsl"));
 
@@ -21,7 +21,10 @@ pub fn norm_modulate(x: Tensor<3>, six: &Tensor<4>, scale: usize, shift: usize, 
     {
         return done;
     }
-    norm_modulate_plain(x, six, scale, shift, eps)
+    match cpu::rows::norm_modulate(&x, six, scale, shift, eps) {
+        Some(done) => done,
+        None => norm_modulate_plain(x, six, scale, shift, eps),
+    }
 }
 
 /// The twin of [`norm_modulate`] in plain tensors.
@@ -57,7 +60,10 @@ pub fn norm_affine<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, shift: &Tenso
     {
         return done;
     }
-    norm_affine_plain(x, gain, shift, eps)
+    match cpu::rows::norm_affine(&x, gain, shift, eps) {
+        Some(done) => done,
+        None => norm_affine_plain(x, gain, shift, eps),
+    }
 }
 
 /// The twin of [`norm_affine`] in plain tensors.

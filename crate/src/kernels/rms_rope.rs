@@ -4,9 +4,9 @@
 
 use burn::tensor::Tensor;
 
-use super::Kernel;
 use super::launch::{Template, on_gpu, output_like, tensor};
 use super::rows::row_shader;
+use super::{Kernel, cpu};
 
 const TEMPLATE: Template = Template(include_str!("rms_rope.wgsl"));
 
@@ -20,7 +20,10 @@ pub fn rms<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, eps: f64) -> Tensor<D
     {
         return done;
     }
-    rms_plain(x, gain, eps)
+    match cpu::rows::rms(&x, gain, eps, None) {
+        Some(done) => done,
+        None => rms_plain(x, gain, eps),
+    }
 }
 
 /// The twin of [`rms`] in plain tensors.
@@ -42,7 +45,10 @@ pub fn rms_rope(x: Tensor<3>, gain: &Tensor<1>, eps: f64, cos: &Tensor<4>, sin: 
     {
         return done.reshape([b, l, d / head, head]);
     }
-    rms_rope_plain(x, gain, eps, cos, sin)
+    match cpu::rows::rms(&x, gain, eps, Some((cos, sin))) {
+        Some(done) => done.reshape([b, l, d / head, head]),
+        None => rms_rope_plain(x, gain, eps, cos, sin),
+    }
 }
 
 /// The twin of [`rms_rope`] in plain tensors.

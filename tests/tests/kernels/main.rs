@@ -1,11 +1,12 @@
-//! Every GPU kernel beside its plain-tensor twin on the CPU, at random shapes, in the flavour for software adapters
-//! and in the one for real GPUs. A failure prints the seed; `TABREEL_SEED=n` runs that case alone.
+//! Every kernel beside its plain-tensor twin, at random shapes: the CPU's own, and with the feature `gpu` the flavour
+//! for software adapters and the one for real GPUs. A failure prints the seed; `TABREEL_SEED=n` runs that case alone.
 
-use std::sync::{Mutex, MutexGuard, OnceLock};
+#[cfg(feature = "gpu")]
+mod on_gpu;
+
+use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pollster::block_on;
-use tabreel::device::Compute;
 use tabreel::kernels::attention::{Scores, attention, attention_plain};
 use tabreel::kernels::channel_norm::{channel_norm, channel_norm_plain};
 use tabreel::kernels::conv3d::{Form, Weights, conv3d, conv3d_plain};
@@ -14,42 +15,25 @@ use tabreel::kernels::launch::launches;
 use tabreel::kernels::norm_modulate::{norm_affine, norm_affine_plain, norm_modulate, norm_modulate_plain};
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::rms_rope::{rms, rms_plain, rms_rope, rms_rope_plain};
-use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
-use tabreel::nn::loader::Loader;
-use tabreel::weights::{StoredType, WeightSet, decode};
-use tabreel_tests::{Array, fixtures, read_arrays};
+use tabreel_tests::Array;
 
 /// Relative L2 that a kernel may differ from its twin by.
 const TOLERANCE: f64 = 1e-4;
 
-/// One GPU for all tests, one test at a time: which flavour runs is a switch of the whole process.
-fn gpu() -> (MutexGuard<'static, ()>, Device) {
+/// One test at a time: which flavour runs is a switch of the whole process, and so is the count of kernels.
+fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    static GPU: OnceLock<Compute> = OnceLock::new();
-    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let compute = GPU.get_or_init(|| {
-        for kernel in Kernel::ALL {
-            kernel.set(true);
-        }
-        block_on(Compute::gpu()).expect("an adapter")
-    });
-    (turn, compute.device().clone())
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Repeatable numbers and choices.
 struct Draw {
-    seed: u64,
     state: u64,
 }
 
 impl Draw {
     fn new(seed: u64) -> Self {
-        Self { seed, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
-    }
-
-    /// Which case this is, counted from 0.
-    fn turn(&self) -> usize {
-        self.seed as usize
+        Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
     }
 
     fn next(&mut self) -> u64 {
@@ -78,23 +62,28 @@ impl Draw {
     }
 }
 
-/// Runs `case` for `count` seeds in both flavours. It draws its inputs on the device it is given; the last argument
-/// says whether the twin is wanted.
+/// Runs `case` for `count` seeds on the CPU and, where tests have one, on the GPU in both flavours. It draws its
+/// inputs on the device it is given; the last argument says whether the twin is wanted.
 fn compare(count: u64, case: impl Fn(&mut Draw, &Device, bool) -> Array) {
-    let (_turn, gpu) = gpu();
-    let chosen = std::env::var("TABREEL_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
-    for software in [true, false] {
-        set_software_adapter(software);
-        for seed in (0..count).filter(|seed| chosen.is_none_or(|chosen| chosen == *seed)) {
-            let expected = case(&mut Draw::new(seed), &Device::flex(), true);
-            let before = launches();
-            let found = case(&mut Draw::new(seed), &gpu, false);
-            assert!(launches() > before, "TABREEL_SEED={seed}: the kernel did not run");
-            let apart = found.relative_l2(&expected).unwrap_or_else(|why| panic!("TABREEL_SEED={seed}: {why}"));
-            assert!(apart <= TOLERANCE, "TABREEL_SEED={seed}, for software adapters: {software}: off by {apart:.1e}");
-        }
+    {
+        let _turn = turn();
+        agree(count, "CPU", &Device::flex(), &case);
     }
-    set_software_adapter(true);
+    #[cfg(feature = "gpu")]
+    on_gpu::compare_on_gpu(count, case);
+}
+
+fn agree(count: u64, flavour: &str, device: &Device, case: &impl Fn(&mut Draw, &Device, bool) -> Array) {
+    let chosen = std::env::var("TABREEL_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
+    for seed in (0..count).filter(|seed| chosen.is_none_or(|chosen| chosen == *seed)) {
+        let before = launches();
+        let expected = case(&mut Draw::new(seed), &Device::flex(), true);
+        assert_eq!(launches(), before, "TABREEL_SEED={seed}: the twin must not use the kernel");
+        let found = case(&mut Draw::new(seed), device, false);
+        assert!(launches() > before, "TABREEL_SEED={seed}, {flavour}: the kernel did not run");
+        let apart = found.relative_l2(&expected).unwrap_or_else(|why| panic!("TABREEL_SEED={seed}: {why}"));
+        assert!(apart <= TOLERANCE, "TABREEL_SEED={seed}, {flavour}: off by {apart:.1e}");
+    }
 }
 
 #[test]
@@ -136,124 +125,6 @@ fn gemm_fills_every_workgroup_tile() {
             false => linear(x, &Matrix::Plain(weight), Some(&bias), Epilogue::Gelu),
         })
     });
-}
-
-#[test]
-fn half_tiles_cost_little_accuracy_and_never_overflow() {
-    let (_turn, gpu) = gpu();
-    set_software_adapter(false);
-    set_half_tiles(true);
-    for seed in 0..6 {
-        let gemm = |device: &Device, plain: bool| {
-            let mut d = Draw::new(seed);
-            let (m, k, n) = (d.between(9, 90), 4 * d.between(3, 60), 4 * d.between(3, 40));
-            let x = Tensor::<2>::from_data(d.data([m, k]), device);
-            let weight = Tensor::<2>::from_data(d.data([k, n]), device);
-            let bias = Tensor::<1>::from_data(d.data([n]), device);
-            Array::from_tensor(match plain {
-                true => linear_plain(x, &weight, Some(&bias), Epilogue::Gelu),
-                false => linear(x, &Matrix::Plain(weight), Some(&bias), Epilogue::Gelu),
-            })
-        };
-        let attend = |device: &Device, plain: bool| {
-            let mut d = Draw::new(seed);
-            let (l, s, k) = (d.between(1, 300), d.between(1, 90), d.one_of(&[32, 128, 160]));
-            let q = Tensor::<4>::from_data(d.data([1, l, 2, k]), device);
-            let key = Tensor::<4>::from_data(d.data([1, s, 2, k]), device);
-            let value = Tensor::<4>::from_data(d.data([1, s, 2, k]), device);
-            Array::from_tensor(match plain {
-                true => attention_plain(q, key, value, Scores::default()),
-                false => attention(q, key, value, Scores::default()),
-            })
-        };
-        for case in [&gemm as &dyn Fn(&Device, bool) -> Array, &attend] {
-            let apart = case(&gpu, false).relative_l2(&case(&Device::flex(), true)).expect("numbers");
-            assert!(apart <= 1e-2, "seed {seed}: off by {apart:.1e}");
-            assert!(apart > 1e-6, "seed {seed}: off by {apart:.1e} only: not 16-bit tiles");
-        }
-    }
-    let large = Tensor::<2>::full([40, 32], 1e6, &gpu);
-    let product = linear(large, &Matrix::Plain(Tensor::ones([32, 32], &gpu)), None, Epilogue::Keep);
-    let values = Array::from_tensor(product).values;
-    set_half_tiles(false);
-    set_software_adapter(true);
-    assert!(values.iter().all(|v| *v == 32.0 * 65504.0), "cut off at the largest 16-bit number, got {}", values[0]);
-}
-
-#[test]
-fn gemm_reads_stored_weights_exactly() {
-    const STORED: [StoredType; 10] = [
-        StoredType::Q8_0,
-        StoredType::Q4_0,
-        StoredType::Q4_1,
-        StoredType::Q5_0,
-        StoredType::Q5_1,
-        StoredType::Q4_K,
-        StoredType::Q5_K,
-        StoredType::Q6_K,
-        StoredType::F16,
-        StoredType::BF16,
-    ];
-    compare(STORED.len() as u64, |d, device, plain| {
-        // Each type in turn, whatever else is drawn; any bytes are a block, as long as its f16 scales are finite.
-        let stored = STORED[d.turn()];
-        let (rows, n, k) = (d.one_of(&[1, 3, 20]), d.one_of(&[5, 12, 34]), d.one_of(&[256, 512]));
-        let blocks = n * k / stored.block_len();
-        let mut bytes: Vec<u8> = (0..blocks * stored.block_bytes()).map(|_| d.next() as u8).collect();
-        for block in bytes.chunks_exact_mut(stored.block_bytes()) {
-            let halves: &[usize] = match stored {
-                StoredType::Q6_K => &[208],
-                StoredType::Q4_1 | StoredType::Q5_1 | StoredType::Q4_K | StoredType::Q5_K => &[0, 2],
-                _ => &[0],
-            };
-            for at in halves {
-                block[at + 1] &= if stored == StoredType::BF16 { 0xbf } else { 0xb7 }; // small, some of them subnormal
-            }
-        }
-        let x = Tensor::<2>::from_data(d.data([rows, k]), device);
-        if plain {
-            let weight = Tensor::<2>::from_data(TensorData::new(decode(stored, &bytes), [n, k]), device);
-            return Array::from_tensor(linear_plain(x, &weight.transpose(), None, Epilogue::Keep));
-        }
-        let packing = Packing::of(stored).expect("a type the kernel reads");
-        let words = packing.repack("weight", &bytes, n, k).expect("sound blocks");
-        Array::from_tensor(linear(x, &Matrix::packed(words, packing, [n, k], device), None, Epilogue::Keep))
-    });
-}
-
-#[test]
-fn stored_weights_come_out_of_the_kernel_bit_for_bit() {
-    // One product with 1 and otherwise with 0 is the weight itself: what is left is the decoding.
-    let (_turn, gpu) = gpu();
-    let folder = fixtures().join("gguf");
-    let expected = read_arrays(&folder.join("io.safetensors")).expect("the fixture");
-    let file = std::fs::read(folder.join("types.gguf")).expect("the fixture");
-    let set = WeightSet::from_bytes(file, "types.gguf").expect("weights");
-    let mut packed = 0;
-    for software in [true, false] {
-        set_software_adapter(software);
-        for (name, weight) in &expected {
-            let kind = name.trim_start_matches("out.").to_lowercase();
-            let [n, k] = weight.shape[..] else { panic!("{name} is no matrix") };
-            let matrix = Loader::new(&set, &gpu).matrix(&format!("{kind}.weight"), n, k).expect("a matrix");
-            packed += usize::from(matches!(matrix, Matrix::Packed { .. }));
-            let found =
-                Array::from_tensor(linear(Tensor::<2>::eye(k, &gpu), &matrix, None, Epilogue::Keep).transpose());
-            assert_eq!(found.values, weight.values, "{kind}, for software adapters: {software}");
-        }
-    }
-    assert_eq!(packed, 20, "ten types are read as they are stored, in both flavours");
-    set_software_adapter(true);
-}
-
-#[test]
-fn a_scale_that_is_not_finite_names_its_tensor() {
-    let mut block = [0u8; 34];
-    block[..2].copy_from_slice(&0x7c00u16.to_le_bytes());
-    let why = Packing::Q8_0.repack("blocks.0.ffn", &block, 1, 32).expect_err("an infinite scale");
-    assert!(why.to_string().contains("blocks.0.ffn"), "{why}");
-    let why = Packing::Q8_0.repack("blocks.0.ffn", &block[1..], 1, 32).expect_err("a block cut short");
-    assert!(why.to_string().contains("33 bytes"), "{why}");
 }
 
 #[test]
@@ -368,9 +239,11 @@ fn channel_norm_agrees_with_its_twin() {
 }
 
 #[test]
-fn a_clip_of_zeros_stays_finite() {
-    let (_turn, device) = gpu();
-    let zeros = Tensor::<5>::zeros([1, 4, 1, 2, 2], &device);
-    let normed = Array::from_tensor(channel_norm(zeros, &Tensor::ones([1, 4, 1, 1, 1], &device), true));
-    assert!(normed.values.iter().all(|v| *v == 0.0), "{:?}", normed.values);
+fn a_scale_that_is_not_finite_names_its_tensor() {
+    let mut block = [0u8; 34];
+    block[..2].copy_from_slice(&0x7c00u16.to_le_bytes());
+    let why = Packing::Q8_0.repack("blocks.0.ffn", &block, 1, 32).expect_err("an infinite scale");
+    assert!(why.to_string().contains("blocks.0.ffn"), "{why}");
+    let why = Packing::Q8_0.repack("blocks.0.ffn", &block[1..], 1, 32).expect_err("a block cut short");
+    assert!(why.to_string().contains("33 bytes"), "{why}");
 }

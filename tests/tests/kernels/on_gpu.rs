@@ -1,0 +1,160 @@
+//! What only a GPU does: stored types, 16-bit tiles.
+
+use std::sync::{MutexGuard, OnceLock};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pollster::block_on;
+use tabreel::device::Compute;
+use tabreel::kernels::attention::{Scores, attention, attention_plain};
+use tabreel::kernels::channel_norm::channel_norm;
+use tabreel::kernels::gemm::{Epilogue, Matrix, linear, linear_plain};
+use tabreel::kernels::repack::Packing;
+use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
+use tabreel::nn::loader::Loader;
+use tabreel::weights::{StoredType, WeightSet, decode};
+use tabreel_tests::{Array, fixtures, read_arrays};
+
+use super::{Draw, agree};
+
+/// One GPU for all tests.
+pub fn gpu() -> (MutexGuard<'static, ()>, Device) {
+    static GPU: OnceLock<Compute> = OnceLock::new();
+    let turn = super::turn();
+    let compute = GPU.get_or_init(|| {
+        for kernel in Kernel::ALL {
+            kernel.set(true);
+        }
+        block_on(Compute::gpu()).expect("an adapter")
+    });
+    (turn, compute.device().clone())
+}
+
+/// [`super::compare`] for what only a GPU does.
+pub fn compare_on_gpu(count: u64, case: impl Fn(&mut Draw, &Device, bool) -> Array) {
+    let (_turn, gpu) = gpu();
+    set_software_adapter(false);
+    agree(count, "GPU", &gpu, &case);
+    set_software_adapter(true);
+    agree(count, "software adapter", &gpu, &case);
+}
+
+#[test]
+fn half_tiles_cost_little_accuracy_and_never_overflow() {
+    let (_turn, gpu) = gpu();
+    set_software_adapter(false);
+    set_half_tiles(true);
+    for seed in 0..6 {
+        let gemm = |device: &Device, plain: bool| {
+            let mut d = Draw::new(seed);
+            let (m, k, n) = (d.between(9, 90), 4 * d.between(3, 60), 4 * d.between(3, 40));
+            let x = Tensor::<2>::from_data(d.data([m, k]), device);
+            let weight = Tensor::<2>::from_data(d.data([k, n]), device);
+            let bias = Tensor::<1>::from_data(d.data([n]), device);
+            Array::from_tensor(match plain {
+                true => linear_plain(x, &weight, Some(&bias), Epilogue::Gelu),
+                false => linear(x, &Matrix::Plain(weight), Some(&bias), Epilogue::Gelu),
+            })
+        };
+        let attend = |device: &Device, plain: bool| {
+            let mut d = Draw::new(seed);
+            let (l, s, k) = (d.between(1, 300), d.between(1, 90), d.one_of(&[32, 128, 160]));
+            let q = Tensor::<4>::from_data(d.data([1, l, 2, k]), device);
+            let key = Tensor::<4>::from_data(d.data([1, s, 2, k]), device);
+            let value = Tensor::<4>::from_data(d.data([1, s, 2, k]), device);
+            Array::from_tensor(match plain {
+                true => attention_plain(q, key, value, Scores::default()),
+                false => attention(q, key, value, Scores::default()),
+            })
+        };
+        for case in [&gemm as &dyn Fn(&Device, bool) -> Array, &attend] {
+            let apart = case(&gpu, false).relative_l2(&case(&Device::flex(), true)).expect("numbers");
+            assert!(apart <= 1e-2, "seed {seed}: off by {apart:.1e}");
+            assert!(apart > 1e-6, "seed {seed}: off by {apart:.1e} only: not 16-bit tiles");
+        }
+    }
+    let large = Tensor::<2>::full([40, 32], 1e6, &gpu);
+    let product = linear(large, &Matrix::Plain(Tensor::ones([32, 32], &gpu)), None, Epilogue::Keep);
+    let values = Array::from_tensor(product).values;
+    set_half_tiles(false);
+    set_software_adapter(true);
+    assert!(values.iter().all(|v| *v == 32.0 * 65504.0), "cut off at the largest 16-bit number, got {}", values[0]);
+}
+
+#[test]
+fn gemm_reads_stored_weights_exactly() {
+    const STORED: [StoredType; 10] = [
+        StoredType::Q8_0,
+        StoredType::Q4_0,
+        StoredType::Q4_1,
+        StoredType::Q5_0,
+        StoredType::Q5_1,
+        StoredType::Q4_K,
+        StoredType::Q5_K,
+        StoredType::Q6_K,
+        StoredType::F16,
+        StoredType::BF16,
+    ];
+    for stored in STORED {
+        reads_exactly(stored);
+    }
+}
+
+fn reads_exactly(stored: StoredType) {
+    compare_on_gpu(2, |d, device, plain| {
+        // Any bytes are a block, as long as its f16 scales are finite.
+        let (rows, n, k) = (d.one_of(&[1, 3, 20]), d.one_of(&[5, 12, 34]), d.one_of(&[256, 512]));
+        let blocks = n * k / stored.block_len();
+        let mut bytes: Vec<u8> = (0..blocks * stored.block_bytes()).map(|_| d.next() as u8).collect();
+        for block in bytes.chunks_exact_mut(stored.block_bytes()) {
+            let halves: &[usize] = match stored {
+                StoredType::Q6_K => &[208],
+                StoredType::Q4_1 | StoredType::Q5_1 | StoredType::Q4_K | StoredType::Q5_K => &[0, 2],
+                _ => &[0],
+            };
+            for at in halves {
+                block[at + 1] &= if stored == StoredType::BF16 { 0xbf } else { 0xb7 }; // small, some of them subnormal
+            }
+        }
+        let x = Tensor::<2>::from_data(d.data([rows, k]), device);
+        if plain {
+            let weight = Tensor::<2>::from_data(TensorData::new(decode(stored, &bytes), [n, k]), device);
+            return Array::from_tensor(linear_plain(x, &weight.transpose(), None, Epilogue::Keep));
+        }
+        let packing = Packing::of(stored).expect("a type the kernel reads");
+        let words = packing.repack("weight", &bytes, n, k).expect("sound blocks");
+        Array::from_tensor(linear(x, &Matrix::packed(words, packing, [n, k], device), None, Epilogue::Keep))
+    });
+}
+
+#[test]
+fn stored_weights_come_out_of_the_kernel_bit_for_bit() {
+    // One product with 1 and otherwise with 0 is the weight itself: what is left is the decoding.
+    let (_turn, gpu) = gpu();
+    let folder = fixtures().join("gguf");
+    let expected = read_arrays(&folder.join("io.safetensors")).expect("the fixture");
+    let file = std::fs::read(folder.join("types.gguf")).expect("the fixture");
+    let set = WeightSet::from_bytes(file, "types.gguf").expect("weights");
+    let mut packed = 0;
+    for software in [true, false] {
+        set_software_adapter(software);
+        for (name, weight) in &expected {
+            let kind = name.trim_start_matches("out.").to_lowercase();
+            let [n, k] = weight.shape[..] else { panic!("{name} is no matrix") };
+            let matrix = Loader::new(&set, &gpu).matrix(&format!("{kind}.weight"), n, k).expect("a matrix");
+            packed += usize::from(matches!(matrix, Matrix::Packed { .. }));
+            let found =
+                Array::from_tensor(linear(Tensor::<2>::eye(k, &gpu), &matrix, None, Epilogue::Keep).transpose());
+            assert_eq!(found.values, weight.values, "{kind}, for software adapters: {software}");
+        }
+    }
+    assert_eq!(packed, 20, "ten types are read as they are stored, in both flavours");
+    set_software_adapter(true);
+}
+
+#[test]
+fn a_clip_of_zeros_stays_finite() {
+    let (_turn, device) = gpu();
+    let zeros = Tensor::<5>::zeros([1, 4, 1, 2, 2], &device);
+    let normed = Array::from_tensor(channel_norm(zeros, &Tensor::ones([1, 4, 1, 1, 1], &device), true));
+    assert!(normed.values.iter().all(|v| *v == 0.0), "{:?}", normed.values);
+}
