@@ -1,8 +1,8 @@
-//! GPU kernels of our own, one file each: WGSL beside a plain-tensor twin of the same name.
+//! Kernels of our own, one file each: WGSL beside a plain-tensor twin of the same name, and the CPU's in [`cpu`].
 //!
-//! The twin is the CPU's path, the oracle of the tests, and what runs where a kernel failed its self-check. Which
-//! kernels are on is one process-wide mask, because there is one adapter in a process: the pipeline switches them on
-//! once it knows the adapter, a bench switches them off to time stock Burn.
+//! The twin is the oracle of the tests, and what runs where a GPU's kernel failed its self-check. Which GPU kernels
+//! are on is one process-wide mask, because there is one adapter in a process: the pipeline switches them on once it
+//! knows the adapter, a bench switches them off to time stock Burn.
 
 pub mod attention;
 pub mod channel_norm;

@@ -20,44 +20,85 @@ const PIXELS: usize = 96;
 /// What a product may read past the last pixel, whose count is rounded up to whole vectors.
 const SLACK: usize = 8;
 
-/// A convolution's weights, `[parity][row][column][C_out][k_t × C_in]`.
+/// A convolution's weights, cut into the products they make.
 #[derive(Debug, Clone)]
 pub struct Taps {
     values: Arc<Vec<f32>>,
+    products: Arc<Vec<Product>>,
     form: Form,
     output: usize,
     input: usize,
-    rows: usize,
-    columns: usize,
+}
+
+/// One product: weights `[C_out][planes × k_t × C_in]` over planes of the copied band that follow each other.
+#[derive(Debug, Clone)]
+struct Product {
+    /// Which of the four results of a doubled image it adds to.
+    parity: usize,
+    /// Where its first pixel lies.
+    row: usize,
+    column: usize,
+    /// The first of its planes (of every second row and column of a halved image).
+    phase: usize,
+    /// The taps of each plane; several where they meet the same pixel of a doubled image.
+    taps: Vec<Vec<[usize; 2]>>,
+    /// Where its weights start.
+    at: usize,
 }
 
 impl Taps {
-    /// `values` `[C_out, C_in, k_t, k_h, k_w]`; for a doubled image the taps that meet the same pixel are added up.
+    /// `values` `[C_out, C_in, k_t, k_h, k_w]`.
     pub fn new(values: &[f32], [output, input]: [usize; 2], form: Form) -> Self {
         let [kt, kh, kw] = form.kernel;
-        let (rows, columns, parities) = if form.doubled { (2, 2, 4) } else { (kh, kw, 1) };
-        let mut taps = Vec::with_capacity(parities * rows * columns * output * kt * input);
-        for parity in 0..parities {
-            for r in 0..rows {
-                for s in 0..columns {
-                    for o in 0..output {
-                        for t in 0..kt {
-                            for c in 0..input {
-                                let plane = &values[((o * input + c) * kt + t) * kh * kw..];
-                                taps.push(match form.doubled {
-                                    true => (MERGED[parity >> 1][r].iter())
-                                        .flat_map(|i| MERGED[parity & 1][s].iter().map(move |j| plane[i * kw + j]))
-                                        .sum(),
-                                    false => plane[r * kw + s],
-                                });
-                            }
+        let mut products = products(form);
+        let mut taps = Vec::new();
+        for product in &mut products {
+            product.at = taps.len();
+            for o in 0..output {
+                for tap in &product.taps {
+                    for t in 0..kt {
+                        for c in 0..input {
+                            let plane = &values[((o * input + c) * kt + t) * kh * kw..];
+                            taps.push(tap.iter().map(|[r, s]| plane[r * kw + s]).sum());
                         }
                     }
                 }
             }
         }
-        Self { values: Arc::new(taps), form, output, input, rows, columns }
+        Self { values: Arc::new(taps), products: Arc::new(products), form, output, input }
     }
+}
+
+fn products(form: Form) -> Vec<Product> {
+    let [_, kh, kw] = form.kernel;
+    let one = |parity, row, column, phase, taps| Product { parity, row, column, phase, taps, at: 0 };
+    if form.halved {
+        // Planes: even rows and columns, odd rows, odd columns, both odd. Row 2 is the next even one.
+        return vec![
+            one(0, 0, 0, 0, vec![vec![[0, 0]], vec![[1, 0]], vec![[0, 1]], vec![[1, 1]]]),
+            one(0, 0, 1, 0, vec![vec![[0, 2]], vec![[1, 2]]]),
+            one(0, 1, 0, 0, vec![vec![[2, 0]]]),
+            one(0, 1, 0, 2, vec![vec![[2, 1]]]),
+            one(0, 1, 1, 0, vec![vec![[2, 2]]]),
+        ];
+    }
+    let (parities, rows, columns) = if form.doubled { (4, 2, 2) } else { (1, kh, kw) };
+    let mut products = Vec::new();
+    for parity in 0..parities {
+        for r in 0..rows {
+            for s in 0..columns {
+                products.push(match form.doubled {
+                    true => {
+                        let [down, right] = [parity >> 1, parity & 1];
+                        let pairs = MERGED[down][r].iter().flat_map(|i| MERGED[right][s].iter().map(move |j| [*i, *j]));
+                        one(parity, down + r, right + s, 0, vec![pairs.collect()])
+                    }
+                    false => one(0, r, s, 0, vec![vec![[r, s]]]),
+                });
+            }
+        }
+    }
+    products
 }
 
 /// The frames that a convolution reads: zeros, then what is remembered, then the chunk's own.
@@ -167,8 +208,8 @@ impl<'a> Bands<'a> {
     /// Rows `2 top …` of an image parted into even and odd rows and columns; what lies outside is zeros.
     fn part_phases(&self, from: &[f32], top: usize, rows: usize, to: &mut [f32]) {
         let [height, width] = self.source;
-        for (odd_row, odd_column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let to = &mut to[(odd_row * 2 + odd_column) * self.depth * self.plane..];
+        for (phase, [odd_row, odd_column]) in [[0, 0], [1, 0], [0, 1], [1, 1]].into_iter().enumerate() {
+            let to = &mut to[phase * self.depth * self.plane..];
             for row in 0..=rows {
                 let to = &mut to[row * self.stride..][..self.stride];
                 let y = 2 * (top + row) + odd_row;
@@ -186,24 +227,20 @@ impl<'a> Bands<'a> {
 
     /// All taps of a parity over a band of `rows` rows; the frames before `idle` are zeros.
     fn multiply(&self, parity: usize, rows: usize, idle: usize, source: &[f32], result: &mut [f32]) {
-        let Taps { values, form, output, input, .. } = self.taps;
+        let Taps { values, products, output, input, .. } = self.taps;
         let count = (rows * self.stride).next_multiple_of(4);
-        for r in 0..self.taps.rows {
-            for s in 0..self.taps.columns {
-                let at = match (form.halved, form.doubled) {
-                    (true, _) => ((r & 1) * 2 + (s & 1)) * self.depth * self.plane + (r >> 1) * self.stride + (s >> 1),
-                    (_, true) => ((parity >> 1) + r) * self.stride + (parity & 1) + s,
-                    _ => r * self.stride + s,
-                };
-                let tap = ((parity * self.taps.rows + r) * self.taps.columns + s) * output * self.depth;
-                product(
-                    [count, *output, self.depth - idle * input],
-                    Target { values: result, row: 1, column: self.run, add: r + s > 0 },
-                    View { values: &source[idle * input * self.plane + at..], row: 1, column: self.plane },
-                    View { values: &values[tap + idle * input..], row: 1, column: self.depth },
-                    1.0,
-                );
-            }
+        let mut add = false;
+        for one in products.iter().filter(|one| one.parity == parity) {
+            let depth = one.taps.len() * self.depth;
+            let at = (one.phase * self.depth + idle * input) * self.plane + one.row * self.stride + one.column;
+            product(
+                [count, *output, depth - idle * input],
+                Target { values: result, row: 1, column: self.run, add },
+                View { values: &source[at..], row: 1, column: self.plane },
+                View { values: &values[one.at + idle * input..], row: 1, column: depth },
+                1.0,
+            );
+            add = true;
         }
     }
 
