@@ -1,5 +1,5 @@
 // What a visitor waits for on the built page (`npm start` or `npm run build` first), in Chromium on its SwiftShader:
-//   node bench/page.mjs [--repeats 3]
+//   node bench/page.mjs [--repeats 3] [--gpu]        (--gpu: on SwiftShader's WebGPU too, minutes a clip)
 // A first visit with an empty cache, then the same browser again; the clip is the page's own default. Times are from
 // the page's status line: ms from opening to a button that can be pressed, from the press to the first stage, and on.
 import { join } from 'node:path';
@@ -7,14 +7,14 @@ import { parseArgs } from 'node:util';
 import { serve } from '../pkg/scripts/serve.mjs';
 import { configure, finished, launch, openPage, root } from '../tests/browser/browser.mjs';
 
-const { values } = parseArgs({ options: { repeats: { type: 'string', default: '3' } } });
+const { values } = parseArgs({ options: { repeats: { type: 'string', default: '3' }, gpu: { type: 'boolean', default: false } } });
 const repeats = Number(values.repeats);
 if (!Number.isInteger(repeats) || repeats < 1) throw new Error(`--repeats must be a whole number from 1, got ${values.repeats}`);
 
 const server = await serve(join(root, 'www/dist'));
 const browser = await launch();
 try {
-  for (const backend of ['cpu', 'gpu']) {
+  for (const backend of values.gpu ? ['cpu', 'gpu'] : ['cpu']) {
     const visits = { first: [], again: [] };
     for (let i = 0; i < repeats; i++) {
       const page = await openPage(browser, server.url);
