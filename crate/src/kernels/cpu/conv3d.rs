@@ -82,23 +82,23 @@ fn products(form: Form) -> Vec<Product> {
             one(0, 1, 1, 0, vec![vec![[2, 2]]]),
         ];
     }
-    let (parities, rows, columns) = if form.doubled { (4, 2, 2) } else { (1, kh, kw) };
-    let mut products = Vec::new();
-    for parity in 0..parities {
-        for r in 0..rows {
-            for s in 0..columns {
-                products.push(match form.doubled {
-                    true => {
-                        let [down, right] = [parity >> 1, parity & 1];
-                        let pairs = MERGED[down][r].iter().flat_map(|i| MERGED[right][s].iter().map(move |j| [*i, *j]));
-                        one(parity, down + r, right + s, 0, vec![pairs.collect()])
+    if form.doubled {
+        let taps_of = |rows: &[usize], columns: &[usize]| {
+            rows.iter().flat_map(|i| columns.iter().map(move |j| [*i, *j])).collect::<Vec<_>>()
+        };
+        let mut products = Vec::new();
+        for (down, rows) in MERGED.iter().enumerate() {
+            for (right, columns) in MERGED.iter().enumerate() {
+                for (r, rows) in rows.iter().enumerate() {
+                    for (s, columns) in columns.iter().enumerate() {
+                        products.push(one(2 * down + right, down + r, right + s, 0, vec![taps_of(rows, columns)]));
                     }
-                    false => one(0, r, s, 0, vec![vec![[r, s]]]),
-                });
+                }
             }
         }
+        return products;
     }
-    products
+    (0..kh * kw).map(|tap| [tap / kw, tap % kw]).map(|[r, s]| one(0, r, s, 0, vec![vec![[r, s]]])).collect()
 }
 
 /// The frames that a convolution reads: zeros, then what is remembered, then the chunk's own.

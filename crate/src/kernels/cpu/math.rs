@@ -33,7 +33,7 @@ pub fn silu(x: f32) -> f32 {
 /// GELU, tanh form: x · sigmoid(2 √(2/π) (x + 0.044715 x³)), Hendrycks & Gimpel 1606.08415 §2.
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     x / (1.0 + exp(-TWICE_ROOT * (x + 0.044_715 * x * x * x)))
 }
 
