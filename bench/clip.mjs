@@ -12,7 +12,17 @@ async function load(host, engine, folder, gpu) {
   await engine.load(listener(host, gpu, () => {}));
 }
 
-const listener = (host, gpu, event) => ({ event, gpu, aborted: () => false, tick: host.nextTask });
+/** `yields.longestMs`: the longest time from one turn of the event loop that the engine asked for to the next. */
+function listener(host, gpu, event, yields = {}) {
+  let since = performance.now();
+  const note = () => (yields.longestMs = Math.max(yields.longestMs ?? 0, performance.now() - since));
+  const tick = async () => {
+    note();
+    await host.nextTask();
+    since = performance.now();
+  };
+  return { event, gpu, aborted: () => false, tick };
+}
 
 /** An engine on the GPU with the package's account of its buffers, by which they are freed where stages end. */
 async function openOnGpu(host) {
@@ -33,14 +43,15 @@ async function openOnGpu(host) {
 /** A clip's frames as one array of RGB values, and what the engine tells of the run. */
 async function generate(host, engine, request, gpu) {
   const frames = [];
+  const yields = {};
   const told = await engine.generate(request, listener(host, gpu, (event) => {
     // a view of wasm memory may change with the next call
     if (event.type === 'frame') frames.push(Uint8Array.from(event.rgba).filter((_, i) => i % 4 !== 3));
     if (event.type === 'warning') throw new Error(event.message);
-  }));
+  }, yields));
   const rgb = new Float32Array(frames.reduce((sum, { length }) => sum + length, 0));
   frames.reduce((at, frame) => (rgb.set(frame, at), at + frame.length), 0);
-  return { rgb, told };
+  return { rgb, told, yields };
 }
 
 let known;
@@ -95,7 +106,7 @@ export async function prepareClip(host, device, { folder, request }) {
       last = await generate(host, engine, request, ledger);
     },
     read: async () => last.rgb,
-    facts: () => ({ loadSeconds, stages: last.told.timings, wasmMegabytes: engine.info().wasmMemoryBytes / 1e6, ...(ledger && { gpuMegabytes: ledger.peakBytes / 1e6 }) }),
+    facts: () => ({ loadSeconds, stages: last.told.timings, longestMs: last.yields.longestMs, wasmMegabytes: engine.info().wasmMemoryBytes / 1e6, ...(ledger && { gpuMegabytes: ledger.peakBytes / 1e6 }) }),
     async dispose() {
       engine.dispose();
       engine.free();

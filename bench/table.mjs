@@ -65,11 +65,12 @@ export function printRow(host, table, row) {
 }
 
 /** Of a clip: seconds of each stage, and the peaks of memory. */
-export function clipFacts({ ms, loadSeconds, stages, wasmMegabytes, gpuMegabytes }) {
+export function clipFacts({ ms, loadSeconds, stages, longestMs, wasmMegabytes, gpuMegabytes }) {
   const seconds = (value) => `${value.toFixed(value < 1 ? 2 : 1)} s`;
   const parts = Object.entries(stages).map(([stage, time]) => `${stage} ${seconds(time)}`);
   const memory = [`wasm ${wasmMegabytes.toFixed(0)} MB`, ...(gpuMegabytes === undefined ? [] : [`GPU ${gpuMegabytes.toFixed(0)} MB`])];
-  return `${seconds(ms / 1000)} (${parts.join(', ')}), model loaded in ${seconds(loadSeconds)}; memory at most ${memory.join(', ')}`;
+  const yields = longestMs === undefined ? '' : `; at most ${longestMs.toFixed(0)} ms from one turn of the event loop to the next`;
+  return `${seconds(ms / 1000)} (${parts.join(', ')}), model loaded in ${seconds(loadSeconds)}${yields}; memory at most ${memory.join(', ')}`;
 }
 
 export function printSummary({ print }, table) {
