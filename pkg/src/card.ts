@@ -25,7 +25,12 @@ export interface ModelCard {
   /** Prompts that show what the model can do. */
   examples: string[];
   files: ModelFile[];
+  /** The card as it was read: the engine takes more from it, such as how many tokens a prompt may have. */
+  source: string;
 }
+
+/** Where the card lies in a model folder. */
+export const CARD = 'tabreel.json';
 
 /** Sum of the bytes that the card lists. */
 export const cardBytes = (card: ModelCard): number => card.files.reduce((sum, file) => sum + file.bytes, 0);
@@ -56,6 +61,7 @@ export function parseCard(text: string, where: string, files?: ModelFile[]): Mod
     defaults: parseDefaults(card['default']),
     examples: list(card['examples']).filter((example) => typeof example === 'string'),
     files: files ?? parseFiles(card['files'], where),
+    source: text,
   };
 }
 

@@ -1,5 +1,5 @@
 /** `Tabreel`: loads a model into a worker and turns prompts into clips. */
-import { cardBytes, parseDefaults, type ModelCard } from './card.js';
+import { CARD, cardBytes, parseDefaults, type ModelCard } from './card.js';
 import { Clip, type Frame } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import { WorkerLink, type WorkerLike } from './link.js';
@@ -103,13 +103,15 @@ export class Tabreel {
       const card = await folder.card(signal);
       const started = await startOn(device, options);
       link = started.link;
+      const handOver = (path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> =>
+        started.link.run({ type: 'file', path, bytes }, { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [bytes.buffer] });
+      if (!card.files.some(({ path }) => path === CARD)) await handOver(CARD, new TextEncoder().encode(card.source));
       for await (const file of folder.read(card, {
         signal,
         keep,
         onProgress: (progress) => onProgress?.({ phase: 'download', ...progress }),
       })) {
-        const job = { type: 'file', ...file } as const;
-        await link.run(job, { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [file.bytes.buffer] });
+        await handOver(file.path, file.bytes);
       }
       const built = (await link.run(
         { type: 'load' },

@@ -72,6 +72,7 @@ test('load starts a worker, hands over every file, builds, and tells how far it 
   const tabreel = await load(healthy, { onProgress: ({ phase, loaded, total }) => phases.push(`${phase} ${loaded}/${total}`) });
   expect(workers[0]!.received.map((job) => (job.type === 'file' ? job.path : job.type))).toEqual([
     'start',
+    'tabreel.json', // the engine reads it too: how many tokens a prompt may have
     'model_index.json',
     'transformer/w.gguf',
     'load',

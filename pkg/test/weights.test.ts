@@ -199,19 +199,17 @@ test('what is kept can be listed and deleted, one model or all', async () => {
 });
 
 test('the card tells sizes, defaults and examples in camelCase, and forgives nonsense', async () => {
-  server.files.set(
-    '/small/tabreel.json',
-    JSON.stringify({
-      name: 'small',
-      license: 'MIT',
-      trained_on: 'drawings',
-      sizes: [[64, 64], [96, 64], ['x', 1], 7],
-      num_frames: [1, 9, -4],
-      default: { width: 64, num_steps: 12, guidance_scale: 4, fps: 'many' },
-      examples: ['a ball', 5],
-      files: [{ path: 'a', bytes: 1 }],
-    }),
-  );
+  const source = JSON.stringify({
+    name: 'small',
+    license: 'MIT',
+    trained_on: 'drawings',
+    sizes: [[64, 64], [96, 64], ['x', 1], 7],
+    num_frames: [1, 9, -4],
+    default: { width: 64, num_steps: 12, guidance_scale: 4, fps: 'many' },
+    examples: ['a ball', 5],
+    files: [{ path: 'a', bytes: 1 }],
+  });
+  server.files.set('/small/tabreel.json', source);
   expect(await describeModel(BASE)).toEqual({
     name: 'small',
     license: 'MIT',
@@ -221,6 +219,7 @@ test('the card tells sizes, defaults and examples in camelCase, and forgives non
     defaults: { width: 64, numSteps: 12, guidanceScale: 4 },
     examples: ['a ball'],
     files: [{ path: 'a', bytes: 1 }],
+    source,
   } satisfies ModelCard);
 });
 
