@@ -64,8 +64,8 @@ class Model(torch.nn.Module):
 
 class Clips:
     """All shards so far, grouped by latent shape; new ones are taken in as they appear."""
-    def __init__(self, folder, gray, stars):
-        self.stars = stars
+    def __init__(self, folder, gray, hard):
+        self.hard = hard
         self.folder, self.gray, self.seen, self.groups, self.last = folder, gray, set(), {}, 0.
 
     def refresh(self, every=45):
@@ -93,10 +93,10 @@ class Clips:
         return [self.pick(group, rng) for _ in range(self.size(key, tokens))], key
 
     def pick(self, group, rng):
-        """Stars are the hardest to draw: --stars times as likely as in the world."""
+        """Stars and bounces are the hardest to draw: --hard times as likely as in the world."""
         while True:
             item = group[rng.randrange(len(group))]
-            if rng.random() < 1 / self.stars or any(o.shape == 'star' for o in item[3].things):
+            if rng.random() < 1 / self.hard or any(o.shape == 'star' or o.motion == 'bounces' for o in item[3].things):
                 return item
 
     def size(self, key, tokens):
@@ -164,7 +164,7 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='', plain=.2, stars=1.)
+                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='', plain=.2, hard=1.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -188,7 +188,7 @@ def main():
         model.transformer.compile_repeated_blocks(dynamic=False)
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     root = metric.loss_root(code, a.out + '/metric.pt', a.plain).to(acc.device)
-    clips = Clips(a.latents, code.gray, a.stars)
+    clips = Clips(a.latents, code.gray, a.hard)
     clock = common.Clock(elapsed); saved = clock(); losses = []
     common.log(acc, a, f'transformer {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M, text encoder {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M')
     while common.goes_on(acc, clock, a.seconds):

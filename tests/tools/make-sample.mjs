@@ -16,6 +16,7 @@ const browser = await launch();
 const folder = temporaryFolder();
 try {
   const page = await openPage(browser, server.url);
+  await page.waitForLoadState('networkidle'); // the model's own settings have come
   await configure(page, { seed, backend: 'cpu' });
   await page.fill('#prompt', prompt);
   await page.click('#generate');
