@@ -3,7 +3,7 @@
     python cache_latents.py --vae FOLDER --clips 12000        # any number of processes with different --seed
 
 Conditions follow diffusers' WanVACEPipeline to the letter: inactive = known pixels (gray elsewhere), reactive = control
-pixels inside the mask, both encoded and normalised; mask channels are its 8x8 unshuffle, nearest-exact in time; a
+pixels inside the mask, both encoded and normalised; mask channels are its side x side unshuffle, nearest-exact in time; a
 reference image is one more latent frame in front. Text to video is the all-gray video with the mask all ones.
 Writes OUT/shard-SEED-N.pt; train_dit.py picks up new shards while it runs.
 """
@@ -21,8 +21,9 @@ import common
 import world
 
 # frames, height, width, share. A quarter are still images.
-BUCKETS = [(17, 64, 64, .44), (17, 64, 96, .09), (17, 96, 64, .07), (9, 64, 64, .08), (25, 64, 64, .07), (1, 64, 64, .17), (1, 64, 96, .04), (1, 96, 64, .04)]
-KINDS = {'none': .40, 'first': .15, 'first_last': .10, 'prefix': .06, 'suffix': .04, 'boxes': .10, 'edges': .10, 'reference': .05}
+BUCKETS = [(17, 128, 128, .50), (25, 128, 128, .10), (33, 128, 128, .04), (9, 128, 128, .06), (17, 128, 192, .06), (17, 192, 128, .04),
+           (1, 128, 128, .14), (1, 128, 192, .03), (1, 192, 128, .03)]
+KINDS = {'none': .50, 'first': .13, 'first_last': .08, 'prefix': .06, 'suffix': .04, 'both_ends': .03, 'boxes': .07, 'edges': .06, 'reference': .03}
 
 
 class Coder:
@@ -31,6 +32,7 @@ class Coder:
         self.vae = vae.requires_grad_(False).eval()
         self.mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+        self.side = vae.config.scale_factor_spatial   # pixels a latent cell is wide
         self.gray_cache = {}
 
     @torch.no_grad()
@@ -46,18 +48,37 @@ class Coder:
         return self.gray_cache[key]
 
 
-def mask_channels(mask):
-    """[B,F,H,W] of 0/1 -> [B,64,f,h,w], as WanVACEPipeline.prepare_masks"""
+def mask_channels(mask, side):
+    """[B,F,H,W] of 0/1 -> [B,side*side,f,h,w], as WanVACEPipeline.prepare_masks"""
     b, f, h, w = mask.shape
-    m = mask.view(b, f, h // 8, 8, w // 8, 8).permute(0, 3, 5, 1, 2, 4).flatten(1, 2)
-    return F.interpolate(m, size=((f + 3) // 4, h // 8, w // 8), mode='nearest-exact')
+    m = mask.view(b, f, h // side, side, w // side, side).permute(0, 3, 5, 1, 2, 4).flatten(1, 2)
+    return F.interpolate(m, size=((f + 3) // 4, h // side, w // side), mode='nearest-exact')
 
 
-def cells(objects):
+def cells(objects, side):
     """Coverage [B,1,F,H,W] -> how far objects reach into each latent cell, [B,1,f,h,w] in 0..1."""
     first, rest = objects[:, :, :1], objects[:, :, 1:]
     parts = [first] + ([rest.unflatten(2, (-1, 4)).amax(3)] if rest.shape[2] else [])
-    return (2 * F.avg_pool3d(torch.cat(parts, 2), (1, 8, 8))).clamp(max=1)
+    return (2 * F.avg_pool3d(torch.cat(parts, 2), (1, side, side))).clamp(max=1)
+
+
+GRAIN = 8   # the truth's mask has this many squares to a side of a latent cell
+
+
+def truth(scenes, frames, h, w, side):
+    """What is in each latent cell, for the side loss of train_dit.py: the objects' mask in 4 frames of GRAIN x GRAIN squares
+    packed to bytes [B,32,f,h,w], and shape and colour of what covers most of it, 0 for nothing [B,2,f,h,w]; both uint8."""
+    out = []
+    for s in scenes:
+        top = world.topmost(s, frames, h * GRAIN // side, w * GRAIN // side)           # [F,H,W], 0 or 1 + index
+        top = torch.cat([top[:1].expand(4, -1, -1), top[1:]]).unflatten(0, (-1, 4))    # the first cell is one frame long
+        c = top.unflatten(3, (-1, GRAIN)).unflatten(2, (-1, GRAIN)).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)   # [256,f,h,w]
+        bits = ((c > 0).view(-1, 8, *c.shape[1:]) * (1 << torch.arange(8)).view(1, 8, 1, 1, 1)).sum(1)
+        share = torch.stack([(c == i + 1).float().mean(0) for i in range(len(s.things))])
+        most, which = share.max(0)
+        kind = torch.tensor([[1 + world.SHAPES.index(o.shape), 1 + list(world.COLORS).index(o.color)] for o in s.things])[which].permute(3, 0, 1, 2)
+        out.append((bits.byte(), (kind * (most > .02)).byte()))
+    return torch.stack([b for b, _ in out]), torch.stack([k for _, k in out])
 
 
 def edges(x):
@@ -78,6 +99,8 @@ def condition(kind, x, rng):
         mask[:, 0] = 0; mask[:, -1] = 0
     elif kind == 'prefix':
         mask[:, :rng.choice([5, 9]) if f > 9 else 5] = 0
+    elif kind == 'both_ends':
+        mask[:, :5 if f > 9 else 1] = 0; mask[:, -4:] = 0
     elif kind == 'suffix':
         mask[:, -(rng.choice([4, 8]) if f > 9 else 4):] = 0
     elif kind == 'boxes':
@@ -112,7 +135,7 @@ def control_latents(code, x, kind, rng, scenes):
     inactive = code(known) if (mask == 0).any() else gray
     reactive = code(control) if kind == 'edges' else gray
     ref = code(torch.stack([reference(s, h, w) for s in scenes])) if kind == 'reference' else None
-    return ref, inactive, reactive, mask_channels(mask)
+    return ref, inactive, reactive, mask_channels(mask, code.side)
 
 
 def main():
@@ -134,16 +157,17 @@ def main():
         file = f'{a.out}/shard-{a.seed}-{n}.pt'; n += 1
         if not os.path.exists(file):
             x, _, objects, scenes = world.batch(rng, size, f, h, w)
-            z, where = code(x), cells(objects)
+            z, where = code(x), cells(objects, code.side)
+            bits, kinds = truth(scenes, f, h, w, code.side)
             item = {'kind': kind, 'scenes': [asdict(s) for s in scenes], 'frames': f}
             if kind != 'none':
                 ref, inactive, reactive, mask = control_latents(code, x, kind, rng, scenes)
                 if ref is not None:
-                    z = torch.cat([ref, z], 2); where = torch.cat([torch.zeros_like(where[:, :, :1]), where], 2)
+                    z = torch.cat([ref, z], 2); where, bits, kinds = (torch.cat([torch.zeros_like(t[:, :, :1]), t], 2) for t in (where, bits, kinds))
                     inactive = torch.cat([ref, inactive], 2); reactive = torch.cat([torch.zeros_like(ref), reactive], 2)
                     mask = torch.cat([torch.zeros_like(mask[:, :, :1]), mask], 2)
                 item |= {'control': torch.cat([inactive, reactive], 1).half(), 'mask': mask.bool()}
-            item |= {'z': z.half(), 'objects': where.half()}
+            item |= {'z': z.half(), 'objects': where.half(), 'bits': bits, 'kinds': kinds}
             torch.save(item, file + '.tmp'); os.replace(file + '.tmp', file)
         made += size
         if n % 20 == 0:

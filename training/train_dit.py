@@ -1,4 +1,4 @@
-"""Stage 4: the diffusion transformer (WanVACETransformer3DModel) and, jointly, the text encoder.
+"""Stage 4: the diffusion transformer (WanVACETransformer3DModel); the text encoder of stage 2 stays as it is.
 
     accelerate launch train_dit.py --seconds 4800
 
@@ -20,10 +20,11 @@ import common
 import metric
 import train_text
 import world
-from cache_latents import Coder
+from cache_latents import GRAIN, Coder
 
-SHAPE = dict(patch_size=(1, 2, 2), num_attention_heads=6, attention_head_dim=32, in_channels=32, out_channels=32, text_dim=128, freq_dim=256,
-             ffn_dim=768, num_layers=6, vace_layers=[0, 3], vace_in_channels=128, cross_attn_norm=True, rope_max_seq_len=256)
+SHAPE = dict(patch_size=(1, 1, 1), num_attention_heads=6, attention_head_dim=32, in_channels=48, out_channels=48, text_dim=128, freq_dim=256,
+             ffn_dim=768, num_layers=6, vace_layers=[0, 3], vace_in_channels=352, cross_attn_norm=True, rope_max_seq_len=256)
+TRUTH_AT = 3          # the block whose output the side loss reads
 DROP_CONDITION = .4   # of the conditioned clips, trained as if they had none
 
 
@@ -49,17 +50,43 @@ class FloatAttention:
         return attn.to_out[1](attn.to_out[0](out))
 
 
-class Model(torch.nn.Module):
-    def __init__(self, transformer, encoder, reader):
-        super().__init__()
-        self.transformer, self.encoder, self.reader = transformer, encoder, reader
+class Truth(torch.nn.Module):
+    """A linear head that reads the picture's truth out of a middle block: representation alignment (2410.06940) with what the
+    program that drew the scene knows in place of a foreign encoder. Training only, it is not exported."""
+    BITS, SHAPES, COLORS = 4 * GRAIN * GRAIN, 1 + len(world.SHAPES), 1 + len(world.COLORS)
 
-    def forward(self, x, sigma, control, ids, mask, target):
-        with torch.autocast(x.device.type, enabled=False):
-            states = self.encoder(ids, mask).last_hidden_state
-            read = self.reader.loss(states, mask, target)
+    def __init__(self, dim):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(dim)
+        self.out = torch.nn.Linear(dim, self.BITS + self.SHAPES + self.COLORS)
+
+    def forward(self, tokens, bits, kinds):
+        """tokens [B,n,dim]; bits [B,32,f,h,w] and kinds [B,2,f,h,w] as cache_latents.truth gives them -> mask loss, kind loss"""
+        mask, shape, color = self.out(self.norm(tokens.float())).split([self.BITS, self.SHAPES, self.COLORS], -1)
+        want = ((bits.flatten(2).transpose(1, 2).unsqueeze(-1) >> torch.arange(8, device=bits.device)) & 1).flatten(2).float()
+        kinds = kinds.flatten(2).long()
+        return (F.binary_cross_entropy_with_logits(mask, want),
+                F.cross_entropy(shape.transpose(1, 2), kinds[:, 0]) + F.cross_entropy(color.transpose(1, 2), kinds[:, 1]))
+
+
+class Model(torch.nn.Module):
+    def __init__(self, transformer, encoder, truth):
+        super().__init__()
+        self.transformer, self.encoder, self.truth = transformer, encoder, truth
+        transformer.blocks[TRUTH_AT].register_forward_hook(self.keep)
+
+    def keep(self, module, args, output):
+        self.middle = output
+
+    def forward(self, x, sigma, control, ids, mask, bits, kinds):
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):   # the encoder of stage 2 stays as it is
+            states = self.encoder(ids, mask).last_hidden_state.float()
         text = states * mask.unsqueeze(-1)           # zeros after the prompt, as WanPipeline pads
-        return self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample, read
+        out = self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample
+        with torch.autocast(x.device.type, enabled=False):
+            seen = self.truth(self.middle, bits, kinds)
+        del self.middle
+        return out, *seen
 
 
 class Clips:
@@ -80,7 +107,7 @@ class Clips:
                 ref = s['kind'] == 'reference'
                 group = self.groups.setdefault((s['frames'], *s['z'].shape[3:], ref), [])
                 for i, scene in enumerate(scenes):
-                    group.append((s['z'][i], s['control'][i] if 'control' in s else None, s['mask'][i] if 'control' in s else None, scene, s['frames'], s['objects'][i]))
+                    group.append((s['z'][i], s['control'][i] if 'control' in s else None, s['mask'][i] if 'control' in s else None, scene, s['frames'], s['objects'][i], s['bits'][i], s['kinds'][i]))
 
     def count(self):
         return sum(len(g) for g in self.groups.values())
@@ -101,34 +128,30 @@ class Clips:
 
     def size(self, key, tokens):
         z = self.groups[key][0][0]
-        return max(4, min(96, tokens // (z.shape[1] * z.shape[2] * z.shape[3] // 4)))
+        return max(2, min(96, tokens // (z.shape[1] * z.shape[2] * z.shape[3])))
 
 
 def collate(items, rng, code, tok, device):
     z = torch.stack([i[0] for i in items]).float()
     frames = items[0][4]
-    gray = code.gray(frames, z.shape[3] * 8, z.shape[4] * 8)[0]
-    none = torch.cat([gray, gray, torch.ones(64, *gray.shape[1:])])
+    gray = code.gray(frames, z.shape[3] * code.side, z.shape[4] * code.side)[0]
+    none = torch.cat([gray, gray, torch.ones(code.side ** 2, *gray.shape[1:])])
     control, texts = [], []
-    for _, c, m, scene, _, _ in items:
+    for _, c, m, scene, *_ in items:
         has_ref = z.shape[2] > gray.shape[1]
         control.append(none if c is None or (not has_ref and rng.random() < DROP_CONDITION) else torch.cat([c.float(), m.float()]))
         texts.append('' if rng.random() < .1 else world.caption(scene, rng, frames == 1))
     ids, mask = train_text.tokenize(tok, texts)
-    target = torch.tensor([train_text.targets(i[3]) if t else [-100] * len(train_text.HEADS) for i, t in zip(items, texts)])
-    if frames == 1:      # a still says nothing of motion
-        target[:, [j for j, h in enumerate(train_text.HEADS) if h.startswith(('motion', 'fast', 'pan'))]] = -100
-    objects = torch.stack([i[5] for i in items]).float()
-    return [t.to(device) for t in (z, torch.stack(control), ids, mask, target, objects)]
+    objects, bits, kinds = (torch.stack([i[k] for i in items]) for k in (5, 6, 7))
+    return [t.to(device) for t in (z, torch.stack(control), ids, mask, objects.float(), bits, kinds)]
 
 
 def optimizers(model, lr, muon):
     """Muon for the blocks' matrices, AdamW for embeddings, norms, biases, tables, in and out projections, text encoder."""
     inner = [p for n, p in model.transformer.named_parameters() if muon and p.ndim == 2 and 'blocks.' in n]
     ids = {id(p) for p in inner}
-    rest = [p for p in model.parameters() if id(p) not in ids]
-    text = {id(p) for p in [*model.encoder.parameters(), *model.reader.parameters()]}
-    groups = [{'params': [p for p in rest if id(p) not in text], 'scale': 1.}, {'params': [p for p in rest if id(p) in text], 'scale': .3}]
+    rest = [p for p in [*model.transformer.parameters(), *model.truth.parameters()] if id(p) not in ids]
+    groups = [{'params': rest, 'scale': 1.}]
     opts = [torch.optim.AdamW(groups, lr=lr, betas=(.9, .98), weight_decay=.0)]
     if inner:
         opts.append(torch.optim.Muon([{'params': inner, 'scale': 2.}], lr=lr, weight_decay=.01, momentum=.95, ns_steps=4, adjust_lr_fn='match_rms_adamw'))
@@ -145,12 +168,15 @@ def export(model, out):
 
 
 def start_from(folder, model):
-    """Weights of an earlier run's checkpoint.pt (averaged ones), or of a shipped model: the transformer from its GGUF (Q8_0, original Wan names), the text encoder as it is."""
+    """Weights of an earlier run's checkpoint.pt (averaged ones), of a diffusers folder of the transformer, or of a shipped model
+    (its transformer from the GGUF, Q8_0, original Wan names)."""
     if folder.endswith('.pt'):
         model.load_state_dict(torch.load(folder, map_location='cpu', weights_only=True)['ema']); return
-    transformer, encoder = model.transformer, model.encoder
-    import gguf
+    transformer = model.transformer
     from safetensors.torch import load_file
+    if os.path.exists(f'{folder}/diffusion_pytorch_model.safetensors'):
+        transformer.load_state_dict({k: v.float() for k, v in load_file(f'{folder}/diffusion_pytorch_model.safetensors').items()}); return
+    import gguf
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../tests/reference'))
     from make_fixtures import dit_to_original
     torch.set_grad_enabled(True)      # importing it switches gradients off
@@ -159,23 +185,21 @@ def start_from(folder, model):
     stored = gguf.GGUFReader(f'{folder}/transformer/diffusion_pytorch_model.gguf').tensors
     found = {names[t.name]: torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).copy()).float() for t in stored}
     transformer.load_state_dict({k: v.reshape(own[k].shape) for k, v in found.items()})
-    encoder.load_state_dict(load_file(f'{folder}/text_encoder/model.safetensors'), strict=False)
 
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=2560, shift=4., muon=1, compile=0, ema=.995, read=.03, objects=4., start='', plain=.2, hard=1.)
+                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
-    encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder')
-    reader = train_text.Reader(); reader.load_state_dict(torch.load(a.text + '/reader.pt', weights_only=True))
+    encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder', dtype=torch.float32).requires_grad_(False)
     transformer = WanVACETransformer3DModel(**SHAPE)
     with torch.no_grad():      # start as the mean: no output, no hints, blocks that add little (adaLN-Zero)
         transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
         for b in transformer.vace_blocks:
             b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
-    model = Model(transformer, encoder, reader)
+    model = Model(transformer, encoder, Truth(SHAPE['num_attention_heads'] * SHAPE['attention_head_dim']))
     if a.start:
         start_from(a.start, model)
     plain = dict(transformer.attn_processors)
@@ -195,7 +219,7 @@ def main():
         clips.refresh()
         rng = common.step_rng(a, acc, step)
         items, key = clips.draw(rng, int(a.tokens))
-        z, control, ids, mask, target, objects = collate(items, rng, code, tok, acc.device)
+        z, control, ids, mask, objects, bits, kinds = collate(items, rng, code, tok, acc.device)
         u = torch.sigmoid(torch.randn(len(z), device=z.device) * 1.1)
         sigma = a.shift * u / (1 + (a.shift - 1) * u)
         noise = torch.randn_like(z); s = sigma.view(-1, 1, 1, 1, 1)
@@ -203,22 +227,22 @@ def main():
         for o in opts:
             for g in o.param_groups:
                 g['lr'] = a.lr * rate * g['scale']
-        v, read = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, target)
+        v, outline, kind = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, bits, kinds)
         error = v.float() - (noise - z)
         loss = (error ** 2).mean()
         error = torch.einsum('dc,bcfhw->bdfhw', root, error) ** 2   # what the eye sees of it
         # Outlines are a few cells: weigh them once the layout stands (above s = 0.85 the weight would call objects
         # where there are none).
         weight = 1 + a.objects * objects * ((1 - s) / .15).clamp(max=1)
-        acc.backward((weight * error).mean() / weight.mean() + a.read * read)
+        acc.backward((weight * error).mean() / weight.mean() + a.truth * (outline + .2 * kind))
         acc.clip_grad_norm_(model.parameters(), 1.)
         for o in opts:
             o.step(); o.zero_grad()
         step += 1; ema.update(step)
         if key[0] == 17:
-            losses.append((loss.item(), error.mean().item()))
+            losses.append((loss.item(), error.mean().item(), outline.item(), kind.item()))
         if step % 50 == 0:
-            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s loss(17 frames) {sum(l for l, _ in losses) / max(1, len(losses)):.4f} seen {sum(e for _, e in losses) / max(1, len(losses)):.4f} read {read.item():.3f} lr {a.lr * rate:.1e} clips {clips.count()}')
+            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s 17 frames: loss, seen, mask, kind {" ".join(f"{sum(l) / len(l):.4f}" for l in zip(*losses))} lr {a.lr * rate:.1e} clips {clips.count()}')
             losses = []
         if clock() - saved > a.save_every:
             saved = clock(); common.save(acc, a, model, ema, opts, step, clock())

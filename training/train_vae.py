@@ -1,4 +1,4 @@
-"""Stage 1: the video autoencoder (AutoencoderKLWan, Wan 2.2 style: patch 2, residual, 8x8x4, 16 channels).
+"""Stage 1: the video autoencoder (AutoencoderKLWan, Wan 2.2 style: patch 4, residual, 16x16x4, 48 channels).
 
     accelerate launch train_vae.py --seconds 2400 --start FOLDER       # joint training (from scratch without --start)
     accelerate launch train_vae.py --decoder-only 1 --start FOLDER …   # encoder frozen: latents stay what the DiT knows
@@ -17,7 +17,7 @@ import common
 import world
 from optim import Muon
 
-SHAPES = [(1, 24, 64, 64), (5, 8, 64, 64), (9, 5, 64, 64), (9, 3, 64, 96), (9, 3, 96, 64), (17, 3, 64, 64), (17, 3, 64, 64), (17, 3, 64, 64)]  # frames, clips, H, W
+SHAPES = [(1, 24, 128, 128), (5, 8, 128, 128), (9, 5, 128, 128), (9, 3, 128, 192), (9, 3, 192, 128), (17, 3, 128, 128), (17, 3, 128, 128), (17, 3, 128, 128)]  # frames, clips, H, W
 LONG = [(17, 2, 64, 64), (17, 2, 64, 64), (17, 2, 64, 64), (9, 4, 64, 64), (17, 1, 64, 96), (1, 24, 64, 64)]  # decoder stage: whole clips
 EIGHT = dict(z_dim=16, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, in_channels=12, out_channels=12,
              patch_size=2, scale_factor_spatial=8, base_dim=24, decoder_base_dim=32, dim_mult=[1, 2, 2])
@@ -65,20 +65,38 @@ def widen(vae, z):
     return new
 
 
+def enlarge(vae):
+    """The same autoencoder for pictures twice as large: patches of 4 x 4 where 2 x 2 stood; it starts as the old one on halved pictures."""
+    new = AutoencoderKLWan(**{**vae.config, 'patch_size': 4, 'scale_factor_spatial': 16, 'in_channels': 48, 'out_channels': 48})
+    kept = dict(vae.state_dict())
+    at = torch.tensor([c * 4 + (w // 2) * 2 + h // 2 for c in range(3) for w in range(4) for h in range(4)])   # order (C, w, h)
+    kept['encoder.conv_in.weight'] = kept['encoder.conv_in.weight'][:, at] / 4
+    kept['decoder.conv_out.weight'] = kept['decoder.conv_out.weight'][at]; kept['decoder.conv_out.bias'] = kept['decoder.conv_out.bias'][at]
+    new.load_state_dict(kept)
+    return new
+
+
+def outline(mask):
+    """1 within 2 px of an object's outline."""
+    y = mask.flatten(0, 2).unsqueeze(1)
+    return ((F.max_pool2d(y, 5, 1, 2) + F.max_pool2d(-y, 5, 1, 2)) > .5).float().view(mask.shape)
+
+
 def psnr(vae, x, mask):
     """-> dB over the frame, dB inside the objects (mean over clips)"""
     with torch.no_grad():
         d = torch.cat([(vae.decode(vae.encode(c).latent_dist.mode()).sample.clamp(-1, 1) - c) ** 2 for c in x.split(8)])
     whole = 10 * torch.log10(4 / d.mean((1, 2, 3, 4)))
     inside = 10 * torch.log10(4 / ((d * mask).sum((1, 2, 3, 4)) / (3 * mask.sum((1, 2, 3, 4)) + 1e-6)))
-    return whole.mean().item(), inside.mean().item()
+    edge = outline(mask); at = 10 * torch.log10(4 / ((d * edge).sum((1, 2, 3, 4)) / (3 * edge.sum((1, 2, 3, 4)) + 1e-6)))
+    return whole.mean().item(), inside.mean().item(), at.mean().item()
 
 
 def statistics(vae, seed=5):
     """Mean and standard deviation of every latent channel over 96 clips and 64 images."""
     rng = random.Random(seed)
     with torch.no_grad():
-        z = torch.cat([vae.encode(world.batch(rng, n, f, 64)[0]).latent_dist.mode().transpose(0, 1).flatten(1)
+        z = torch.cat([vae.encode(world.batch(rng, n, f, 128)[0]).latent_dist.mode().transpose(0, 1).flatten(1)
                        for f, n in [(17, 8)] * 12 + [(1, 32)] * 2], 1)
     return z.mean(1).tolist(), z.std(1).tolist()
 
@@ -104,6 +122,8 @@ def main():
         **dict(EIGHT if a.shape == 'eight' else FOUR, latents_mean=[0.] * (16 if a.shape == 'eight' else 4), latents_std=[1.] * (16 if a.shape == 'eight' else 4)))
     if a.z and a.z != vae.config.z_dim:
         vae = widen(vae, a.z)
+    if vae.config.patch_size == 2:
+        vae = enlarge(vae)
     for m in vae.modules():  # convolutions are a third faster so on the CPU
         if isinstance(m, torch.nn.Conv3d):
             m.weight.data = m.weight.data.to(memory_format=torch.channels_last_3d)
@@ -117,7 +137,7 @@ def main():
     ema = common.Ema(vae, .995)
     step, elapsed = common.resume(acc, a, vae, ema, opts)
     trip, *opts = acc.prepare(trip, *opts)
-    held, _, mask, _ = world.batch(random.Random(99), 16, 17, 64, held_out=True)
+    held, _, mask, _ = world.batch(random.Random(99), 16, 17, 128, held_out=True)
     clock = common.Clock(elapsed); saved = clock()
     common.log(acc, a, f'{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters, start {psnr(vae, held, mask)} dB whole, inside objects')
     while common.goes_on(acc, clock, a.seconds):
@@ -129,7 +149,7 @@ def main():
         for g in (g for o in opts for g in o.param_groups):
             g['lr'] = rate
         r, mean, logvar = trip(x, a.noise * rng.random())
-        r, wt = r.float(), 1 + 3 * om
+        r, wt = r.float(), 1 + 3 * om + 3 * outline(om)
         edges = sum((p - q).abs().mean() for p, q in zip(slope(r), slope(x)))
         kl = .5 * (mean.float() ** 2 + logvar.float().exp() - 1 - logvar.float()).sum((1, 2, 3, 4)).mean()
         loss = (wt * (r - x).abs()).mean() + 2 * (wt * (r - x) ** 2).mean() + .5 * edges + (0 if a.decoder_only else 5e-3 * kl / x[0].numel())
@@ -142,7 +162,7 @@ def main():
         if step % (150 if a.decoder_only else 100) == 0:
             with ema as m:
                 p = psnr(m, held, mask)
-            common.log(acc, a, f"{step} {clock():.0f}s loss {loss.item():.4f} lr {rate:.1e} held-out {p[0]:.2f} dB whole {p[1]:.2f} dB inside")
+            common.log(acc, a, f"{step} {clock():.0f}s loss {loss.item():.4f} lr {rate:.1e} held-out {p[0]:.2f} dB whole {p[1]:.2f} dB inside {p[2]:.2f} dB at outlines")
         if clock() - saved > a.save_every:
             saved = clock(); common.save(acc, a, vae, ema, opts, step, clock())
     common.save(acc, a, vae, ema, opts, step, clock())

@@ -82,7 +82,7 @@ def sample_scene(rng, held_out=False, things=None):
         s = Scene(rng.choice(list(SKIES)), rng.choice(list(GROUNDS)), rng.uniform(.08, .42),
                   (rng.uniform(-.8, .8), rng.uniform(-.8, -.4), rng.uniform(.10, .17)),
                   rng.uniform(0, 6) if rng.random() < .3 else None, rng.choice([0., 0., 0., 0., 0., 0., -.5, .5]))
-        n = things or (2 if rng.random() < .2 else 1)
+        n = things or (2 if rng.random() < .3 else 1)
         side = rng.choice([-1, 1])
         s.things = [sample_thing(rng, None if n == 1 else (side if i == 0 else -side)) for i in range(n)]
         hidden = [is_held_out(o.color, o.shape, o.motion, s.sky, s.ground) for o in s.things]
@@ -183,6 +183,20 @@ def render(s, F, H, W):
         v = v * (1 - al) + (rgb(COLORS[o.color]) * shade).clamp(0, 1) * al
         mask = torch.maximum(mask, al)
     return (v.permute(1, 0, 2, 3) * 2 - 1).clamp(-1, 1).contiguous(), mask.permute(1, 0, 2, 3).contiguous()
+
+
+def topmost(s, F, H, W):
+    """Which object is seen at the middle of each pixel: [F,H,W], 0 for none, else 1 + its index."""
+    t = torch.arange(F).float().view(F, 1, 1) / FPS
+    ar = W / H
+    yy = ((torch.arange(H) + .5) / H * 2 - 1).view(1, H, 1).expand(F, H, W)
+    xx = (((torch.arange(W) + .5) / W * 2 - 1) * ar).view(1, 1, W).expand(F, H, W)
+    top = torch.zeros(F, H, W, dtype=torch.long)
+    for i, o in enumerate(s.things):
+        X, Y, R, A, _ = path(o, s, t, ar)
+        dx, dy = xx - X, yy - Y
+        top[distance(o.shape, dx * torch.cos(A) + dy * torch.sin(A), -dx * torch.sin(A) + dy * torch.cos(A), R) < 0] = i + 1
+    return top
 
 
 # ------------------------------------------------------------------------------------------------- wording
