@@ -3,8 +3,8 @@
 //!
 //! [`pipeline::Pipeline`] is the way in; see the README for the walk from prompt to pixels. Modules sit on floors
 //! (`tests/tests/floors.rs` checks that imports only point down): border `web`, `cli` · order [`pipeline`] · stages
-//! [`tokenizer`], [`umt5`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · [`kernels`] · bytes [`weights`] ·
-//! ground [`config`], [`options`], [`host`], [`device`], [`memory`], [`error`].
+//! [`tokenizer`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · [`kernels`] · bytes [`weights`] ·
+//! ground [`config`], [`options`], [`host`], [`pace`], [`device`], [`memory`], [`error`].
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
@@ -18,11 +18,11 @@ pub mod models;
 pub mod nn;
 pub mod noise;
 pub mod options;
+pub mod pace;
 pub mod pipeline;
 pub mod pixels;
 pub mod schedulers;
 pub mod tokenizer;
-pub mod umt5;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 pub mod weights;

@@ -1,7 +1,7 @@
 //! GPU memory where stages end.
 //!
 //! A browser frees a GPU buffer when JavaScript's garbage collector finds it, which knows nothing of its size: long
-//! after Burn has forgotten a page, the GPU still holds it. So the host keeps a [`GpuLedger`] of the buffers made,
+//! after Burn has forgotten a page, the GPU still holds it. So the host keeps a [`GpuLedger`](crate::host::GpuLedger) of the buffers made,
 //! and where a stage ends, those that Burn has given up are destroyed by name. Natively dropping is freeing, there is
 //! no ledger, and all of this does nothing.
 //!
@@ -18,15 +18,6 @@ use cubecl_runtime::memory_management::MemoryScope;
 
 use crate::device::Compute;
 use crate::host::Host;
-
-/// The host's account of the GPU buffers made on its device.
-pub trait GpuLedger {
-    /// All buffers made so far stay.
-    fn keep_all(&self);
-    /// Destroys the buffers made since [`GpuLedger::keep_all`] that are not among `kept`, provided that those hold
-    /// `bytes` bytes in all; false if they do not.
-    fn destroy_but(&self, kept: &[wgpu::Buffer], bytes: u64) -> bool;
-}
 
 /// What the weights of a loaded model hold.
 #[derive(Debug, Default)]

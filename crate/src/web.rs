@@ -11,9 +11,8 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::device::{AdapterInfo, Compute, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::host::{Event, Host};
+use crate::host::{Event, GpuLedger, Host};
 use crate::kernels::check::{Finding, REVISION, prepare, trust};
-use crate::memory::GpuLedger;
 use crate::options::GenerateOptions;
 use crate::pipeline::{Given, ModelFiles, Pipeline};
 

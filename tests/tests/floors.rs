@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up. Modules of one floor may use each other, except the stages.
 const FLOORS: [(&str, &[&str]); 7] = [
-    ("ground", &["config", "device", "error", "host", "memory", "options"]),
+    ("ground", &["config", "device", "error", "host", "memory", "options", "pace"]),
     ("bytes", &["weights"]),
     ("kernels", &["kernels"]),
     ("blocks", &["nn"]),
@@ -14,7 +14,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
     ("order", &["pipeline"]),
     ("border", &["web", "main", "cli"]),
 ];
-const STAGES: &[&str] = &["tokenizer", "umt5", "size", "condition", "noise", "schedulers", "models", "pixels"];
+const STAGES: &[&str] = &["tokenizer", "noise", "schedulers", "models", "pixels"];
 
 fn floor(module: &str) -> Option<usize> {
     FLOORS.iter().position(|(_, modules)| modules.contains(&module))

@@ -3,13 +3,15 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
 use proptest::prelude::*;
-use tabreel::config::{self, VaeConfig};
+use tabreel::config;
 use tabreel::device::Compute;
-use tabreel::host::{Pace, SilentHost};
+use tabreel::host::SilentHost;
+use tabreel::models::wan::VaeConfig;
 use tabreel::models::wan::{Tiles, Vae};
 use tabreel::nn::loader::Loader;
 use tabreel::nn::patch::{fold_pixels, patchify, unfold_pixels, unpatchify};
 use tabreel::options::GenerateOptions;
+use tabreel::pace::Pace;
 use tabreel::weights::WeightSet;
 use tabreel_tests::{Array, Case, root};
 

@@ -5,15 +5,17 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use js_sys::Float32Array;
-use tabreel::config::{TransformerConfig, Umt5Config, VaeConfig, parse};
+use tabreel::config::parse;
 use tabreel::error::Result;
-use tabreel::host::{Pace, SilentHost};
+use tabreel::host::SilentHost;
+use tabreel::models::umt5::{Layer, Umt5Config};
 use tabreel::models::wan::{Block, Context, Decoder};
+use tabreel::models::wan::{TransformerConfig, VaeConfig};
 use tabreel::nn::conv::Memories;
 use tabreel::nn::linear::Linear;
 use tabreel::nn::loader::Loader;
 use tabreel::nn::rope::Rope;
-use tabreel::umt5::Layer;
+use tabreel::pace::Pace;
 use tabreel::weights::WeightSet;
 use wasm_bindgen::prelude::*;
 

@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
-use crate::weights::{ShardIndex, StoredType, WeightFile, WeightSet, gguf_write, names};
+use crate::models::names;
+use crate::weights::{ShardIndex, StoredType, WeightFile, WeightSet, gguf_write};
 
 /// Options of `convert`.
 #[derive(Debug, Args)]
@@ -59,7 +60,7 @@ pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
     }
     let target = args.kind.stored();
     let set = names::to_diffusers(read_component(&args.input)?)?;
-    let planned = gguf_write::plan(&set, target)?;
+    let planned = gguf_write::plan(&set, target, &names::to_original(set.names()))?;
     let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(planned.len() as u64) };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} tensors {eta}") {
         bar.set_style(style);

@@ -8,9 +8,10 @@ use std::pin::Pin;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::Result;
-use crate::host::{Event, Pace};
+use crate::host::Event;
 use crate::models::wan::{Control, Timesteps, WanTransformer};
 use crate::noise::TorchRng;
+use crate::pace::Pace;
 use crate::schedulers::Scheduler;
 
 /// How the clip's known parts enter the model.

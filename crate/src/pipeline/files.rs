@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::weights::{ShardIndex, WeightFile, WeightSet, names};
+use crate::models::names;
+use crate::weights::{ShardIndex, WeightFile, WeightSet};
 
 /// Files handed over before a load. Weight files are released as soon as their tensors are built.
 #[derive(Debug, Default)]

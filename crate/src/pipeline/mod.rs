@@ -16,21 +16,22 @@ pub use denoise::{AsyncStep, Conditioning, Denoise, NoStep, draw_noise};
 pub use files::{ModelFiles, Sidecar};
 use preview::Preview;
 
-use crate::config::{self, TransformerConfig, Umt5Config, VaeConfig};
+use crate::config;
 use crate::device::Compute;
 use crate::error::{Error, Result};
-use crate::host::{Event, Host, Pace, Quiet, Stage};
+use crate::host::{Event, Host, Quiet, Stage};
 use crate::kernels::check::prepare;
 use crate::memory::{StageMemory, buffer_of};
+use crate::models::umt5::{Umt5Config, Umt5Encoder};
 use crate::models::wan::condition::{Known, vace_control};
-use crate::models::wan::{Control, Vae, WanTransformer};
+use crate::models::wan::{Control, TransformerConfig, Vae, VaeConfig, WanTransformer};
 use crate::nn::loader::Loader;
 use crate::noise::TorchRng;
 use crate::options::GenerateOptions;
+use crate::pace::Pace;
 use crate::pixels;
 use crate::schedulers::{Scheduler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
-use crate::umt5::Umt5Encoder;
 use crate::weights::WeightSet;
 
 /// Components of a folder, in loading order.

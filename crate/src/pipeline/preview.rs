@@ -7,8 +7,9 @@ use burn::tensor::Tensor;
 
 use super::AsyncStep;
 use crate::error::Result;
-use crate::host::{Event, Pace};
+use crate::host::Event;
 use crate::models::wan::Vae;
+use crate::pace::Pace;
 use crate::pixels;
 
 /// Decodes the first frame of each step's estimate: one frame costs a small part of a clip's decode.

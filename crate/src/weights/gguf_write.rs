@@ -3,12 +3,13 @@
 //! Source: the format as in `gguf.rs`; the choice of types follows <https://github.com/city96/ComfyUI-GGUF>'s
 //! `tools/convert.py`: matrices are quantised, everything small or delicate stays f32.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::gguf::{DEFAULT_ALIGNMENT, MAGIC, MetaValue, Metadata};
 use super::info::{StoredType, TensorInfo};
+use super::quantize;
 use super::set::WeightSet;
-use super::{names, quantize};
 use crate::error::{Error, Result};
 
 /// One tensor to be written.
@@ -24,14 +25,13 @@ pub struct Planned {
     pub dtype: StoredType,
 }
 
-/// Decides names and types for a set under diffusers names: the original Wan names, and `target` for the matrices.
+/// Decides types for a set under diffusers names, `target` for the matrices; `originals` are the names to write.
 ///
 /// # Errors
 /// [`Error::InvalidOptions`] if `target` cannot be written; [`Error::Weights`] for a tensor that holds a NaN or an
 /// infinity.
-pub fn plan(set: &WeightSet, target: StoredType) -> Result<Vec<Planned>> {
+pub fn plan(set: &WeightSet, target: StoredType, originals: &BTreeMap<String, String>) -> Result<Vec<Planned>> {
     quantize::encode(&[], target)?;
-    let originals = names::to_original(set.names());
     let mut planned = Vec::with_capacity(set.len());
     for info in set.infos() {
         let values = set.take_f32(&info.name, &info.shape)?;

@@ -1,7 +1,7 @@
 //! Weights as bytes: safetensors and GGUF files, dequantisation, and the names by which models ask for tensors.
 //!
 //! ```text
-//! bytes → WeightFile (header read, data untouched) → WeightSet (one or more files) → names::to_diffusers → take_f32
+//! bytes → WeightFile (header read, data untouched) → WeightSet (one or more files) → rename::to_diffusers → take_f32
 //! ```
 //!
 //! Nothing here knows a model or a device: a model asks for a name and a shape and gets numbers or an error that
@@ -11,8 +11,8 @@ mod dequantize;
 mod gguf;
 pub mod gguf_write;
 mod info;
-pub mod names;
 pub mod quantize;
+pub mod rename;
 mod safetensors;
 mod set;
 

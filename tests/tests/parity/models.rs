@@ -1,12 +1,15 @@
 //! Single models: transformers, VAEs, GGUF types.
 
 use pollster::block_on;
-use tabreel::config::{self, TransformerConfig, VaeConfig};
+use tabreel::config;
 use tabreel::device::Compute;
-use tabreel::host::{Pace, SilentHost};
+use tabreel::host::SilentHost;
+use tabreel::models::names;
 use tabreel::models::wan::{Control, Tiles, Timesteps, Vae, WanTransformer};
+use tabreel::models::wan::{TransformerConfig, VaeConfig};
 use tabreel::nn::loader::Loader;
-use tabreel::weights::{WeightSet, names};
+use tabreel::pace::Pace;
+use tabreel::weights::WeightSet;
 use tabreel_tests::{Array, Case};
 
 /// Turns the crate's errors into a table cell.

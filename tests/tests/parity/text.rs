@@ -1,12 +1,13 @@
 //! The tokenizer and the text encoder.
 
 use pollster::block_on;
-use tabreel::config::{self, Umt5Config};
+use tabreel::config;
 use tabreel::device::Compute;
-use tabreel::host::{Pace, SilentHost};
+use tabreel::host::SilentHost;
+use tabreel::models::umt5::{Umt5Config, Umt5Encoder};
 use tabreel::nn::loader::Loader;
+use tabreel::pace::Pace;
 use tabreel::tokenizer::Tokenizer;
-use tabreel::umt5::Umt5Encoder;
 use tabreel_tests::Case;
 
 use crate::models::{say, weights};

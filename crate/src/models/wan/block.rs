@@ -4,7 +4,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::config::TransformerConfig;
+use super::config::TransformerConfig;
 use crate::error::Result;
 use crate::nn::attention::attend;
 use crate::nn::linear::{Epilogue, Linear};

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::vae::Vae;
 use crate::error::{Error, Result};
-use crate::host::Pace;
+use crate::pace::Pace;
 
 /// Known pixels of a clip and where they are.
 #[derive(Debug, Clone)]

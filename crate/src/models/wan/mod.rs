@@ -4,6 +4,9 @@
 
 mod block;
 pub mod condition;
+pub mod config;
+mod names_transformer;
+mod names_vae;
 mod resample;
 mod residual;
 mod tiling;
@@ -11,6 +14,9 @@ mod transformer;
 mod vae;
 
 pub use block::{Block, Context};
+pub use config::{TransformerConfig, VaeConfig};
+pub use names_transformer::TransformerNames;
+pub use names_vae::VaeNames;
 pub use tiling::Tiles;
 pub use transformer::{Control, Timesteps, WanTransformer};
 pub use vae::{DecodeStream, Decoder, Vae};

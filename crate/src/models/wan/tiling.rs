@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::vae::Vae;
 use crate::error::{Error, Result};
-use crate::host::Pace;
 use crate::nn::conv::Memories;
+use crate::pace::Pace;
 
 /// Tile size and distance between tiles, pixels of the finished picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,15 +5,15 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
 use super::block::{Block, Context};
-use crate::config::TransformerConfig;
+use super::config::TransformerConfig;
 use crate::error::{Error, Result};
-use crate::host::Pace;
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
 use crate::nn::patch::{PatchEmbedding, unpatchify};
 use crate::nn::rope::Rope;
 use crate::nn::timestep::timestep_features;
+use crate::pace::Pace;
 
 /// How noisy the input is, on the scale 0 (clean) … 1000 (noise).
 #[derive(Debug, Clone)]

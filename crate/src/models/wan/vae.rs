@@ -5,15 +5,15 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::config::VaeConfig;
 use super::resample::{AverageDown, Downsample, DuplicateUp, Upsample};
 use super::residual::{MidBlock, ResidualBlock};
-use crate::config::VaeConfig;
 use crate::error::{Error, Result};
-use crate::host::Pace;
 use crate::nn::conv::{CausalConv3d, Memories};
 use crate::nn::loader::Loader;
 use crate::nn::norm::ChannelNorm;
 use crate::nn::patch::{fold_pixels, unfold_pixels};
+use crate::pace::Pace;
 
 /// Frames in a chunk after the first one, and in a latent frame.
 const CHUNK_FRAMES: usize = 4;

@@ -3,15 +3,20 @@
 //! Source: T5 1910.10683 §2.1, umT5 2304.09151 (a relative position bias in every layer);
 //! transformers 5.23 `models/umt5/modeling_umt5.py`.
 
+mod config;
+mod names;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::Umt5Config;
+pub use config::Umt5Config;
+pub use names::LlamaNames;
+
 use crate::error::{Error, Result};
-use crate::host::Pace;
 use crate::nn::attention::{Scores, attend_with};
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::RmsNorm;
+use crate::pace::Pace;
 
 /// A loaded encoder.
 ///

@@ -3,7 +3,30 @@
 //! Wan 2.1 keeps one flat list per side (`decoder.upsamples.K`), Wan 2.2 a list of lists
 //! (`decoder.upsamples.B.upsamples.J`); diffusers groups the decoder by block in both.
 
-use super::{Direction, replace_head};
+use crate::weights::rename::{Direction, Naming, Renamer, replace_head};
+
+/// The original names of Wan's VAE, 2.1 or 2.2.
+pub struct VaeNames;
+
+impl Naming for VaeNames {
+    fn is_foreign(&self, name: &str) -> bool {
+        is_original(name)
+    }
+
+    fn to_diffusers(&self, names: &[&str]) -> Renamer {
+        let layout = Layout::of_original(names.iter().copied());
+        Box::new(move |name, info| (to_diffusers(name, layout), info.shape.clone()))
+    }
+
+    fn covers(&self, names: &[&str]) -> bool {
+        names.iter().any(|n| is_diffusers(n))
+    }
+
+    fn to_foreign(&self, names: &[&str]) -> Box<dyn Fn(&str) -> String> {
+        let layout = Layout::of_diffusers(names.iter().copied());
+        Box::new(move |name| to_original(name, layout))
+    }
+}
 
 /// diffusers, original: inside a residual block.
 const RESNET: &[(&str, &str)] = &[
@@ -30,7 +53,7 @@ const ENDS: &[(&str, &str)] = &[
 
 /// What the numbering depends on.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Layout {
+struct Layout {
     /// Residual blocks per level of the encoder (the decoder has one more); `None` if no level is resampled.
     num_res_blocks: Option<usize>,
     /// True for Wan 2.2, whose levels are lists of their own.
@@ -38,7 +61,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn of_original<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    fn of_original<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut layout = Self::default();
         for name in names {
             let path: Vec<&str> = name.split('.').collect();
@@ -55,7 +78,7 @@ impl Layout {
         layout
     }
 
-    pub(super) fn of_diffusers<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    fn of_diffusers<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut layout = Self::default();
         for name in names {
             let path: Vec<&str> = name.split('.').collect();
@@ -80,14 +103,14 @@ impl Layout {
 }
 
 /// True for a name that only the original uses.
-pub(super) fn is_original(name: &str) -> bool {
+fn is_original(name: &str) -> bool {
     ["encoder.downsamples.", "decoder.upsamples.", "encoder.middle.", "decoder.middle."]
         .iter()
         .any(|m| name.starts_with(m))
 }
 
 /// True for a name that only diffusers' Wan VAE uses.
-pub(super) fn is_diffusers(name: &str) -> bool {
+fn is_diffusers(name: &str) -> bool {
     ["encoder.mid_block.", "decoder.mid_block."].iter().any(|m| name.starts_with(m))
 }
 
@@ -95,7 +118,7 @@ fn is_resampler(rest: &[&str]) -> bool {
     matches!(rest.first(), Some(&("resample" | "time_conv")))
 }
 
-pub(super) fn to_diffusers(name: &str, layout: Layout) -> String {
+fn to_diffusers(name: &str, layout: Layout) -> String {
     let path: Vec<&str> = name.split('.').collect();
     let resnet = |rest: &[&str]| replace_head(&rest.join("."), RESNET, Direction::Backward);
     match path[..] {
@@ -128,7 +151,7 @@ pub(super) fn to_diffusers(name: &str, layout: Layout) -> String {
     }
 }
 
-pub(super) fn to_original(name: &str, layout: Layout) -> String {
+fn to_original(name: &str, layout: Layout) -> String {
     let path: Vec<&str> = name.split('.').collect();
     let resnet = |rest: &[&str]| replace_head(&rest.join("."), RESNET, Direction::Forward);
     let n = layout.num_res_blocks.unwrap_or(0);

@@ -1,6 +1,41 @@
 //! Original Wan transformer names ↔ diffusers `WanTransformer3DModel` and `WanVACETransformer3DModel` names.
+//!
+//! Source: `convert_wan_to_diffusers.py` of <https://github.com/huggingface/diffusers>.
 
-use super::{Direction, replace_head};
+use crate::weights::TensorInfo;
+use crate::weights::rename::{Direction, Naming, Renamer, replace_head};
+
+/// The original names of Wan's transformer (T2V, I2V, FLF2V, VACE).
+pub struct TransformerNames;
+
+impl Naming for TransformerNames {
+    fn is_foreign(&self, name: &str) -> bool {
+        is_original(name)
+    }
+
+    fn to_diffusers(&self, _: &[&str]) -> Renamer {
+        Box::new(|name, info| (to_diffusers(name), unflattened_patch(name, info)))
+    }
+
+    fn covers(&self, names: &[&str]) -> bool {
+        names.iter().any(|n| n.starts_with("condition_embedder."))
+    }
+
+    fn to_foreign(&self, _: &[&str]) -> Box<dyn Fn(&str) -> String> {
+        Box::new(to_original)
+    }
+}
+
+/// Some few-step checkpoints (rCM) store the patch embedding as a linear layer `[D, C·1·2·2]`: the convolution
+/// flattened, which is the same numbers in the same order. Every Wan has patches of 1×2×2.
+fn unflattened_patch(original_name: &str, info: &TensorInfo) -> Vec<usize> {
+    match info.shape[..] {
+        [hidden, flat] if original_name.ends_with("patch_embedding.weight") && flat % 4 == 0 => {
+            vec![hidden, flat / 4, 1, 2, 2]
+        }
+        _ => info.shape.clone(),
+    }
+}
 
 /// diffusers, original: outside the blocks.
 const TOP: &[(&str, &str)] = &[
@@ -46,18 +81,18 @@ const BLOCK: &[(&str, &str)] = &[
 ];
 
 /// True for a name that only the original uses.
-pub(super) fn is_original(name: &str) -> bool {
+fn is_original(name: &str) -> bool {
     const MARKS: &[&str] =
         &["time_embedding.", "time_projection.", "text_embedding.", "head.head.", "head.modulation", "img_emb."];
     MARKS.iter().any(|m| name.starts_with(m))
         || split_block(name).is_some_and(|(_, rest)| rest.starts_with("self_attn.") || rest.starts_with("cross_attn."))
 }
 
-pub(super) fn to_diffusers(original: &str) -> String {
+fn to_diffusers(original: &str) -> String {
     rename(original, Direction::Backward)
 }
 
-pub(super) fn to_original(diffusers: &str) -> String {
+fn to_original(diffusers: &str) -> String {
     rename(diffusers, Direction::Forward)
 }
 
