@@ -8,6 +8,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
+pub mod condition;
 pub mod config;
 pub mod device;
 pub mod error;
@@ -21,7 +22,9 @@ pub mod options;
 pub mod pace;
 pub mod pipeline;
 pub mod pixels;
+pub mod sampling;
 pub mod schedulers;
+pub mod size;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

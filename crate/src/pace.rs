@@ -23,6 +23,9 @@ pub struct Pace<'a> {
     before: RefCell<Option<Fence>>,
 }
 
+/// A future of this crate behind a trait: models run one at a time, on one thread.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
 /// Done once all work submitted before it is.
 type Fence = Pin<Box<dyn Future<Output = Result<()>>>>;
 

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+use crate::condition::{Capabilities, Condition, Picture, Piece, Values};
 use crate::device::{AdapterInfo, Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
 use crate::kernels::check::{Finding, REVISION, prepare, trust};
 use crate::options::GenerateOptions;
-use crate::pipeline::{Given, ModelFiles, Pipeline};
+use crate::pipeline::{Inputs, ModelFiles, Pipeline};
 
 unsafe extern "C" {
     fn __wasm_call_ctors();
@@ -81,8 +82,39 @@ struct ModelInfo<'a> {
     name: &'a str,
     width_multiple: usize,
     height_multiple: usize,
+    frame_multiple: usize,
     max_tokens: usize,
+    capabilities: Capabilities,
     defaults: &'a serde_json::Value,
+}
+
+/// What is known of a clip, as it crosses the border.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenFrames {
+    frames: Vec<GivenFrame>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenFrame {
+    index: i64,
+    width: usize,
+    height: usize,
+    /// Not copied into wasm before it is needed.
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    rgba: Uint8Array,
+}
+
+impl GivenFrames {
+    fn into_condition(self) -> Result<Condition> {
+        let piece = |frame: GivenFrame| {
+            let picture = Picture::new(frame.width, frame.height, Values::Rgba(frame.rgba.to_vec()))?;
+            Ok(Piece::Frame { at: frame.index, picture })
+        };
+        let pieces = self.frames.into_iter().map(piece).collect::<Result<_>>()?;
+        Ok(Condition { pieces, ..Condition::default() })
+    }
 }
 
 #[derive(Serialize)]
@@ -154,21 +186,29 @@ impl Engine {
             name: &pipeline.sidecar().name,
             width_multiple: pipeline.size_multiple(),
             height_multiple: pipeline.size_multiple(),
+            frame_multiple: pipeline.frame_multiple(),
             max_tokens: pipeline.max_tokens(),
+            capabilities: pipeline.capabilities(),
             defaults: &pipeline.sidecar().default,
         });
         *self.pipeline.borrow_mut() = Some(std::rc::Rc::new(pipeline));
         info
     }
 
-    /// Makes a clip; frames, steps and previews go to `host.event` as they come.
-    pub async fn generate(&self, options: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
+    /// Makes a clip; frames, steps and previews go to `host.event` as they come. `condition` is undefined, or
+    /// `{ frames: { index, width, height, rgba: Uint8Array }[] }`: pictures at frames, −1 for the last one.
+    pub async fn generate(&self, options: JsValue, condition: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
+        let condition = match condition.is_undefined() || condition.is_null() {
+            true => Condition::default(),
+            false => from_js::<GivenFrames>(condition)?.into_condition().map_err(to_js_error)?,
+        };
+        let inputs = Inputs { condition, ..Inputs::default() };
         let options: GenerateOptions = from_js(options)?;
         // Cloned so that no borrow is held across an await.
         let pipeline = self.pipeline.borrow().clone();
         let pipeline = pipeline.ok_or_else(|| to_js_error(Error::options("load a model before generating")))?;
-        let clip = pipeline.generate(&options, &Given::default(), &host).await.map_err(to_js_error)?;
+        let clip = pipeline.generate(&options, &inputs, &host).await.map_err(to_js_error)?;
         to_js(&Done {
             seed: options.seed,
             num_frames: options.num_frames,

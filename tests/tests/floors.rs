@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. Modules of one floor may use each other, except the stages.
-const FLOORS: [(&str, &[&str]); 7] = [
-    ("ground", &["config", "device", "error", "host", "memory", "options", "pace"]),
+const FLOORS: [(&str, &[&str]); 8] = [
+    ("ground", &["condition", "config", "device", "error", "host", "memory", "options", "pace", "size"]),
     ("bytes", &["weights"]),
     ("kernels", &["kernels"]),
     ("blocks", &["nn"]),
     ("stages", STAGES),
+    ("loop", &["sampling"]),
     ("order", &["pipeline"]),
     ("border", &["web", "main", "cli"]),
 ];

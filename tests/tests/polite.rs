@@ -9,7 +9,7 @@ use tabreel::device::Compute;
 use tabreel::error::Error;
 use tabreel::host::{Event, Host};
 use tabreel::options::GenerateOptions;
-use tabreel::pipeline::{Given, ModelFiles, Pipeline};
+use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
 use tabreel_tests::root;
 
 /// Counts the turns it is given and cancels after some of them.
@@ -72,7 +72,7 @@ fn options() -> GenerateOptions {
 #[test]
 fn a_generation_tells_its_stages_steps_previews_and_frames_in_order() {
     let host = Impatient::default();
-    block_on(pipeline().generate(&options(), &Given::default(), &host)).expect("a clip");
+    block_on(pipeline().generate(&options(), &Inputs::default(), &host)).expect("a clip");
     let expected = [
         "tokenize",
         "encode-text",
@@ -101,19 +101,19 @@ fn a_generation_tells_its_stages_steps_previews_and_frames_in_order() {
 fn a_cancel_lands_at_the_next_block_wherever_it_comes() {
     let pipeline = pipeline();
     let calm = Impatient::default();
-    block_on(pipeline.generate(&options(), &Given::default(), &calm)).expect("a clip");
+    block_on(pipeline.generate(&options(), &Inputs::default(), &calm)).expect("a clip");
     let blocks = calm.turns.get();
     assert!(blocks > 20, "only {blocks} turns were given in a whole generation");
     for patience in 1..blocks {
         let host = Impatient { patience: Some(patience), ..Impatient::default() };
-        let result = block_on(pipeline.generate(&options(), &Given::default(), &host));
+        let result = block_on(pipeline.generate(&options(), &Inputs::default(), &host));
         assert!(matches!(result, Err(Error::Aborted)), "cancelled after {patience} of {blocks} turns");
         assert_eq!(host.turns.get(), patience, "work went on after the cancel");
     }
     // Nothing of the cancelled runs is left behind.
     let again = Impatient::default();
-    let clip = block_on(pipeline.generate(&options(), &Given::default(), &again)).expect("a clip");
-    let first = block_on(pipeline.generate(&options(), &Given::default(), &Impatient::default())).expect("a clip");
+    let clip = block_on(pipeline.generate(&options(), &Inputs::default(), &again)).expect("a clip");
+    let first = block_on(pipeline.generate(&options(), &Inputs::default(), &Impatient::default())).expect("a clip");
     assert_eq!(clip.latents, first.latents);
 }
 
@@ -121,7 +121,7 @@ fn a_cancel_lands_at_the_next_block_wherever_it_comes() {
 fn a_prompt_that_is_too_long_is_cut_and_the_tokens_kept_are_told() {
     let host = Impatient::default();
     let long = GenerateOptions { prompt: "red circle ".repeat(600), num_steps: 1, ..options() };
-    let clip = block_on(pipeline().generate(&long, &Given::default(), &host)).expect("a clip");
+    let clip = block_on(pipeline().generate(&long, &Inputs::default(), &host)).expect("a clip");
     assert_eq!(clip.tokens.0, 512);
     assert!(clip.tokens.1 > 512);
     let told = format!("the prompt is too long: 512 of its {} tokens were kept", clip.tokens.1);

@@ -59,7 +59,7 @@ impl Bench {
         let context = Context { text: self.tensor(text, [1, text.len() / d, d]), image: None };
         let modulation = self.tensor(modulation, [1, 1, 6, d]);
         Ok(Row::new(own, move || {
-            let stream = block.forward(x.clone(), &context, &modulation, &rope);
+            let stream = block.forward(x.clone(), &block.project(&context), &modulation, &rope);
             let hint = project.as_ref().map(|project| flat(project.forward(stream.clone())));
             std::iter::once(flat(stream)).chain(hint).collect()
         }))

@@ -10,12 +10,13 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output;
+use super::{output, pictures};
+use crate::condition::Condition;
 use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::options::GenerateOptions;
-use crate::pipeline::{Given, ModelFiles, Pipeline};
+use crate::pipeline::{Inputs, ModelFiles, Pipeline};
 use crate::weights::WeightSet;
 
 /// Options of `generate`. Sizes, steps and the like default to what the model's `tabreel.json` says.
@@ -54,6 +55,12 @@ pub struct GenerateArgs {
     /// How far the schedule is bent towards noise.
     #[arg(long)]
     shift: Option<f64>,
+    /// Picture for the first frame (PNG, JPEG, WebP, GIF, BMP); scaled to cover the frame and cut around its middle.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Picture for the last frame.
+    #[arg(long, value_name = "FILE")]
+    last_image: Option<PathBuf>,
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
     #[arg(long, value_name = "FILE.safetensors")]
     latents: Option<PathBuf>,
@@ -91,11 +98,11 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let pipeline = Pipeline::load(&mut files, compute, &host).await?;
         let options = args.options(&pipeline.sidecar().default);
         host.set_steps(options.num_steps);
-        let mut given = Given::default();
+        let mut inputs = Inputs { condition: args.condition()?, ..Inputs::default() };
         if let Some(path) = &args.latents {
-            given.latents = Some(read_latents(path, pipeline.compute())?);
+            inputs.latents = Some(read_latents(path, pipeline.compute())?);
         }
-        let clip = pipeline.generate(&options, &given, &host).await?;
+        let clip = pipeline.generate(&options, &inputs, &host).await?;
         let frames = host.take_frames();
         let size = [frames.count, options.height, options.width];
         let latents = (clip.latents.as_slice(), clip.latents_shape);
@@ -118,6 +125,12 @@ fn read_latents(path: &Path, compute: &Compute) -> Result<Tensor<5>> {
 }
 
 impl GenerateArgs {
+    /// What is known of the clip.
+    fn condition(&self) -> Result<Condition> {
+        let read = |path: &Option<PathBuf>| path.as_deref().map(pictures::read).transpose();
+        Ok(Condition::of_images(read(&self.image)?, read(&self.last_image)?))
+    }
+
     /// The request: arguments first, then the model's own defaults, then this crate's.
     fn options(&self, defaults: &serde_json::Value) -> GenerateOptions {
         let count = |given: Option<usize>, key: &str, fallback: usize| {

@@ -4,6 +4,7 @@ mod convert;
 mod generate;
 mod inspect;
 mod output;
+mod pictures;
 
 use std::process::ExitCode;
 

@@ -1,72 +1,81 @@
-//! The order of the walk: what is loaded, what runs when, what the caller hears of it.
+//! The order of the walk: what runs when, what is freed when, what the caller hears of it.
 
 mod clock;
-mod denoise;
 mod files;
+mod load;
 mod preview;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use serde::Deserialize;
 
 use clock::StageClock;
-pub use denoise::{AsyncStep, Conditioning, Denoise, NoStep, draw_noise};
 pub use files::{ModelFiles, Sidecar};
 use preview::Preview;
 
-use crate::config;
+use crate::condition::{Capabilities, Condition, Timeline};
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host, Quiet, Stage};
-use crate::kernels::check::prepare;
 use crate::memory::{StageMemory, buffer_of};
-use crate::models::umt5::{Umt5Config, Umt5Encoder};
-use crate::models::wan::condition::{Known, vace_control};
-use crate::models::wan::{Control, TransformerConfig, Vae, VaeConfig, WanTransformer};
-use crate::nn::loader::Loader;
+use crate::models::family::{Denoiser, Prepared, Request, TextEncoder, VideoCodec};
 use crate::noise::TorchRng;
 use crate::options::GenerateOptions;
 use crate::pace::Pace;
 use crate::pixels;
+use crate::sampling::{Sampling, draw_noise};
 use crate::schedulers::{Scheduler, SchedulerConfig};
+use crate::size::ClipSize;
 use crate::tokenizer::Tokenizer;
-use crate::weights::WeightSet;
 
-/// Components of a folder, in loading order.
-const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
-
-/// `model_index.json`, as far as it matters here.
-#[derive(Debug, Clone, Deserialize)]
-struct ModelIndex {
-    #[serde(default)]
-    boundary_ratio: Option<f64>,
-}
-
-/// A loaded model folder, ready to generate.
+/// A loaded model, ready to generate.
 pub struct Pipeline {
     compute: Compute,
-    tokenizer: Tokenizer,
-    text_encoder: Umt5Encoder,
-    transformer: WanTransformer,
-    vae: Vae,
-    scheduler: SchedulerConfig,
-    sidecar: Sidecar,
-    /// Control latents of "nothing given" for the size used last: encoding a grey clip costs as much as two steps.
-    nothing_given: RefCell<Option<([usize; 3], Tensor<5>)>>,
+    parts: Parts,
     memory: StageMemory,
 }
 
-/// What is given of a clip besides the text.
+/// What a pipeline is made of.
+pub struct Parts {
+    /// Without it only given prompt embeddings can be used.
+    pub text: Option<TextStage>,
+    /// Noise to latents.
+    pub denoiser: Box<dyn Denoiser>,
+    /// Latents to frames.
+    pub codec: Box<dyn VideoCodec>,
+    /// Which scheduler, and how it is set.
+    pub scheduler: SchedulerConfig,
+    /// The folder's sidecar.
+    pub sidecar: Sidecar,
+}
+
+/// Words to embeddings.
+pub struct TextStage {
+    /// Words to tokens.
+    pub tokenizer: Tokenizer,
+    /// Tokens to embeddings.
+    pub encoder: Box<dyn TextEncoder>,
+}
+
+/// What a clip is made from besides the options.
 #[derive(Debug, Clone, Default)]
-pub struct Given {
-    /// Known pixels and their mask.
-    pub known: Option<Known>,
-    /// Pictures of what should appear, `[1, 3, 1, H, W]` in −1…1.
-    pub references: Vec<Tensor<5>>,
-    /// Noisy latents to start from instead of noise from the seed, `[1, z, F, H, W]`.
+pub struct Inputs {
+    /// What is known of it.
+    pub condition: Condition,
+    /// Latents to start from in place of noise from the seed, `[1, z, f, h, w]`; with a source clip they are its noised
+    /// latents already.
     pub latents: Option<Tensor<5>>,
+    /// Embeddings in place of the prompt's.
+    pub prompt_embeds: Option<PromptEmbeds>,
+}
+
+/// Prompts as the denoiser reads them, `[1, Lt, D_text]`.
+#[derive(Debug, Clone)]
+pub struct PromptEmbeds {
+    /// Of the prompt.
+    pub prompt: Tensor<3>,
+    /// Of the negative prompt; needed when guidance is above 1.
+    pub negative: Option<Tensor<3>>,
 }
 
 /// What a generation leaves besides the frames, which went to the host one by one.
@@ -83,106 +92,26 @@ pub struct Clip {
 }
 
 impl Pipeline {
-    /// Builds every component of a folder, releasing each file once its tensors exist.
+    /// Puts loaded parts together.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when a file is missing, [`Error::Weights`] and [`Error::Tokenizer`] when one does not fit,
-    /// [`Error::Aborted`] from between the components.
-    pub async fn load(files: &mut ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
-        let index: ModelIndex = config::parse(
-            files.require("model_index.json")?,
-            "model_index.json",
-            &["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline"],
-        )?;
-        if index.boundary_ratio.is_some() {
-            return Err(Error::weights("model_index.json", "one transformer", "two experts (boundary_ratio is set)"));
-        }
-        let sidecar = match files.contains("tabreel.json") {
-            true => config::parse(files.require("tabreel.json")?, "tabreel.json", &[""])?,
-            false => Sidecar::default(),
+    /// [`Error::Weights`] when they do not fit each other.
+    pub fn new(compute: Compute, parts: Parts) -> Result<Self> {
+        Scheduler::new(&parts.scheduler)?;
+        let wrong = |expected: String, found: usize| {
+            Err(Error::weights("transformer/config.json", expected, found.to_string()))
         };
-        let scheduler: SchedulerConfig = config::parse(
-            files.require("scheduler/scheduler_config.json")?,
-            "scheduler/scheduler_config.json",
-            &["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
-        )?;
-        Scheduler::new(&scheduler)?;
-        let device = compute.device().clone();
-        // Before any weights: convolutions pack theirs for the kernel that will run.
-        for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
-            host.event(Event::Warning(format!("on this GPU {finding}: a slower one is used instead")));
+        if let Some(text) = &parts.text
+            && parts.denoiser.text_dim() != text.encoder.dim()
+        {
+            return wrong(format!("text_dim {}", text.encoder.dim()), parts.denoiser.text_dim());
         }
-        let progress = async |done: usize| {
-            host.event(Event::Loading {
-                loaded: done,
-                total: COMPONENTS.len(),
-                what: COMPONENTS[done.min(COMPONENTS.len() - 1)],
-            });
-            host.tick().await;
-            if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
-        };
-
-        progress(0).await?;
-        let tokenizer = Tokenizer::from_json(files.require("tokenizer/tokenizer.json")?)?;
-
-        progress(1).await?;
-        let c: Umt5Config = config::parse(
-            files.require("text_encoder/config.json")?,
-            "text_encoder/config.json",
-            &["UMT5EncoderModel"],
-        )?;
-        let set = files.take_weights("text_encoder")?;
-        let text_encoder = Umt5Encoder::load(&Loader::new(&set, &device), &c)?;
-        warn_of_unused(&set, "text_encoder", host);
-
-        progress(2).await?;
-        let c: TransformerConfig = config::parse(
-            files.require("transformer/config.json")?,
-            "transformer/config.json",
-            &["WanTransformer3DModel", "WanVACETransformer3DModel"],
-        )?;
-        let set = files.take_weights("transformer")?;
-        let transformer = WanTransformer::load(&Loader::new(&set, &device), &c)?;
-        warn_of_unused(&set, "transformer", host);
-
-        progress(3).await?;
-        let c: VaeConfig = config::parse(files.require("vae/config.json")?, "vae/config.json", &["AutoencoderKLWan"])?;
-        let set = files.take_weights("vae")?;
-        let vae = Vae::load(&Loader::new(&set, &device), &c)?;
-        warn_of_unused(&set, "vae", host);
-
-        progress(4).await?;
-        let (nothing_given, memory) = (RefCell::default(), StageMemory::default());
-        let pipeline =
-            Self { compute, tokenizer, text_encoder, transformer, vae, scheduler, sidecar, nothing_given, memory };
-        pipeline.check_fit()?;
-        pipeline.memory.loaded(&pipeline.compute, host);
-        Ok(pipeline)
-    }
-
-    /// The components must agree on their widths.
-    fn check_fit(&self) -> Result<()> {
-        let (t, z) = (self.transformer.config(), self.vae.config().z_dim);
-        if t.text_dim != self.text_encoder.dim() {
-            return Err(Error::weights(
-                "transformer/config.json",
-                format!("text_dim {}", self.text_encoder.dim()),
-                t.text_dim.to_string(),
-            ));
+        let z = parts.codec.latent_channels();
+        if parts.denoiser.latent_channels() != z {
+            return wrong(format!("out_channels {z}"), parts.denoiser.latent_channels());
         }
-        if t.in_channels != z {
-            return Err(Error::weights(
-                "transformer/config.json",
-                format!("in_channels {z} (text to video)"),
-                t.in_channels.to_string(),
-            ));
-        }
-        let side = self.vae.config().scale_factor_spatial;
-        if !t.vace_layers.is_empty() && t.vace_in_channels != 2 * z + side * side {
-            let expected = format!("vace_in_channels {}", 2 * z + side * side);
-            return Err(Error::weights("transformer/config.json", expected, t.vace_in_channels.to_string()));
-        }
-        Ok(())
+        parts.denoiser.check_codec(parts.codec.as_ref())?;
+        Ok(Self { compute, parts, memory: StageMemory::default() })
     }
 
     /// What it computes on.
@@ -192,18 +121,28 @@ impl Pipeline {
 
     /// The folder's sidecar.
     pub fn sidecar(&self) -> &Sidecar {
-        &self.sidecar
+        &self.parts.sidecar
     }
 
     /// Width and height must be multiples of this, pixels.
     pub fn size_multiple(&self) -> usize {
-        let [_, ph, pw] = self.transformer.config().patch_size;
-        self.vae.config().scale_factor_spatial * ph.max(pw)
+        let [_, ph, pw] = self.parts.denoiser.patch();
+        self.parts.codec.stride().space * ph.max(pw)
+    }
+
+    /// Frames must be a multiple of this, and one.
+    pub fn frame_multiple(&self) -> usize {
+        self.parts.codec.stride().time * self.parts.denoiser.patch()[0]
+    }
+
+    /// What the model can be given besides text.
+    pub fn capabilities(&self) -> Capabilities {
+        self.parts.denoiser.capabilities()
     }
 
     /// Tokens a prompt may have; longer ones are cut with a warning.
     pub fn max_tokens(&self) -> usize {
-        self.sidecar.max_sequence_length
+        self.parts.sidecar.max_sequence_length
     }
 
     /// Runs every part once, so that shaders are compiled before somebody waits for a clip: at the model's default size
@@ -215,13 +154,13 @@ impl Pipeline {
         if !self.compute.is_gpu() {
             return Ok(());
         }
-        const SMALL: usize = 64 * 64 * 17; // pixels
-        let default = |name: &str| self.sidecar.default.get(name).and_then(|v| v.as_u64()).map(|v| v as usize);
+        const SMALL: usize = 128 * 128 * 17; // pixels
+        let default = |name: &str| self.parts.sidecar.default.get(name).and_then(|v| v.as_u64()).map(|v| v as usize);
         let side = 4 * self.size_multiple();
-        // Five frames: the VAE has a first and a later chunk.
+        // The VAE has a first and a later chunk.
         let [width, height, num_frames] = match [default("width"), default("height"), default("num_frames")] {
             [Some(width), Some(height), Some(frames)] if width * height * frames <= SMALL => [width, height, frames],
-            _ => [side, side, 5],
+            _ => [side, side, self.frame_multiple() + 1],
         };
         let options = GenerateOptions {
             prompt: "warm up".into(),
@@ -237,115 +176,124 @@ impl Pipeline {
             flow_shift: None,
             preview: false,
         };
-        self.generate(&options, &Given::default(), &Quiet(host)).await?;
-        self.nothing_given.take();
+        if self.capabilities().text {
+            self.generate(&options, &Inputs::default(), &Quiet(host)).await?;
+            self.parts.denoiser.forget();
+        }
         Ok(())
     }
 
-    /// Text (and what is `given`) to a clip. Frames go to the host as they are decoded.
+    /// Text, and what is known, to a clip. Frames go to the host as they are decoded.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
-    pub async fn generate(&self, options: &GenerateOptions, given: &Given, host: &dyn Host) -> Result<Clip> {
+    pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
         options.check(self.size_multiple())?;
-        let clip = self.run(options, given, host).await;
-        self.end_stage(given, host, &[]);
+        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+        self.parts.codec.stride().cells(size)?;
+        let timeline = inputs.condition.merge(size, &self.capabilities())?;
+        let clip = self.run(options, inputs, &timeline, host).await;
+        self.end_stage(inputs, host, &[]);
         clip
     }
 
-    async fn run(&self, options: &GenerateOptions, given: &Given, host: &dyn Host) -> Result<Clip> {
+    async fn run(
+        &self,
+        options: &GenerateOptions,
+        inputs: &Inputs,
+        timeline: &Timeline,
+        host: &dyn Host,
+    ) -> Result<Clip> {
+        let Parts { denoiser, codec, .. } = &self.parts;
         let mut clock = StageClock::new(host);
         let pace = Pace::new(host, &self.compute);
 
-        clock.start(Stage::Tokenize);
-        let prompt = self.tokenizer.encode(&options.prompt, self.max_tokens())?;
-        if prompt.kept < prompt.total {
-            host.event(Event::Warning(format!(
-                "the prompt is too long: {} of its {} tokens were kept",
-                prompt.kept, prompt.total
-            )));
-        }
-        let guided = options.guidance_scale > 1.0;
-        let negative = match guided {
-            true => Some(self.tokenizer.encode(&options.negative_prompt, self.max_tokens())?),
-            false => None,
-        };
-
-        clock.start(Stage::EncodeText);
-        let prompt_embeds = self.encode_text(&prompt.ids, &pace).await?;
-        let negative_embeds = match &negative {
-            Some(negative) => Some(self.encode_text(&negative.ids, &pace).await?),
-            None => None,
-        };
-        pace.settle().await?;
-        self.end_stage(given, host, &[buffer_of(&prompt_embeds), negative_embeds.as_ref().and_then(buffer_of)]);
+        let (prompts, tokens) = self.embed(options, inputs, &mut clock, &pace).await?;
+        self.end_stage(inputs, host, &prompts.iter().map(buffer_of).collect::<Vec<_>>());
 
         clock.start(Stage::Condition);
-        let size = [options.num_frames, options.height, options.width];
-        let conditioning = self.condition(size, given, &pace).await?;
+        let batched = prompts.len() > 1 && self.batches(timeline.size)?;
+        let request = Request { timeline, codec: codec.as_ref(), prompts, batched };
+        let prepared = denoiser.prepare(request, &pace).await?;
+        let start = self.start(options, inputs, timeline, prepared.as_ref(), &pace).await?;
 
         clock.start(Stage::Denoise);
-        let side = self.vae.config().scale_factor_spatial;
-        let latent_frames = (options.num_frames - 1) / 4 + 1 + given.references.len();
-        let shape = [1, self.vae.config().z_dim, latent_frames, options.height / side, options.width / side];
-        let mut rng = TorchRng::new(options.seed);
-        let noise = match &given.latents {
-            None => draw_noise(&mut rng, shape, self.compute.device()),
-            Some(latents) if latents.dims() == shape => latents.clone(),
-            Some(latents) => {
-                let found = latents.dims();
-                return Err(Error::options(format!("latents must be [1, C, F, H, W] = {shape:?}, got {found:?}")));
-            }
-        };
-        let mut config = self.scheduler.clone();
-        if let Some(shift) = options.flow_shift {
-            config.set_shift(shift);
-        }
-        let mut scheduler = Scheduler::new(&config)?;
-        scheduler.set_timesteps(options.num_steps)?;
-        let mut denoise = Denoise {
-            transformer: &self.transformer,
+        let Start { latents, mut scheduler, start_step, mut rng } = start;
+        let lead = prepared.lead_frames();
+        let mut preview = Preview { codec: codec.as_ref(), pace: &pace, wanted: options.preview, lead };
+        let mut sampling = Sampling {
+            prepared: prepared.as_ref(),
             scheduler: &mut scheduler,
-            prompt_embeds,
-            negative_embeds,
             guidance_scale: options.guidance_scale,
-            conditioning: &conditioning,
-            start_step: 0,
+            start_step,
             rng: &mut rng,
         };
-        let references = given.references.len();
-        let mut preview = Preview { vae: &self.vae, pace: &pace, wanted: options.preview, references };
-        let latents = denoise.run(noise, &pace, &mut preview).await?;
-        drop(conditioning);
+        let latents = sampling.run(latents, &pace, &mut preview).await?;
+        drop(prepared);
         pace.settle().await?;
-        self.end_stage(given, host, &[buffer_of(&latents)]);
+        self.end_stage(inputs, host, &[buffer_of(&latents)]);
 
         clock.start(Stage::Decode);
-        let shown = latents.clone().narrow(2, references, latent_frames - references);
-        self.decode(shown, &pace).await?;
+        let frames = latents.dims()[2];
+        self.decode(latents.clone().narrow(2, lead, frames - lead), &pace).await?;
         let timings = clock.finish();
 
+        let latents_shape = latents.dims();
         let data = latents
             .into_data_async()
             .await
             .map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
         let latents =
             data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
-        Ok(Clip { latents, latents_shape: shape, tokens: (prompt.kept, prompt.total), timings })
+        Ok(Clip { latents, latents_shape, tokens, timings })
     }
 
-    /// Returns the GPU memory of a stage; `live` are the buffers of what it leaves behind.
-    fn end_stage(&self, given: &Given, host: &dyn Host, live: &[Option<wgpu::Buffer>]) {
-        let mut live = live.to_vec();
-        live.extend(self.nothing_given.borrow().iter().map(|(_, latents)| buffer_of(latents)));
-        live.extend(given.known.iter().flat_map(|known| [buffer_of(&known.video), buffer_of(&known.mask)]));
-        live.extend(given.references.iter().chain(&given.latents).map(buffer_of));
-        self.memory.stage_ended(&self.compute, host, &live);
+    /// The prompt and, guided, the negative prompt as embeddings; and how many tokens were used of how many.
+    async fn embed(
+        &self,
+        options: &GenerateOptions,
+        inputs: &Inputs,
+        clock: &mut StageClock<'_>,
+        pace: &Pace<'_>,
+    ) -> Result<(Vec<Tensor<3>>, (usize, usize))> {
+        let guided = options.guidance_scale > 1.0;
+        if let Some(given) = &inputs.prompt_embeds {
+            let tokens = given.prompt.dims()[1];
+            let mut prompts = vec![given.prompt.clone()];
+            if guided {
+                let missing = || Error::options("guidance above 1 needs embeddings of the negative prompt too");
+                prompts.push(given.negative.clone().ok_or_else(missing)?);
+            }
+            return Ok((prompts, (tokens, tokens)));
+        }
+        let text =
+            self.parts.text.as_ref().ok_or_else(|| {
+                Error::options("this model was loaded without a text encoder: hand in prompt embeddings")
+            })?;
+        clock.start(Stage::Tokenize);
+        let prompt = text.tokenizer.encode(&options.prompt, self.max_tokens())?;
+        if prompt.kept < prompt.total {
+            pace.host().event(Event::Warning(format!(
+                "the prompt is too long: {} of its {} tokens were kept",
+                prompt.kept, prompt.total
+            )));
+        }
+        let negative = match guided {
+            true => Some(text.tokenizer.encode(&options.negative_prompt, self.max_tokens())?),
+            false => None,
+        };
+        clock.start(Stage::EncodeText);
+        let mut prompts = vec![self.encode_text(text, &prompt.ids, pace).await?];
+        if let Some(negative) = &negative {
+            prompts.push(self.encode_text(text, &negative.ids, pace).await?);
+        }
+        pace.settle().await?;
+        Ok((prompts, (prompt.kept, prompt.total)))
     }
 
     /// Embeds the real tokens only; the rest of the row is zeros, which still attend (as in the reference).
-    async fn encode_text(&self, ids: &[u32], pace: &Pace<'_>) -> Result<Tensor<3>> {
-        let embeds = self.text_encoder.forward(ids, &vec![1; ids.len()], 1, pace).await?;
+    async fn encode_text(&self, text: &TextStage, ids: &[u32], pace: &Pace<'_>) -> Result<Tensor<3>> {
+        let embeds = text.encoder.encode(ids, pace).await?;
         let [_, length, dim] = embeds.dims();
         Ok(match self.max_tokens().saturating_sub(length) {
             0 => embeds,
@@ -353,33 +301,77 @@ impl Pipeline {
         })
     }
 
-    async fn condition(&self, size: [usize; 3], given: &Given, pace: &Pace<'_>) -> Result<Conditioning> {
-        let vace_blocks = self.transformer.config().vace_layers.len();
-        if vace_blocks == 0 {
-            if given.known.is_some() || !given.references.is_empty() {
-                return Err(Error::options("this model has no control branch: it takes text only"));
+    /// Whether both prompts of a guided step go through the model together: on real GPUs, which are not busy with one, as
+    /// long as the clip is small enough that twice its tokens cost no memory to speak of.
+    fn batches(&self, size: ClipSize) -> Result<bool> {
+        const SMALL: usize = 8192; // tokens
+        let cells: usize = self.parts.codec.stride().cells(size)?.iter().product();
+        let tokens = cells / self.parts.denoiser.patch().iter().product::<usize>();
+        Ok(self.compute.is_gpu() && !self.compute.is_software() && tokens <= SMALL)
+    }
+
+    /// The noise, or noised source, that sampling starts from.
+    async fn start(
+        &self,
+        options: &GenerateOptions,
+        inputs: &Inputs,
+        timeline: &Timeline,
+        prepared: &dyn Prepared,
+        pace: &Pace<'_>,
+    ) -> Result<Start> {
+        let codec = self.parts.codec.as_ref();
+        let [frames, height, width] = codec.stride().cells(timeline.size)?;
+        let shape = [1, codec.latent_channels(), frames + prepared.lead_frames(), height, width];
+        let mut config = self.parts.scheduler.clone();
+        if let Some(shift) = options.flow_shift {
+            config.set_shift(shift);
+        }
+        let mut scheduler = Scheduler::new(&config)?;
+        scheduler.set_timesteps(options.num_steps)?;
+        let mut rng = TorchRng::new(options.seed);
+        let mut latents = match &inputs.latents {
+            None => draw_noise(&mut rng, shape, self.compute.device()),
+            Some(latents) if latents.dims() == shape => latents.clone(),
+            Some(latents) => {
+                let found = latents.dims();
+                return Err(Error::options(format!("latents must be [1, C, F, H, W] = {shape:?}, got {found:?}")));
             }
-            return Ok(Conditioning::None);
-        }
-        let nothing = given.known.is_none() && given.references.is_empty();
-        let kept = self.nothing_given.borrow().clone().filter(|(of, _)| nothing && *of == size);
-        let latents = match kept {
-            Some((_, latents)) => latents,
-            None => vace_control(&self.vae, size, given.known.as_ref(), &given.references, pace).await?,
         };
-        if nothing {
-            *self.nothing_given.borrow_mut() = Some((size, latents.clone()));
+        let mut start_step = 0;
+        if let Some((source, strength)) = &timeline.source {
+            // As diffusers' get_timesteps: whole steps, rounded down.
+            let kept = ((options.num_steps as f64 * strength) as usize).min(options.num_steps);
+            start_step = options.num_steps - kept;
+            if kept == 0 {
+                return Err(Error::options(format!(
+                    "strength must keep at least one of {} steps, got {strength}",
+                    options.num_steps
+                )));
+            }
+            if prepared.lead_frames() > 0 {
+                return Err(Error::options("a source clip and reference pictures do not go together"));
+            }
+            if inputs.latents.is_none() {
+                let clean = codec.encode(self.video_tensor(source, timeline.size), pace).await?;
+                latents = scheduler.add_noise(clean, latents, start_step)?;
+            }
         }
-        Ok(Conditioning::Vace(Control { latents, scales: vec![1.0; vace_blocks] }))
+        Ok(Start { latents, scheduler, start_step, rng })
+    }
+
+    fn video_tensor(&self, pixels: &[f32], ClipSize { frames, height, width }: ClipSize) -> Tensor<5> {
+        Tensor::from_data(
+            burn::tensor::TensorData::new(pixels.to_vec(), [1, 3, frames, height, width]),
+            self.compute.device(),
+        )
     }
 
     /// Decodes a latent frame at a time and sends the frames on.
     async fn decode(&self, latents: Tensor<5>, pace: &Pace<'_>) -> Result<()> {
-        let mut stream = self.vae.decode_stream();
+        let mut stream = self.parts.codec.decode_stream();
         let mut index = 0;
         for i in 0..latents.dims()[2] {
-            let latent = self.vae.denormalise(latents.clone().narrow(2, i, 1));
-            let frames = stream.push(latent, pace).await?;
+            let frames = stream.push(latents.clone().narrow(2, i, 1), pace).await?;
             let [_, _, _, height, width] = frames.dims();
             for rgba in pixels::to_rgba(frames).await? {
                 pace.host().event(Event::Frame { index, width, height, rgba });
@@ -388,17 +380,26 @@ impl Pipeline {
         }
         Ok(())
     }
+
+    /// Returns the GPU memory of a stage; `live` are the buffers of what it leaves behind.
+    fn end_stage(&self, inputs: &Inputs, host: &dyn Host, live: &[Option<wgpu::Buffer>]) {
+        let mut live = live.to_vec();
+        live.extend(self.parts.denoiser.kept().iter().map(buffer_of));
+        live.extend(inputs.latents.iter().map(buffer_of));
+        live.extend(
+            inputs
+                .prompt_embeds
+                .iter()
+                .flat_map(|given| std::iter::once(&given.prompt).chain(&given.negative).map(buffer_of)),
+        );
+        self.memory.stage_ended(&self.compute, host, &live);
+    }
 }
 
-/// Tensors that no part asked for mean that the configuration and the weights do not belong together.
-fn warn_of_unused(set: &WeightSet, component: &str, host: &dyn Host) {
-    // Copies of the embedding table and of keys that diffusers ignores too are no sign of that.
-    let expected = |name: &String| name.ends_with("embed_tokens.weight") || name.contains("norm_added_q");
-    let unused: Vec<String> = set.unused().into_iter().filter(|name| !expected(name)).collect();
-    if let Some(first) = unused.first() {
-        host.event(Event::Warning(format!(
-            "{} tensors in {component}/ were not used (the first: {first})",
-            unused.len()
-        )));
-    }
+/// Where sampling starts.
+struct Start {
+    latents: Tensor<5>,
+    scheduler: Scheduler,
+    start_step: usize,
+    rng: TorchRng,
 }

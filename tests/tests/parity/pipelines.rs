@@ -1,25 +1,25 @@
 //! Schedulers, denoising loops, whole model folders.
 
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
 use serde_json::{Value, json};
+use tabreel::condition::{Capabilities, Condition, Picture, Piece, Values};
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::umt5::{Umt5Config, Umt5Encoder};
 use tabreel::models::wan::VaeConfig;
-use tabreel::models::wan::condition::{Known, first_last_channels, vace_control};
-use tabreel::models::wan::{Control, Vae};
+use tabreel::models::wan::condition::{Known, vace_control};
+use tabreel::models::wan::{Vae, WanDenoiser};
 use tabreel::nn::loader::Loader;
-use tabreel::noise::{TorchRng, randn};
+use tabreel::noise::randn;
 use tabreel::options::GenerateOptions;
 use tabreel::pace::Pace;
-use tabreel::pipeline::{Conditioning, Denoise, Given, ModelFiles, NoStep, Pipeline};
+use tabreel::pipeline::{Inputs, ModelFiles, Parts, Pipeline, PromptEmbeds, Sidecar};
 use tabreel::schedulers::{Scheduler, SchedulerConfig};
+use tabreel::size::ClipSize;
 use tabreel::tokenizer::Tokenizer;
 use tabreel_tests::{Array, Case};
 
@@ -30,11 +30,11 @@ fn scheduler(config: Value) -> Result<Scheduler, String> {
     Scheduler::new(&config).map_err(say)
 }
 
-fn unipc(shift: &Value, order: u64) -> Result<Scheduler, String> {
-    scheduler(json!({
+fn unipc(shift: &Value, order: u64) -> Value {
+    json!({
         "_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true,
         "num_train_timesteps": 1000, "flow_shift": shift, "solver_order": order,
-    }))
+    })
 }
 
 fn number(args: &Value, key: &str) -> Result<f64, String> {
@@ -51,7 +51,7 @@ pub fn schedulers(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let args = case.config["args"].clone();
     let list = |key: &str| args[key].as_array().cloned().unwrap_or_default();
     for (i, k) in list("unipc").iter().enumerate() {
-        let mut s = unipc(&k["shift"], k["order"].as_u64().unwrap_or(2))?;
+        let mut s = scheduler(unipc(&k["shift"], k["order"].as_u64().unwrap_or(2)))?;
         s.set_timesteps(count(k, "steps")?).map_err(say)?;
         follow(case, &format!("unipc{i}"), s, device)?;
     }
@@ -79,7 +79,7 @@ pub fn schedulers(case: &mut Case, compute: &Compute) -> Result<(), String> {
     s.set_timesteps(4).map_err(say)?;
     follow(case, "flowmap", s, device)?;
 
-    let mut s = unipc(&json!(3.0), 2)?;
+    let mut s = scheduler(unipc(&json!(3.0), 2))?;
     s.set_timesteps(10).map_err(say)?;
     let index = case.get("in.add_noise.index")?.values[0] as usize;
     let (x, noise) = (case.get("in.add_noise.x")?.tensor(device), case.get("in.add_noise.n")?.tensor(device));
@@ -104,73 +104,119 @@ fn follow(case: &mut Case, tag: &str, mut scheduler: Scheduler, device: &Device)
     Ok(())
 }
 
-/// A denoising loop from given embeddings, noise and known pixels, to latents and video.
+/// From given embeddings, noise and known pixels through `Pipeline::generate`, to latents, video and frames.
 pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let args = case.config["args"].clone();
-    let pace = Pace::new(&SilentHost, compute);
     let transformer = load_transformer(case, compute, "transformer", "transformer.safetensors")?;
-    let vae = load_vae(case, compute, "vae", "vae.safetensors")?;
-    let conditioning = conditioning(case, &args, &vae, &pace)?;
-    if let Conditioning::Vace(control) = &conditioning {
-        case.compare_tensor("out.conditioning", control.latents.clone());
-    }
+    let load = |case: &Case| load_vae(case, compute, "vae", "vae.safetensors");
+    let vae = load(case)?;
+    let pace = Pace::new(&SilentHost, compute);
+    let device = compute.device();
+    let condition = condition(case, &args)?;
     let steps = count(&args, "steps")?;
-    let mut scheduler = unipc(&args["shift"], 2)?;
-    scheduler.set_timesteps(steps).map_err(say)?;
-    let kept = args["strength"].as_f64().map_or(steps, |s| ((steps as f64 * s) as usize).min(steps));
-    let tensor = |name: &str| case.get(name).map(|a| a.tensor::<3>(compute.device()));
-    let mut denoise = Denoise {
-        transformer: &transformer,
-        scheduler: &mut scheduler,
-        prompt_embeds: tensor("in.prompt_embeds")?,
-        negative_embeds: Some(tensor("in.negative_prompt_embeds")?),
+    let options = GenerateOptions {
+        prompt: "given as embeddings".into(),
+        negative_prompt: String::new(),
+        width: count(&args, "width")?,
+        height: count(&args, "height")?,
+        num_frames: count(&args, "frames")?,
+        fps: 8.0,
+        num_steps: steps,
         guidance_scale: number(&args, "cfg")?,
-        conditioning: &conditioning,
-        start_step: steps - kept,
-        rng: &mut TorchRng::new(0), // UniPC draws nothing
+        seed: 0,
+        flow_shift: None,
+        preview: false,
     };
-    let noise = case.get("in.latents")?.tensor::<5>(compute.device());
-    let latents = block_on(denoise.run(noise, &pace, &mut NoStep)).map_err(say)?;
-    case.compare_tensor("out.latents", latents.clone());
+    let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+    if case.kind() == "pipe_vace" {
+        let timeline = condition.merge(size, &Capabilities::all()).map_err(say)?;
+        let tensor = |values: &[f32], shape| Tensor::<5>::from_data(TensorData::new(values.to_vec(), shape), device);
+        let ClipSize { frames, height, width } = size;
+        let known = timeline.video.as_ref().map(|video| Known {
+            video: tensor(&video.pixels, [1, 3, frames, height, width]),
+            to_generate: tensor(&video.to_generate, [1, 1, frames, height, width]),
+        });
+        let references: Vec<_> = timeline.references.iter().map(|r| tensor(r, [1, 3, 1, height, width])).collect();
+        let control = vace_control(&vae, size, known.as_ref(), &references, device, &pace);
+        case.compare_tensor("out.conditioning", block_on(control).map_err(say)?);
+    }
+    let tensor = |name: &str| case.get(name).map(|a| a.tensor::<3>(device));
+    let inputs = Inputs {
+        condition,
+        latents: Some(case.get("in.latents")?.tensor::<5>(device)),
+        prompt_embeds: Some(PromptEmbeds {
+            prompt: tensor("in.prompt_embeds")?,
+            negative: Some(tensor("in.negative_prompt_embeds")?),
+        }),
+    };
+    let parts = Parts {
+        text: None,
+        denoiser: Box::new(WanDenoiser::new(transformer, case.kind() == "pipe_ti2v")),
+        codec: Box::new(load(case)?),
+        scheduler: serde_json::from_value(unipc(&args["shift"], 2)).map_err(say)?,
+        sidecar: Sidecar::default(),
+    };
+    let pipeline = Pipeline::new(compute.clone(), parts).map_err(say)?;
+    let host = FrameHost::default();
+    let clip = block_on(pipeline.generate(&options, &inputs, &host)).map_err(say)?;
+    case.compare("out.latents", &Array { shape: clip.latents_shape.to_vec(), values: clip.latents.clone() });
     // reference images lie before the clip
     let references = args["refs"].as_u64().unwrap_or(0) as usize;
-    let frames = latents.dims()[2] - references;
-    let shown = vae.denormalise(latents.narrow(2, references, frames));
-    case.compare_tensor("out.video", block_on(vae.decode(shown, &pace)).map_err(say)?);
-    Ok(())
+    let latents = Tensor::<5>::from_data(TensorData::new(clip.latents, clip.latents_shape), device);
+    let shown = latents.narrow(2, references, clip.latents_shape[2] - references);
+    case.compare_tensor("out.video", block_on(vae.decode(vae.denormalise(shown), &pace)).map_err(say)?);
+    frames_sent(case, &host)
 }
 
-fn conditioning(case: &Case, args: &Value, vae: &Vae, pace: &Pace<'_>) -> Result<Conditioning, String> {
-    let device = vae.device();
-    // 0…1 `[1, 3, H, W]` → −1…1 `[1, 3, 1, H, W]`
-    let picture = |name: &str| case.get(name).map(|a| a.tensor::<4>(&device).unsqueeze_dim::<5>(2) * 2.0 - 1.0);
-    match case.kind() {
-        "pipe_ti2v" => {
-            let first = block_on(vae.encode_normalised(picture("in.image")?, pace)).map_err(say)?;
-            Ok(Conditioning::CleanFirst(first))
-        }
-        "pipe_flf2v" => {
-            let (first, last) = (picture("in.image")?, picture("in.last_image")?);
-            let extra =
-                block_on(first_last_channels(vae, count(args, "frames")?, first, Some(last), pace)).map_err(say)?;
-            Ok(Conditioning::Channels { extra, image_embeds: None })
-        }
-        "pipe_vace" => {
-            // bytes `[F, H, W, 3]` → −1…1 `[1, 3, F, H, W]`
-            let video = |a: Tensor<4>| (a / 127.5 - 1.0).permute([3, 0, 1, 2]).unsqueeze_dim::<5>(0);
-            let known = Known {
-                video: video(case.get("in.video_u8")?.tensor(&device)),
-                mask: (case.get("in.mask_u8")?.tensor::<3>(&device) / 255.0).unsqueeze::<5>(),
+/// What the case gives of the clip, as pieces.
+fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
+    // planes of 0…1 `[1, 3, H, W]`
+    let planes = |name: &str| -> Result<Picture, String> {
+        let array = case.get(name)?;
+        let [1, 3, height, width] = array.shape[..] else { return Err(format!("{name} must be [1, 3, H, W]")) };
+        let plane = height * width;
+        let rgb = (0..plane).flat_map(|i| [0, 1, 2].map(|c| array.values[c * plane + i])).collect();
+        Picture::new(width, height, Values::Rgb(rgb)).map_err(say)
+    };
+    // bytes `[F, H, W, C]`, one channel standing for three
+    let pictures = |name: &str, channels: usize| -> Result<Vec<Picture>, String> {
+        let array = case.get(name)?;
+        let (height, width) = (count(args, "height")?, count(args, "width")?);
+        let frame = |values: &[f32]| {
+            let byte = |v: f32| v as u8;
+            let rgba = match channels {
+                1 => values.iter().flat_map(|&v| [byte(v), byte(v), byte(v), 255]).collect(),
+                _ => values.chunks_exact(3).flat_map(|p| [byte(p[0]), byte(p[1]), byte(p[2]), 255]).collect(),
             };
-            let reference = video(case.get("in.reference_u8")?.tensor::<3>(&device).unsqueeze_dim(0));
-            let [_, _, frames, height, width] = known.video.dims();
-            let latents =
-                block_on(vace_control(vae, [frames, height, width], Some(&known), &[reference], pace)).map_err(say)?;
-            let blocks = case.config["transformer"]["vace_layers"].as_array().map_or(0, Vec::len);
-            Ok(Conditioning::Vace(Control { latents, scales: vec![number(args, "scale")? as f32; blocks] }))
+            Picture::new(width, height, Values::Rgba(rgba)).map_err(say)
+        };
+        array.values.chunks_exact(height * width * channels).map(frame).collect()
+    };
+    let frame = |at, picture| Piece::Frame { at, picture };
+    let pieces = match case.kind() {
+        "pipe_ti2v" => vec![frame(0, planes("in.image")?)],
+        "pipe_flf2v" => vec![frame(0, planes("in.image")?), frame(-1, planes("in.last_image")?)],
+        "pipe_vace" => {
+            let video = pictures("in.video_u8", 3)?;
+            let reference = pictures("in.reference_u8", 3)?.remove(0);
+            vec![
+                Piece::Clip { at: 0, frames: video.clone() },
+                Piece::Mask(pictures("in.mask_u8", 1)?),
+                Piece::Control(video),
+                Piece::Reference(reference),
+            ]
         }
-        _ => Ok(Conditioning::None),
-    }
+        "pipe_v2v" => {
+            // The case gives the noised latents; the pixels they came from are not needed.
+            let (width, height) = (count(args, "width")?, count(args, "height")?);
+            let grey = Picture::new(width, height, Values::Rgb(vec![0.5; width * height * 3])).map_err(say)?;
+            let frames = vec![grey; count(args, "frames")?];
+            vec![Piece::Source { frames, strength: number(args, "strength")? }]
+        }
+        _ => Vec::new(),
+    };
+    let control_scale = args["scale"].as_f64().unwrap_or(1.0) as f32;
+    Ok(Condition { pieces, control_scale })
 }
 
 /// Keeps the frames of a generation.
@@ -182,15 +228,6 @@ impl Host for FrameHost {
         if let Event::Frame { rgba, .. } = event {
             self.0.borrow_mut().extend(rgba);
         }
-    }
-    fn aborted(&self) -> bool {
-        false
-    }
-    fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(std::future::ready(()))
-    }
-    fn now_secs(&self) -> f64 {
-        0.0
     }
 }
 
@@ -238,7 +275,7 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let host = FrameHost::default();
     let mut files = ModelFiles::read_dir(&model).map_err(say)?;
     let pipeline = block_on(Pipeline::load(&mut files, compute.clone(), &host)).map_err(say)?;
-    let clip = block_on(pipeline.generate(&options, &Given::default(), &host)).map_err(say)?;
+    let clip = block_on(pipeline.generate(&options, &Inputs::default(), &host)).map_err(say)?;
     case.compare("out.latents", &Array { shape: clip.latents_shape.to_vec(), values: clip.latents.clone() });
 
     let mut files = ModelFiles::read_dir(&model).map_err(say)?;
@@ -248,7 +285,11 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let latents = Tensor::<5>::from_data(TensorData::new(clip.latents, clip.latents_shape), compute.device());
     case.compare_tensor("out.video", block_on(vae.decode(vae.denormalise(latents), &pace)).map_err(say)?);
 
-    // the frames that the host was sent are those, as bytes
+    frames_sent(case, &host)
+}
+
+/// The frames that the host was sent are those of `out.video`, as bytes.
+fn frames_sent(case: &mut Case, host: &FrameHost) -> Result<(), String> {
     let video = case.get("out.video")?;
     let [_, _, frames, height, width] = video.shape[..] else { return Err("out.video must have rank 5".into()) };
     let pixels = frames * height * width;

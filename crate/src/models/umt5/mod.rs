@@ -11,12 +11,34 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub use config::Umt5Config;
 pub use names::LlamaNames;
 
+use crate::config::parse;
 use crate::error::{Error, Result};
+use crate::models::family::{Entry, TextEncoder};
 use crate::nn::attention::{Scores, attend_with};
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::RmsNorm;
-use crate::pace::Pace;
+use crate::pace::{Later, Pace};
+
+/// Encoders of transformers' class.
+pub const ENTRY: Entry<dyn TextEncoder> = Entry {
+    classes: &["UMT5EncoderModel"],
+    owns: |set| set.get("encoder.block.0.layer.0.SelfAttention.q.weight").is_some(),
+    load: |component| {
+        let config: Umt5Config = parse(component.config, component.file, ENTRY.classes)?;
+        Ok(Box::new(Umt5Encoder::load(&component.loader, &config)?))
+    },
+};
+
+impl TextEncoder for Umt5Encoder {
+    fn dim(&self) -> usize {
+        self.config.d_model
+    }
+
+    fn encode<'a>(&'a self, token_ids: &'a [u32], pace: &'a Pace<'_>) -> Later<'a, Tensor<3>> {
+        Box::pin(async move { self.forward(token_ids, &vec![1; token_ids.len()], 1, pace).await })
+    }
+}
 
 /// A loaded encoder.
 ///
@@ -69,11 +91,6 @@ impl Umt5Encoder {
             device: loader.device().clone(),
             config: config.clone(),
         })
-    }
-
-    /// Width of the embeddings.
-    pub fn dim(&self) -> usize {
-        self.config.d_model
     }
 
     /// Encodes a batch of equally long token rows; `mask` is 1 for a token, 0 for padding.

@@ -21,6 +21,20 @@ pub struct Context {
     pub image: Option<Tensor<3>>,
 }
 
+/// Keys and values of the context in one block, `[B, Lt, N, K]` each.
+#[derive(Debug, Clone)]
+pub struct Projected {
+    text: (Tensor<4>, Tensor<4>),
+    image: Option<(Tensor<4>, Tensor<4>)>,
+}
+
+impl Projected {
+    /// Prompts in the batch.
+    pub fn rows(&self) -> usize {
+        self.text.0.dims()[0]
+    }
+}
+
 /// Multi-head attention with q/k norm over all heads at once.
 #[derive(Debug, Clone)]
 pub struct Attention {
@@ -78,14 +92,25 @@ impl Attention {
         self.to_out.forward_then(attend(q, k, v), epilogue)
     }
 
-    fn to_context(&self, x: Tensor<3>, context: &Context, epilogue: Epilogue) -> Tensor<3> {
-        let q = self.split_heads(self.norm_q.forward(self.to_q.forward(x)));
+    /// Keys and values of the context: they are the same in every step.
+    fn project(&self, context: &Context) -> Projected {
         let k = self.split_heads(self.norm_k.forward(self.to_k.forward(context.text.clone())));
         let v = self.split_heads(self.to_v.forward(context.text.clone()));
+        let image = match (&self.added, &context.image) {
+            (Some(added), Some(image)) => {
+                let k = self.split_heads(added.norm_k.forward(added.to_k.forward(image.clone())));
+                Some((k, self.split_heads(added.to_v.forward(image.clone()))))
+            }
+            _ => None,
+        };
+        Projected { text: (k, v), image }
+    }
+
+    fn to_context(&self, x: Tensor<3>, context: &Projected, epilogue: Epilogue) -> Tensor<3> {
+        let q = self.split_heads(self.norm_q.forward(self.to_q.forward(x)));
+        let (k, v) = context.text.clone();
         let mut out = attend(q.clone(), k, v);
-        if let (Some(added), Some(image)) = (&self.added, &context.image) {
-            let k = self.split_heads(added.norm_k.forward(added.to_k.forward(image.clone())));
-            let v = self.split_heads(added.to_v.forward(image.clone()));
+        if let Some((k, v)) = context.image.clone() {
             out = out + attend(q, k, v);
         }
         self.to_out.forward_then(out, epilogue)
@@ -129,11 +154,16 @@ impl Block {
         })
     }
 
+    /// The context as this block attends to it.
+    pub fn project(&self, context: &Context) -> Projected {
+        self.attn2.project(context)
+    }
+
     /// `modulation` holds six vectors for the whole clip, or six for each token.
     ///
     /// # Shapes
     /// `x` `[B, L, D]`, `modulation` `[B, 1 or L, 6, D]` → `[B, L, D]`
-    pub fn forward(&self, x: Tensor<3>, context: &Context, modulation: &Tensor<4>, rope: &Rope) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, context: &Projected, modulation: &Tensor<4>, rope: &Rope) -> Tensor<3> {
         let six = self.scale_shift_table.clone() + modulation.clone();
         let gate = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
 

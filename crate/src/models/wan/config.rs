@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::size::Stride;
 
 /// `WanTransformer3DModel`, and `WanVACETransformer3DModel` when `vace_layers` is set.
 #[derive(Debug, Clone, Deserialize)]
@@ -168,6 +169,11 @@ impl Default for VaeConfig {
 }
 
 impl VaeConfig {
+    /// How a clip shrinks.
+    pub fn stride(&self) -> Stride {
+        Stride { time: self.scale_factor_temporal, space: self.scale_factor_spatial }
+    }
+
     /// Pixels folded along each side, 1 for none.
     pub fn patch(&self) -> usize {
         self.patch_size.unwrap_or(1)

@@ -5,6 +5,7 @@
 mod block;
 pub mod condition;
 pub mod config;
+mod family;
 mod names_transformer;
 mod names_vae;
 mod resample;
@@ -13,10 +14,11 @@ mod tiling;
 mod transformer;
 mod vae;
 
-pub use block::{Block, Context};
+pub use block::{Block, Context, Projected};
 pub use config::{TransformerConfig, VaeConfig};
+pub use family::{TRANSFORMER_ENTRY, VAE_ENTRY, WanDenoiser};
 pub use names_transformer::TransformerNames;
 pub use names_vae::VaeNames;
 pub use tiling::Tiles;
-pub use transformer::{Control, Timesteps, WanTransformer};
+pub use transformer::{Control, Fixed, Timesteps, WanTransformer};
 pub use vae::{DecodeStream, Decoder, Vae};

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
-use super::block::{Block, Context};
+use super::block::{Block, Context, Projected};
 use super::config::TransformerConfig;
 use crate::error::{Error, Result};
 use crate::nn::linear::{Epilogue, Linear};
@@ -18,6 +18,8 @@ use crate::pace::Pace;
 /// How noisy the input is, on the scale 0 (clean) … 1000 (noise).
 #[derive(Debug, Clone)]
 pub enum Timesteps {
+    /// One value for all.
+    Shared(f32),
     /// One value for each clip of the batch, length B.
     PerClip(Vec<f32>),
     /// One value for each token, length B × L (known frames are clean: Wan 2.2 TI2V).
@@ -31,6 +33,37 @@ pub struct Control {
     pub latents: Tensor<5>,
     /// Weight of the hint of each VACE block; 1 is as trained.
     pub scales: Vec<f32>,
+}
+
+/// What does not change from step to step of a clip: positions, the projected prompt, control patches.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    /// Patches along frames, rows and columns.
+    grid: [usize; 3],
+    rope: Rope,
+    contexts: Contexts,
+    control: Option<FixedControl>,
+}
+
+/// The context for each block.
+#[derive(Debug, Clone)]
+enum Contexts {
+    /// Keys and values of the blocks and of the control branch's blocks.
+    Projected { blocks: Vec<Projected>, vace: Vec<Projected> },
+    /// Too large to keep so: projected in every forward.
+    Whole(Context),
+}
+
+/// Up to this many bytes, keys and values of the context are kept from step to step: all of them for a small model, for
+/// Wan 1.3B (376 MB at 512 tokens) none.
+const KEPT_CONTEXT_BYTES: usize = 64 << 20;
+
+/// The control branch's input, embedded.
+#[derive(Debug, Clone)]
+struct FixedControl {
+    /// `[B, L, D]`
+    embedded: Tensor<3>,
+    scales: Vec<f32>,
 }
 
 /// A loaded transformer.
@@ -111,6 +144,11 @@ impl WanTransformer {
         })
     }
 
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The configuration it was built from.
     pub fn config(&self) -> &TransformerConfig {
         &self.config
@@ -134,17 +172,81 @@ impl WanTransformer {
         control: Option<&Control>,
         pace: &Pace<'_>,
     ) -> Result<Tensor<5>> {
-        let grid = self.grid(latents.dims())?;
+        let [_, _, frames, height, width] = latents.dims();
+        let fixed = self.prepare([frames, height, width], prompt_embeds, image_embeds, control)?;
+        self.denoise(latents, timesteps, &fixed, pace).await
+    }
+
+    /// Does what does not change from step to step: `cells` are latent frames, rows and columns.
+    ///
+    /// # Shapes
+    /// `prompt_embeds` `[B, Lt, D_text]`, `image_embeds` `[B or 2B, Li, D_image]`
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when the shapes do not fit the model or each other.
+    pub fn prepare(
+        &self,
+        cells: [usize; 3],
+        prompt_embeds: Tensor<3>,
+        image_embeds: Option<Tensor<3>>,
+        control: Option<&Control>,
+    ) -> Result<Fixed> {
+        let grid = self.grid(cells)?;
         let rope = Rope::new(self.config.attention_head_dim, grid, self.config.rope_max_seq_len, &self.device)?;
-        let batch = latents.dims()[0];
-
-        let mut x = self.patch_embedding.forward(latents); // [B, L, D]
-        let (temb, modulation) = self.embed_time(timesteps, batch, grid.iter().product())?;
         let context = self.embed_context(prompt_embeds, image_embeds)?;
+        let vace_blocks = || self.vace.iter().flat_map(|vace| &vace.blocks);
+        let bytes = context.text.dims().iter().product::<usize>() * (self.blocks.len() + vace_blocks().count()) * 8;
+        let contexts = match bytes <= KEPT_CONTEXT_BYTES {
+            true => Contexts::Projected {
+                blocks: self.blocks.iter().map(|block| block.project(&context)).collect(),
+                vace: vace_blocks().map(|(block, _)| block.project(&context)).collect(),
+            },
+            false => Contexts::Whole(context),
+        };
+        let control = self.fixed_control(control, grid.iter().product())?;
+        Ok(Fixed { grid, rope, contexts, control })
+    }
 
-        let mut hints = self.hints(&x, control, &context, &modulation, &rope, pace).await?.into_iter();
+    /// Predicts the velocity of every latent cell, with what was prepared. One clip of latents serves all prompts of a batch.
+    ///
+    /// # Shapes
+    /// `latents` `[1 or B, C_in, F, H, W]` → `[B, C_out, F, H, W]`
+    ///
+    /// # Errors
+    /// As [`WanTransformer::forward`].
+    pub async fn denoise(
+        &self,
+        latents: Tensor<5>,
+        timesteps: &Timesteps,
+        fixed: &Fixed,
+        pace: &Pace<'_>,
+    ) -> Result<Tensor<5>> {
+        let [clips, channels, frames, height, width] = latents.dims();
+        if channels != self.config.in_channels {
+            return Err(Error::options(format!(
+                "the transformer takes {} latent channels, got {channels}",
+                self.config.in_channels
+            )));
+        }
+        let (grid, rope) = (fixed.grid, &fixed.rope);
+        if self.grid([frames, height, width])? != grid {
+            return Err(Error::options(format!(
+                "latents must be of the size prepared for, {grid:?} tokens, got {frames} × {height} × {width} cells"
+            )));
+        }
+        let prompts = fixed.contexts.rows();
+        let mut x = self.patch_embedding.forward(latents); // [1 or B, L, D]
+        if clips == 1 && prompts > 1 {
+            x = x.repeat_dim(0, prompts);
+        }
+        let (temb, modulation) = self.embed_time(timesteps, x.dims()[0], grid.iter().product())?;
+
+        let mut hints = self.hints(&x, fixed, &modulation, pace).await?.into_iter();
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &context, &modulation, &rope);
+            x = match &fixed.contexts {
+                Contexts::Projected { blocks, .. } => block.forward(x, &blocks[i], &modulation, rope),
+                Contexts::Whole(context) => block.forward(x, &block.project(context), &modulation, rope),
+            };
             if self.config.vace_layers.contains(&i)
                 && let Some(hint) = hints.next()
             {
@@ -161,14 +263,8 @@ impl WanTransformer {
     }
 
     /// Patches along frames, rows and columns.
-    fn grid(&self, [_, channels, frames, height, width]: [usize; 5]) -> Result<[usize; 3]> {
+    fn grid(&self, [frames, height, width]: [usize; 3]) -> Result<[usize; 3]> {
         let [pt, ph, pw] = self.config.patch_size;
-        if channels != self.config.in_channels {
-            return Err(Error::options(format!(
-                "the transformer takes {} latent channels, got {channels}",
-                self.config.in_channels
-            )));
-        }
         if frames % pt != 0 || height % ph != 0 || width % pw != 0 {
             return Err(Error::options(format!(
                 "latent frames × height × width must be multiples of {pt} × {ph} × {pw}, got {frames} × {height} × {width} cells"
@@ -177,11 +273,18 @@ impl WanTransformer {
         Ok([frames / pt, height / ph, width / pw])
     }
 
-    /// Time embedding `[B, 1 or L, D]` and the blocks' six modulation vectors `[B, 1 or L, 6, D]`.
+    /// Time embedding `[1 or B, 1 or L, D]` and the blocks' six modulation vectors `[1 or B, 1 or L, 6, D]`.
     fn embed_time(&self, timesteps: &Timesteps, batch: usize, tokens: usize) -> Result<(Tensor<3>, Tensor<4>)> {
-        let (values, rows) = match timesteps {
-            Timesteps::PerClip(t) => (t, 1),
-            Timesteps::PerToken(t) => (t, tokens),
+        let shared;
+        let (values, batch, rows) = match timesteps {
+            Timesteps::Shared(t) => {
+                shared = vec![*t];
+                (&shared, 1, 1)
+            }
+            Timesteps::PerClip(t) => (t, batch, 1),
+            // Known frames are the same in all clips of a guided batch.
+            Timesteps::PerToken(t) if t.len() == tokens => (t, 1, tokens),
+            Timesteps::PerToken(t) => (t, batch, tokens),
         };
         if values.len() != batch * rows {
             return Err(Error::options(format!("{} timesteps are needed, got {}", batch * rows, values.len())));
@@ -227,18 +330,10 @@ impl WanTransformer {
         Ok(Context { text, image })
     }
 
-    /// What the control branch adds after each of the `vace_layers`. All its blocks see the stream as it enters.
-    async fn hints(
-        &self,
-        x: &Tensor<3>,
-        control: Option<&Control>,
-        context: &Context,
-        modulation: &Tensor<4>,
-        rope: &Rope,
-        pace: &Pace<'_>,
-    ) -> Result<Vec<Tensor<3>>> {
+    /// The control input as it enters its branch, for a clip of `tokens`.
+    fn fixed_control(&self, control: Option<&Control>, tokens: usize) -> Result<Option<FixedControl>> {
         let (vace, control) = match (&self.vace, control) {
-            (None, None) => return Ok(Vec::new()),
+            (None, None) => return Ok(None),
             (Some(vace), Some(control)) => (vace, control),
             (Some(_), None) => return Err(Error::options("a VACE model needs control latents")),
             (None, Some(_)) => return Err(Error::options("this model has no control branch")),
@@ -254,7 +349,6 @@ impl WanTransformer {
         }
         let embedded = vace.patch_embedding.forward(control.latents.clone());
         let [b, known, d] = embedded.dims();
-        let tokens = x.dims()[1];
         if known > tokens {
             return Err(Error::options(format!("control latents cover {known} tokens, the clip has {tokens}")));
         }
@@ -262,14 +356,39 @@ impl WanTransformer {
             0 => embedded,
             missing => Tensor::cat(vec![embedded, Tensor::zeros([b, missing, d], &self.device)], 1),
         };
-        let mut stream = vace.proj_in.forward(embedded) + x.clone();
+        Ok(Some(FixedControl { embedded: vace.proj_in.forward(embedded), scales: control.scales.clone() }))
+    }
+
+    /// What the control branch adds after each of the `vace_layers`. All its blocks see the stream as it enters.
+    async fn hints(
+        &self,
+        x: &Tensor<3>,
+        fixed: &Fixed,
+        modulation: &Tensor<4>,
+        pace: &Pace<'_>,
+    ) -> Result<Vec<Tensor<3>>> {
+        let (Some(vace), Some(control)) = (&self.vace, &fixed.control) else { return Ok(Vec::new()) };
+        let mut stream = control.embedded.clone() + x.clone();
         let mut hints = Vec::with_capacity(vace.blocks.len());
-        for ((block, proj_out), scale) in vace.blocks.iter().zip(&control.scales) {
-            stream = block.forward(stream, context, modulation, rope);
+        for (i, ((block, proj_out), scale)) in vace.blocks.iter().zip(&control.scales).enumerate() {
+            stream = match &fixed.contexts {
+                Contexts::Projected { vace, .. } => block.forward(stream, &vace[i], modulation, &fixed.rope),
+                Contexts::Whole(context) => block.forward(stream, &block.project(context), modulation, &fixed.rope),
+            };
             hints.push(proj_out.forward(stream.clone()) * *scale);
             pace.block_done(&stream).await?;
         }
         Ok(hints)
+    }
+}
+
+impl Contexts {
+    /// Prompts in the batch.
+    fn rows(&self) -> usize {
+        match self {
+            Self::Projected { blocks, .. } => blocks.first().map_or(1, Projected::rows),
+            Self::Whole(context) => context.text.dims()[0],
+        }
     }
 }
 

@@ -1,0 +1,85 @@
+//! What a loaded model can be given besides text.
+
+use serde::Serialize;
+
+use super::{Condition, Piece};
+use crate::error::{Error, Result};
+
+/// Which pieces of a [`Condition`] a model takes. Names are camelCase in JavaScript.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// Text alone suffices.
+    pub text: bool,
+    /// A picture for the first frame.
+    pub image: bool,
+    /// A picture for the last frame, beside the first.
+    pub last_image: bool,
+    /// Pictures and clips anywhere on the timeline.
+    pub keyframes: bool,
+    /// A mask over what is given.
+    pub mask: bool,
+    /// A control clip.
+    pub control: bool,
+    /// Reference pictures.
+    pub reference: bool,
+    /// A source clip with a strength.
+    pub source: bool,
+    /// Why the others are not there, in words; empty when all are.
+    pub why: String,
+}
+
+impl Capabilities {
+    /// Everything, as a model with the VACE control branch can.
+    pub fn all() -> Self {
+        let yes = true;
+        Self {
+            text: yes,
+            image: yes,
+            last_image: yes,
+            keyframes: yes,
+            mask: yes,
+            control: yes,
+            reference: yes,
+            source: yes,
+            why: String::new(),
+        }
+    }
+
+    /// Text, and a source clip, which any flow model can start from.
+    pub fn text_only(why: impl Into<String>) -> Self {
+        Self { text: true, source: true, why: why.into(), ..Self::default() }
+    }
+
+    /// Refuses what the model cannot take; `frames` is the clip's length.
+    pub(super) fn check(&self, condition: &Condition, frames: usize) -> Result<()> {
+        let refused = |what: &str| Err(Error::options(format!("this model takes no {what}: {}", self.why)));
+        let mut first = false;
+        let mut last = false;
+        for piece in &condition.pieces {
+            match piece {
+                Piece::Frame { at, .. } if self.keyframes => first |= *at == 0,
+                Piece::Frame { at: 0, .. } if self.image => first = true,
+                Piece::Frame { at: 0, .. } => return refused("first frame"),
+                Piece::Frame { at, .. } if *at == -1 || *at == frames as i64 - 1 => match self.last_image {
+                    true => last = true,
+                    false => return refused("last frame"),
+                },
+                Piece::Frame { .. } => return refused("frame inside the clip"),
+                Piece::Clip { .. } if !self.keyframes => return refused("given clip"),
+                Piece::Mask(_) if !self.mask => return refused("mask"),
+                Piece::Control(_) if !self.control => return refused("control clip"),
+                Piece::Reference(_) if !self.reference => return refused("reference picture"),
+                Piece::Source { .. } if !self.source => return refused("source clip"),
+                _ => {}
+            }
+        }
+        if last && !first {
+            return Err(Error::options("this model takes a last frame only beside a first one, got the last alone"));
+        }
+        if !self.text && !first {
+            return Err(Error::options(format!("this model needs a picture for the first frame: {}", self.why)));
+        }
+        Ok(())
+    }
+}

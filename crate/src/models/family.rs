@@ -1,0 +1,131 @@
+//! The door by which a model comes in: what a text encoder, a denoiser and a video codec must do. The pipeline knows these
+//! traits and nothing behind them; [`super::registry`] says which folder's class is which model's.
+
+use burn::tensor::Tensor;
+
+use crate::condition::{Capabilities, Timeline};
+use crate::error::Result;
+use crate::nn::loader::Loader;
+use crate::pace::{Later, Pace};
+use crate::size::Stride;
+use crate::weights::WeightSet;
+
+/// Prompt tokens to embeddings.
+pub trait TextEncoder {
+    /// Width of the embeddings, D_text.
+    fn dim(&self) -> usize;
+
+    /// Embeds one row of tokens, none of them padding.
+    ///
+    /// # Shapes
+    /// `token_ids` Lt → `[1, Lt, D_text]`
+    fn encode<'a>(&'a self, token_ids: &'a [u32], pace: &'a Pace<'_>) -> Later<'a, Tensor<3>>;
+}
+
+/// Video to latents and back. Latents here are normalised, as denoisers see them.
+pub trait VideoCodec {
+    /// How a clip shrinks.
+    fn stride(&self) -> Stride;
+
+    /// Latent channels, z.
+    fn latent_channels(&self) -> usize;
+
+    /// # Shapes
+    /// `[1, 3, F, H, W]` in −1…1 → `[1, z, f, h, w]` as [`Stride::cells`] says
+    fn encode<'a>(&'a self, video: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
+
+    /// Starts decoding a clip; latent frames are pushed in order.
+    fn decode_stream(&self) -> Box<dyn DecodeStream + '_>;
+}
+
+/// A clip being decoded.
+pub trait DecodeStream {
+    /// # Shapes
+    /// the next latent frame `[1, z, 1, h, w]` → its frames `[1, 3, 1 or more, H, W]` in −1…1
+    fn push<'a>(&'a mut self, latent: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
+}
+
+/// A model that predicts, from noisy latents, how they move towards a clip.
+pub trait Denoiser {
+    /// Latent channels that it makes.
+    fn latent_channels(&self) -> usize;
+
+    /// Latent frames, rows and columns of one token: the latent grid must be a multiple of it.
+    fn patch(&self) -> [usize; 3];
+
+    /// Width of the prompt embeddings that it reads.
+    fn text_dim(&self) -> usize;
+
+    /// What it can be given besides text.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether it belongs to this codec; the pipeline has compared the latent channels.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] naming the configuration's field.
+    fn check_codec(&self, codec: &dyn VideoCodec) -> Result<()>;
+
+    /// Does once a clip what does not change from step to step: conditions encoded, prompts projected, positions.
+    fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>>;
+
+    /// Tensors that it keeps from clip to clip; the pipeline frees the rest where stages end.
+    fn kept(&self) -> Vec<Tensor<5>> {
+        Vec::new()
+    }
+
+    /// Forgets them.
+    fn forget(&self) {}
+}
+
+/// What a clip is made from, as a denoiser needs it.
+pub struct Request<'a> {
+    /// What is known of the clip.
+    pub timeline: &'a Timeline,
+    /// The codec, for encoding it.
+    pub codec: &'a dyn VideoCodec,
+    /// One or, guided, two rows of prompt embeddings, `[1, Lt, D_text]` each: the prompt, the negative prompt.
+    pub prompts: Vec<Tensor<3>>,
+    /// Whether both rows may go through the model as one batch: faster on a GPU, twice the scratch memory.
+    pub batched: bool,
+}
+
+/// A denoiser ready for one clip.
+pub trait Prepared {
+    /// Latent frames before the clip's own (reference pictures), which are not shown.
+    fn lead_frames(&self) -> usize {
+        0
+    }
+
+    /// The velocity for each prompt of the request, in that order.
+    ///
+    /// # Shapes
+    /// `latents` `[1, z, f, h, w]`, `timestep` 0…1000 → as many of the same
+    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, timestep: f32, pace: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>>;
+
+    /// What is known to be exact put into the finished latents.
+    fn finish(&self, latents: Tensor<5>) -> Tensor<5> {
+        latents
+    }
+}
+
+/// How one kind of component is recognised and built.
+pub struct Entry<T: ?Sized> {
+    /// The `_class_name`s (or `architectures`) of its config.json.
+    pub classes: &'static [&'static str],
+    /// True for weights that only it has (diffusers names), where config.json names no class.
+    pub owns: fn(&WeightSet) -> bool,
+    /// Builds it from its config.json.
+    pub load: fn(&Component<'_>) -> Result<Box<T>>,
+}
+
+/// A component of a model folder.
+pub struct Component<'a> {
+    /// The bytes of its config.json.
+    pub config: &'a [u8],
+    /// Where that lies, for messages.
+    pub file: &'a str,
+    /// Its weights.
+    pub loader: Loader<'a>,
+    /// What model_index.json says.
+    pub index: &'a serde_json::Value,
+}

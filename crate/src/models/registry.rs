@@ -1,0 +1,47 @@
+//! Which model a folder holds. To add a family: its folder, and its lines in [`Registry::default`].
+
+use super::family::{Component, Denoiser, Entry, TextEncoder, VideoCodec};
+use super::{umt5, wan};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::weights::WeightSet;
+
+/// All models that are known.
+pub struct Registry {
+    /// Text encoders.
+    pub text_encoders: Vec<Entry<dyn TextEncoder>>,
+    /// Denoisers.
+    pub denoisers: Vec<Entry<dyn Denoiser>>,
+    /// Video codecs.
+    pub codecs: Vec<Entry<dyn VideoCodec>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { text_encoders: vec![umt5::ENTRY], denoisers: vec![wan::TRANSFORMER_ENTRY], codecs: vec![wan::VAE_ENTRY] }
+    }
+}
+
+/// Builds a component with the entry that its configuration, or else its weights, name.
+///
+/// # Errors
+/// [`Error::Weights`] when nothing here knows it, or as the entry's `load`.
+pub fn load<T: ?Sized>(entries: &[Entry<T>], set: &WeightSet, component: &Component<'_>) -> Result<Box<T>> {
+    let class = config::class(component.config, component.file)?;
+    let entry = match class.as_str() {
+        "" => entries.iter().find(|entry| (entry.owns)(set)),
+        class => entries.iter().find(|entry| entry.classes.contains(&class)),
+    };
+    match entry {
+        Some(entry) => (entry.load)(component),
+        None => {
+            let known: Vec<&str> = entries.iter().flat_map(|entry| entry.classes).copied().collect();
+            let found = if class.is_empty() {
+                "no class, and weights of another model".into()
+            } else {
+                format!("class {class}")
+            };
+            Err(Error::weights(component.file, format!("class {}", known.join(" or ")), found))
+        }
+    }
+}

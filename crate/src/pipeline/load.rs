@@ -1,0 +1,138 @@
+//! From the files of a folder to a pipeline: which component is built when, and whether they belong together.
+
+use serde_json::Value;
+
+use super::files::{ModelFiles, Sidecar};
+use super::{Parts, Pipeline, TextStage};
+use crate::config;
+use crate::device::Compute;
+use crate::error::{Error, Result};
+use crate::host::{Event, Host};
+use crate::kernels::check::prepare;
+use crate::models::family::{Component, Entry};
+use crate::models::registry::{self, Registry};
+use crate::nn::loader::Loader;
+use crate::schedulers::{Scheduler, SchedulerConfig};
+use crate::tokenizer::Tokenizer;
+use crate::weights::WeightSet;
+
+/// Components of a folder, in loading order.
+const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
+
+/// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
+const PIPELINES: [&str; 4] = ["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline", "WanImageToVideoPipeline"];
+
+impl Pipeline {
+    /// Builds every component of a folder, releasing each file once its tensors exist.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when a file is missing, [`Error::Weights`] and [`Error::Tokenizer`] when one does not fit,
+    /// [`Error::Aborted`] from between the components.
+    pub async fn load(files: &mut ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
+        Self::load_with(&Registry::default(), files, compute, host).await
+    }
+
+    /// As [`Pipeline::load`], with the models of `registry`.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub async fn load_with(
+        registry: &Registry,
+        files: &mut ModelFiles,
+        compute: Compute,
+        host: &dyn Host,
+    ) -> Result<Self> {
+        let index = model_index(files, registry)?;
+        let sidecar = match files.contains("tabreel.json") {
+            true => config::parse(files.require("tabreel.json")?, "tabreel.json", &[""])?,
+            false => Sidecar::default(),
+        };
+        let scheduler: SchedulerConfig = config::parse(
+            files.require("scheduler/scheduler_config.json")?,
+            "scheduler/scheduler_config.json",
+            &["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
+        )?;
+        Scheduler::new(&scheduler)?;
+        // Before any weights: convolutions pack theirs for the kernel that will run.
+        for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
+            host.event(Event::Warning(format!("on this GPU {finding}: a slower one is used instead")));
+        }
+        let progress = async |done: usize| {
+            host.event(Event::Loading {
+                loaded: done,
+                total: COMPONENTS.len(),
+                what: COMPONENTS[done.min(COMPONENTS.len() - 1)],
+            });
+            host.tick().await;
+            if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
+        };
+        let mut building = Building { files, compute: &compute, index: &index, host };
+
+        progress(0).await?;
+        let tokenizer = Tokenizer::from_json(building.files.require("tokenizer/tokenizer.json")?)?;
+        progress(1).await?;
+        let encoder = building.component("text_encoder", &registry.text_encoders)?;
+        progress(2).await?;
+        let denoiser = building.component("transformer", &registry.denoisers)?;
+        progress(3).await?;
+        let codec = building.component("vae", &registry.codecs)?;
+        progress(4).await?;
+
+        let text = Some(TextStage { tokenizer, encoder });
+        let pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, sidecar })?;
+        pipeline.memory.loaded(&pipeline.compute, host);
+        Ok(pipeline)
+    }
+}
+
+/// The folder's `model_index.json`; a pipeline class that nothing here can run is refused.
+fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
+    const FILE: &str = "model_index.json";
+    let json = files.require(FILE)?;
+    let index: Value = config::parse(json, FILE, &[config::class(json, FILE)?.as_str()])?;
+    let class = index["_class_name"].as_str().unwrap_or_default();
+    // A pipeline of another name will do where its parts are known: `"transformer": ["diffusers", "<class>"]`.
+    let part = index["transformer"][1].as_str().unwrap_or_default();
+    let known = registry.denoisers.iter().any(|entry| entry.classes.contains(&part));
+    if !class.is_empty() && !PIPELINES.contains(&class) && !known {
+        return Err(Error::weights(FILE, format!("class {}", PIPELINES.join(" or ")), format!("class {class}")));
+    }
+    if !index["boundary_ratio"].is_null() {
+        return Err(Error::weights(FILE, "one transformer", "two experts (boundary_ratio is set)"));
+    }
+    Ok(index)
+}
+
+/// What is at hand while the components are built.
+struct Building<'a> {
+    files: &'a mut ModelFiles,
+    compute: &'a Compute,
+    index: &'a Value,
+    host: &'a dyn Host,
+}
+
+impl Building<'_> {
+    fn component<T: ?Sized>(&mut self, name: &str, entries: &[Entry<T>]) -> Result<Box<T>> {
+        let file = format!("{name}/config.json");
+        let config = self.files.require(&file)?.to_vec();
+        let set = self.files.take_weights(name)?;
+        let loader = Loader::new(&set, self.compute.device());
+        let built =
+            registry::load(entries, &set, &Component { config: &config, file: &file, loader, index: self.index })?;
+        warn_of_unused(&set, name, self.host);
+        Ok(built)
+    }
+}
+
+/// Tensors that no part asked for mean that the configuration and the weights do not belong together.
+fn warn_of_unused(set: &WeightSet, component: &str, host: &dyn Host) {
+    // Copies of the embedding table and of keys that diffusers ignores too are no sign of that.
+    let expected = |name: &String| name.ends_with("embed_tokens.weight") || name.contains("norm_added_q");
+    let unused: Vec<String> = set.unused().into_iter().filter(|name| !expected(name)).collect();
+    if let Some(first) = unused.first() {
+        host.event(Event::Warning(format!(
+            "{} tensors in {component}/ were not used (the first: {first})",
+            unused.len()
+        )));
+    }
+}
