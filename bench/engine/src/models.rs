@@ -15,6 +15,7 @@ use tabreel::nn::conv::Memories;
 use tabreel::nn::linear::Linear;
 use tabreel::nn::loader::Loader;
 use tabreel::nn::rope::Rope;
+use tabreel::nn::tokens::Tokens;
 use tabreel::pace::Pace;
 use tabreel::weights::WeightSet;
 use wasm_bindgen::prelude::*;
@@ -55,11 +56,12 @@ impl Bench {
         all_used(&set)?;
         let rope = Rope::new(config.attention_head_dim, [frames, rows, columns], config.rope_max_seq_len, &device)
             .map_err(js_error)?;
+        let tokens = Tokens::of_one(rope);
         let x = self.tensor(x, [1, x.len() / d, d]);
         let context = Context { text: self.tensor(text, [1, text.len() / d, d]), image: None };
         let modulation = self.tensor(modulation, [1, 1, 6, d]);
         Ok(Row::new(own, move || {
-            let stream = block.forward(x.clone(), &block.project(&context), &modulation, &rope);
+            let stream = block.forward(x.clone(), &[&block.project(&context)], &modulation, &tokens);
             let hint = project.as_ref().map(|project| flat(project.forward(stream.clone())));
             std::iter::once(flat(stream)).chain(hint).collect()
         }))

@@ -8,3 +8,4 @@ pub mod norm;
 pub mod patch;
 pub mod rope;
 pub mod timestep;
+pub mod tokens;

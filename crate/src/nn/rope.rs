@@ -52,6 +52,19 @@ impl Rope {
         })
     }
 
+    /// The tables of several clips, one after another.
+    pub fn packed(ropes: &[&Self]) -> Self {
+        let all =
+            |table: fn(&Self) -> &Tensor<4>| Tensor::cat(ropes.iter().map(|rope| table(rope).clone()).collect(), 1);
+        Self { cos: all(Self::cos), sin: all(Self::sin) }
+    }
+
+    /// Positions, L.
+    #[allow(clippy::len_without_is_empty)] // a clip has a token at least
+    pub fn len(&self) -> usize {
+        self.cos.dims()[1]
+    }
+
     /// `[1, L, 1, K/2]`
     pub fn cos(&self) -> &Tensor<4> {
         &self.cos

@@ -6,11 +6,10 @@ use burn::tensor::Tensor;
 
 use super::config::TransformerConfig;
 use crate::error::Result;
-use crate::nn::attention::attend;
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::{LayerNorm, RmsNorm};
-use crate::nn::rope::Rope;
+use crate::nn::tokens::Tokens;
 
 /// What the prompt (and image) looks like at model width: `[B, Lt, D]` each.
 #[derive(Debug, Clone)]
@@ -85,11 +84,11 @@ impl Attention {
     }
 
     /// Self-attention, then `epilogue` on its way out.
-    fn to_itself(&self, x: Tensor<3>, rope: &Rope, epilogue: Epilogue) -> Tensor<3> {
-        let q = self.norm_q.forward_turned(self.to_q.forward(x.clone()), rope);
-        let k = self.norm_k.forward_turned(self.to_k.forward(x.clone()), rope);
+    fn to_itself(&self, x: Tensor<3>, tokens: &Tokens, epilogue: Epilogue) -> Tensor<3> {
+        let q = self.norm_q.forward_turned(self.to_q.forward(x.clone()), tokens.rope());
+        let k = self.norm_k.forward_turned(self.to_k.forward(x.clone()), tokens.rope());
         let v = self.split_heads(self.to_v.forward(x));
-        self.to_out.forward_then(attend(q, k, v), epilogue)
+        self.to_out.forward_then(tokens.attend_within(q, k, v), epilogue)
     }
 
     /// Keys and values of the context: they are the same in every step.
@@ -106,12 +105,13 @@ impl Attention {
         Projected { text: (k, v), image }
     }
 
-    fn to_context(&self, x: Tensor<3>, context: &Projected, epilogue: Epilogue) -> Tensor<3> {
+    fn to_context(&self, x: Tensor<3>, contexts: &[&Projected], tokens: &Tokens, epilogue: Epilogue) -> Tensor<3> {
         let q = self.split_heads(self.norm_q.forward(self.to_q.forward(x)));
-        let (k, v) = context.text.clone();
-        let mut out = attend(q.clone(), k, v);
-        if let Some((k, v)) = context.image.clone() {
-            out = out + attend(q, k, v);
+        let text: Vec<_> = contexts.iter().map(|context| &context.text).collect();
+        let image: Vec<_> = contexts.iter().filter_map(|context| context.image.as_ref()).collect();
+        let mut out = tokens.attend_to(q.clone(), &text);
+        if !image.is_empty() {
+            out = out + tokens.attend_to(q, &image);
         }
         self.to_out.forward_then(out, epilogue)
     }
@@ -159,22 +159,22 @@ impl Block {
         self.attn2.project(context)
     }
 
-    /// `modulation` holds six vectors for the whole clip, or six for each token.
+    /// `modulation` holds six vectors for all tokens, or six for each; `contexts` are one for each clip that is packed.
     ///
     /// # Shapes
     /// `x` `[B, L, D]`, `modulation` `[B, 1 or L, 6, D]` → `[B, L, D]`
-    pub fn forward(&self, x: Tensor<3>, context: &Projected, modulation: &Tensor<4>, rope: &Rope) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, contexts: &[&Projected], modulation: &Tensor<4>, tokens: &Tokens) -> Tensor<3> {
         let six = self.scale_shift_table.clone() + modulation.clone();
         let gate = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
 
         let normed = self.norm1.forward_modulated(x.clone(), &six, 1, 0);
-        let x = self.attn1.to_itself(normed, rope, Epilogue::GatedAdd(gate(2), x));
+        let x = self.attn1.to_itself(normed, tokens, Epilogue::GatedAdd(gate(2), x));
 
         let normed = match &self.norm2 {
             Some(norm) => norm.forward(x.clone()),
             None => x.clone(),
         };
-        let x = self.attn2.to_context(normed, context, Epilogue::Add(x));
+        let x = self.attn2.to_context(normed, contexts, tokens, Epilogue::Add(x));
 
         let normed = self.norm3.forward_modulated(x.clone(), &six, 4, 3);
         let hidden = self.ffn_in.forward_then(normed, Epilogue::Gelu);

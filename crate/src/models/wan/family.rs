@@ -8,7 +8,9 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::condition::{Known, first_last_channels, vace_control};
 use super::config::{TransformerConfig, VaeConfig};
-use super::transformer::{Control, Fixed, Timesteps, WanTransformer};
+use super::fixed::Fixed;
+use super::transformer::{Timesteps, WanTransformer};
+use super::vace::Control;
 use super::vae::{DecodeStream, Vae};
 use crate::condition::{Capabilities, Timeline};
 use crate::config;

@@ -4,8 +4,11 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
-use super::block::{Block, Context, Projected};
+use super::block::{Block, Context};
 use super::config::TransformerConfig;
+use super::fixed::{Contexts, Fixed, through};
+use super::image::ImageEmbedding;
+use super::vace::{Control, VaceBranch};
 use crate::error::{Error, Result};
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
@@ -13,6 +16,7 @@ use crate::nn::norm::LayerNorm;
 use crate::nn::patch::{PatchEmbedding, unpatchify};
 use crate::nn::rope::Rope;
 use crate::nn::timestep::timestep_features;
+use crate::nn::tokens::Tokens;
 use crate::pace::Pace;
 
 /// How noisy the input is, on the scale 0 (clean) … 1000 (noise).
@@ -24,46 +28,6 @@ pub enum Timesteps {
     PerClip(Vec<f32>),
     /// One value for each token, length B × L (known frames are clean: Wan 2.2 TI2V).
     PerToken(Vec<f32>),
-}
-
-/// The VACE control input.
-#[derive(Debug, Clone)]
-pub struct Control {
-    /// Inactive and reactive latents and the mask, `[B, C_vace, F, H, W]`.
-    pub latents: Tensor<5>,
-    /// Weight of the hint of each VACE block; 1 is as trained.
-    pub scales: Vec<f32>,
-}
-
-/// What does not change from step to step of a clip: positions, the projected prompt, control patches.
-#[derive(Debug, Clone)]
-pub struct Fixed {
-    /// Patches along frames, rows and columns.
-    grid: [usize; 3],
-    rope: Rope,
-    contexts: Contexts,
-    control: Option<FixedControl>,
-}
-
-/// The context for each block.
-#[derive(Debug, Clone)]
-enum Contexts {
-    /// Keys and values of the blocks and of the control branch's blocks.
-    Projected { blocks: Vec<Projected>, vace: Vec<Projected> },
-    /// Too large to keep so: projected in every forward.
-    Whole(Context),
-}
-
-/// Up to this many bytes, keys and values of the context are kept from step to step: all of them for a small model, for
-/// Wan 1.3B (376 MB at 512 tokens) none.
-const KEPT_CONTEXT_BYTES: usize = 64 << 20;
-
-/// The control branch's input, embedded.
-#[derive(Debug, Clone)]
-struct FixedControl {
-    /// `[B, L, D]`
-    embedded: Tensor<3>,
-    scales: Vec<f32>,
 }
 
 /// A loaded transformer.
@@ -83,24 +47,6 @@ pub struct WanTransformer {
     proj_out: Linear,
     scale_shift_table: Tensor<4>,
     device: Device,
-}
-
-/// The control branch: its own patch embedding and blocks, whose outputs are added to the main stream as hints.
-#[derive(Debug, Clone)]
-struct VaceBranch {
-    patch_embedding: PatchEmbedding,
-    proj_in: Linear,
-    blocks: Vec<(Block, Linear)>,
-}
-
-/// CLIP tokens to model width (Wan 2.1 I2V and first + last frame models).
-#[derive(Debug, Clone)]
-struct ImageEmbedding {
-    norm1: LayerNorm,
-    linear_1: Linear,
-    linear_2: Linear,
-    norm2: LayerNorm,
-    pos_embed: Option<Tensor<3>>,
 }
 
 impl WanTransformer {
@@ -194,17 +140,15 @@ impl WanTransformer {
         let grid = self.grid(cells)?;
         let rope = Rope::new(self.config.attention_head_dim, grid, self.config.rope_max_seq_len, &self.device)?;
         let context = self.embed_context(prompt_embeds, image_embeds)?;
-        let vace_blocks = || self.vace.iter().flat_map(|vace| &vace.blocks);
-        let bytes = context.text.dims().iter().product::<usize>() * (self.blocks.len() + vace_blocks().count()) * 8;
-        let contexts = match bytes <= KEPT_CONTEXT_BYTES {
-            true => Contexts::Projected {
-                blocks: self.blocks.iter().map(|block| block.project(&context)).collect(),
-                vace: vace_blocks().map(|(block, _)| block.project(&context)).collect(),
-            },
-            false => Contexts::Whole(context),
+        let vace_blocks: Vec<&Block> = self.vace.iter().flat_map(|vace| &vace.blocks).map(|(block, _)| block).collect();
+        let contexts = Contexts::new(context, &self.blocks, &vace_blocks);
+        let control = match (&self.vace, control) {
+            (None, None) => None,
+            (Some(vace), Some(control)) => Some(vace.fix(control, grid.iter().product())?),
+            (Some(_), None) => return Err(Error::options("a VACE model needs control latents")),
+            (None, Some(_)) => return Err(Error::options("this model has no control branch")),
         };
-        let control = self.fixed_control(control, grid.iter().product())?;
-        Ok(Fixed { grid, rope, contexts, control })
+        Ok(Fixed { grid, tokens: Tokens::of_one(rope), contexts, control })
     }
 
     /// Predicts the velocity of every latent cell, with what was prepared. One clip of latents serves all prompts of a batch.
@@ -221,32 +165,78 @@ impl WanTransformer {
         fixed: &Fixed,
         pace: &Pace<'_>,
     ) -> Result<Tensor<5>> {
-        let [clips, channels, frames, height, width] = latents.dims();
+        let (clips, prompts) = (latents.dims()[0], fixed.contexts.rows());
+        let mut x = self.embed(latents, fixed)?; // [1 or B, L, D]
+        if clips == 1 && prompts > 1 {
+            x = x.repeat_dim(0, prompts);
+        }
+        let time = self.embed_time(timesteps, x.dims()[0], x.dims()[1])?;
+        let x = self.run(x, time, &fixed.tokens, &[fixed], pace).await?;
+        Ok(unpatchify(x, self.config.patch_size, fixed.grid))
+    }
+
+    /// Several clips, of any sizes and at any times, in one pass: every linear layer sees the tokens of all.
+    ///
+    /// # Shapes
+    /// each `latents` `[1, C_in, F, H, W]` with what was prepared for it → `[1, C_out, F, H, W]` each
+    ///
+    /// # Errors
+    /// As [`WanTransformer::forward`]; [`Error::InvalidOptions`] when there is none, or one was prepared with several prompts.
+    pub async fn denoise_packed(&self, clips: &[(Tensor<5>, f32, &Fixed)], pace: &Pace<'_>) -> Result<Vec<Tensor<5>>> {
+        if clips.is_empty() || clips.iter().any(|(latents, _, fixed)| latents.dims()[0] * fixed.contexts.rows() != 1) {
+            return Err(Error::options("a packed pass takes at least one clip, each with one prompt"));
+        }
+        let mut rows = Vec::with_capacity(clips.len());
+        let mut times = Vec::new();
+        for (latents, time, fixed) in clips {
+            rows.push(self.embed(latents.clone(), fixed)?);
+            times.extend(std::iter::repeat_n(*time, fixed.grid.iter().product()));
+        }
+        let x = Tensor::cat(rows, 1); // [1, ΣL, D]
+        let tokens = Tokens::packed(&clips.iter().map(|(_, _, fixed)| fixed.tokens.rope()).collect::<Vec<_>>());
+        let time = self.embed_time(&Timesteps::PerToken(times), 1, x.dims()[1])?;
+        let fixed: Vec<&Fixed> = clips.iter().map(|(_, _, fixed)| *fixed).collect();
+        let x = self.run(x, time, &tokens, &fixed, pace).await?;
+        let unpacked = tokens.segments().zip(&fixed).map(|(segment, fixed)| {
+            unpatchify(x.clone().narrow(1, segment.start, segment.len()), self.config.patch_size, fixed.grid)
+        });
+        Ok(unpacked.collect())
+    }
+
+    /// Latents to tokens, of the size that was prepared for.
+    fn embed(&self, latents: Tensor<5>, fixed: &Fixed) -> Result<Tensor<3>> {
+        let [_, channels, frames, height, width] = latents.dims();
         if channels != self.config.in_channels {
             return Err(Error::options(format!(
                 "the transformer takes {} latent channels, got {channels}",
                 self.config.in_channels
             )));
         }
-        let (grid, rope) = (fixed.grid, &fixed.rope);
-        if self.grid([frames, height, width])? != grid {
+        if self.grid([frames, height, width])? != fixed.grid {
             return Err(Error::options(format!(
-                "latents must be of the size prepared for, {grid:?} tokens, got {frames} × {height} × {width} cells"
+                "latents must be of the size prepared for, {:?} tokens, got {frames} × {height} × {width} cells",
+                fixed.grid
             )));
         }
-        let prompts = fixed.contexts.rows();
-        let mut x = self.patch_embedding.forward(latents); // [1 or B, L, D]
-        if clips == 1 && prompts > 1 {
-            x = x.repeat_dim(0, prompts);
-        }
-        let (temb, modulation) = self.embed_time(timesteps, x.dims()[0], grid.iter().product())?;
+        Ok(self.patch_embedding.forward(latents))
+    }
 
-        let mut hints = self.hints(&x, fixed, &modulation, pace).await?.into_iter();
+    /// Blocks and head: `[B, L, D]` → `[B, L, C_out × patch]`; one `fixed` for each clip that is packed.
+    async fn run(
+        &self,
+        mut x: Tensor<3>,
+        (temb, modulation): (Tensor<3>, Tensor<4>),
+        tokens: &Tokens,
+        fixed: &[&Fixed],
+        pace: &Pace<'_>,
+    ) -> Result<Tensor<3>> {
+        let hints = match &self.vace {
+            Some(vace) => vace.hints(&x, tokens, fixed, &modulation, pace).await?,
+            None => Vec::new(),
+        };
+        let mut hints = hints.into_iter();
         for (i, block) in self.blocks.iter().enumerate() {
-            x = match &fixed.contexts {
-                Contexts::Projected { blocks, .. } => block.forward(x, &blocks[i], &modulation, rope),
-                Contexts::Whole(context) => block.forward(x, &block.project(context), &modulation, rope),
-            };
+            x = through(block, x, |contexts| contexts.of_block(i, block), fixed, &modulation, tokens);
             if self.config.vace_layers.contains(&i)
                 && let Some(hint) = hints.next()
             {
@@ -255,11 +245,10 @@ impl WanTransformer {
             pace.block_done(&x).await?;
         }
 
-        let two = self.scale_shift_table.clone() + temb.unsqueeze_dim::<4>(2); // [B, 1 or L, 2, D]
+        let two = self.scale_shift_table.clone() + temb.unsqueeze_dim::<4>(2); // [1 or B, 1 or L, 2, D]
         let shift = two.clone().narrow(2, 0, 1).squeeze_dim::<3>(2);
         let scale = two.narrow(2, 1, 1).squeeze_dim::<3>(2);
-        let x = self.proj_out.forward(self.norm_out.forward(x) * (scale + 1.0) + shift);
-        Ok(unpatchify(x, self.config.patch_size, grid))
+        Ok(self.proj_out.forward(self.norm_out.forward(x) * (scale + 1.0) + shift))
     }
 
     /// Patches along frames, rows and columns.
@@ -328,119 +317,5 @@ impl WanTransformer {
             (_, None) => None,
         };
         Ok(Context { text, image })
-    }
-
-    /// The control input as it enters its branch, for a clip of `tokens`.
-    fn fixed_control(&self, control: Option<&Control>, tokens: usize) -> Result<Option<FixedControl>> {
-        let (vace, control) = match (&self.vace, control) {
-            (None, None) => return Ok(None),
-            (Some(vace), Some(control)) => (vace, control),
-            (Some(_), None) => return Err(Error::options("a VACE model needs control latents")),
-            (None, Some(_)) => return Err(Error::options("this model has no control branch")),
-        };
-        let channels = control.latents.dims()[1];
-        if channels != self.config.vace_in_channels || control.scales.len() != vace.blocks.len() {
-            return Err(Error::options(format!(
-                "the control branch takes {} channels and {} scales, got {channels} and {}",
-                self.config.vace_in_channels,
-                vace.blocks.len(),
-                control.scales.len()
-            )));
-        }
-        let embedded = vace.patch_embedding.forward(control.latents.clone());
-        let [b, known, d] = embedded.dims();
-        if known > tokens {
-            return Err(Error::options(format!("control latents cover {known} tokens, the clip has {tokens}")));
-        }
-        let embedded = match tokens - known {
-            0 => embedded,
-            missing => Tensor::cat(vec![embedded, Tensor::zeros([b, missing, d], &self.device)], 1),
-        };
-        Ok(Some(FixedControl { embedded: vace.proj_in.forward(embedded), scales: control.scales.clone() }))
-    }
-
-    /// What the control branch adds after each of the `vace_layers`. All its blocks see the stream as it enters.
-    async fn hints(
-        &self,
-        x: &Tensor<3>,
-        fixed: &Fixed,
-        modulation: &Tensor<4>,
-        pace: &Pace<'_>,
-    ) -> Result<Vec<Tensor<3>>> {
-        let (Some(vace), Some(control)) = (&self.vace, &fixed.control) else { return Ok(Vec::new()) };
-        let mut stream = control.embedded.clone() + x.clone();
-        let mut hints = Vec::with_capacity(vace.blocks.len());
-        for (i, ((block, proj_out), scale)) in vace.blocks.iter().zip(&control.scales).enumerate() {
-            stream = match &fixed.contexts {
-                Contexts::Projected { vace, .. } => block.forward(stream, &vace[i], modulation, &fixed.rope),
-                Contexts::Whole(context) => block.forward(stream, &block.project(context), modulation, &fixed.rope),
-            };
-            hints.push(proj_out.forward(stream.clone()) * *scale);
-            pace.block_done(&stream).await?;
-        }
-        Ok(hints)
-    }
-}
-
-impl Contexts {
-    /// Prompts in the batch.
-    fn rows(&self) -> usize {
-        match self {
-            Self::Projected { blocks, .. } => blocks.first().map_or(1, Projected::rows),
-            Self::Whole(context) => context.text.dims()[0],
-        }
-    }
-}
-
-impl VaceBranch {
-    fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
-        let d = config.hidden_dim();
-        let blocks = (0..config.vace_layers.len())
-            .map(|i| {
-                let at = loader.at(format_args!("vace_blocks.{i}"));
-                Ok((Block::load(&at, config)?, Linear::load(&at.at("proj_out"), d, d)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            patch_embedding: PatchEmbedding::load(
-                &loader.at("vace_patch_embedding"),
-                config.vace_in_channels,
-                d,
-                config.patch_size,
-            )?,
-            proj_in: Linear::load(&loader.at("vace_blocks.0.proj_in"), d, d)?,
-            blocks,
-        })
-    }
-}
-
-impl ImageEmbedding {
-    fn load(loader: &Loader, config: &TransformerConfig, dim: usize) -> Result<Self> {
-        let d = config.hidden_dim();
-        let pos_embed = match config.pos_embed_seq_len {
-            Some(n) => Some(loader.tensor("pos_embed", [1, n, dim])?),
-            None => None,
-        };
-        Ok(Self {
-            // FP32LayerNorm's own default, not the model's eps.
-            norm1: LayerNorm::load(&loader.at("norm1"), dim, 1e-5)?,
-            linear_1: Linear::load(&loader.at("ff.net.0.proj"), dim, dim)?,
-            linear_2: Linear::load(&loader.at("ff.net.2"), dim, d)?,
-            norm2: LayerNorm::load(&loader.at("norm2"), d, 1e-5)?,
-            pos_embed,
-        })
-    }
-
-    /// With a learned position table the tokens of first and last image (two rows) become one row.
-    fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        let tokens = match &self.pos_embed {
-            None => tokens,
-            Some(pos) => {
-                let [rows, n, dim] = tokens.dims();
-                tokens.reshape([rows / 2, 2 * n, dim]) + pos.clone()
-            }
-        };
-        let x = activation::gelu(self.linear_1.forward(self.norm1.forward(tokens)));
-        self.norm2.forward(self.linear_2.forward(x))
     }
 }
