@@ -1,5 +1,6 @@
-//! `tabreel generate | convert | inspect`.
+//! `tabreel generate | convert | card | inspect`.
 
+mod card;
 mod convert;
 mod generate;
 mod inspect;
@@ -32,6 +33,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Convert weights to GGUF.
     Convert(convert::ConvertArgs),
+    /// List a model folder's files, with sizes and SHA-256, in its tabreel.json.
+    Card(card::CardArgs),
     /// Show what a model folder or a weight file holds.
     Inspect(inspect::InspectArgs),
 }
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(args, cli.json),
         Command::Convert(args) => convert::run(args, cli.json),
+        Command::Card(args) => card::run(args, cli.json),
         Command::Inspect(args) => inspect::run(args, cli.json),
     };
     match result {

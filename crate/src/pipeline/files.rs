@@ -68,30 +68,49 @@ impl ModelFiles {
     /// [`Error::Fetch`] when the folder or a file cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_dir(folder: &std::path::Path) -> Result<Self> {
-        let failed = |path: &std::path::Path, e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
         let mut out = Self::default();
-        let mut todo = vec![folder.to_path_buf()];
-        while let Some(dir) = todo.pop() {
-            for entry in std::fs::read_dir(&dir).map_err(|e| failed(&dir, e))? {
-                let path = entry.map_err(|e| failed(&dir, e))?.path();
-                if path.is_dir() {
-                    todo.push(path);
-                    continue;
-                }
-                let inside = path.strip_prefix(folder).unwrap_or(&path);
-                let name = inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-                if name.ends_with(".json") || is_weight_file(&name) {
-                    out.insert(name, std::fs::read(&path).map_err(|e| failed(&path, e))?);
-                }
-            }
+        for name in folder_files(folder)? {
+            let path = folder.join(&name);
+            let bytes = std::fs::read(&path).map_err(|e| Error::Fetch(format!("{}: {e}", path.display())))?;
+            out.insert(name, bytes);
         }
         Ok(out)
     }
 }
 
+/// The files of a model folder that a load needs: configurations, tokenizer and weights, by their paths in it, sorted.
+///
+/// # Errors
+/// [`Error::Fetch`] when the folder cannot be read.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn folder_files(folder: &std::path::Path) -> Result<Vec<String>> {
+    let failed = |path: &std::path::Path, e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
+    let mut out = Vec::new();
+    let mut todo = vec![folder.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(&dir).map_err(|e| failed(&dir, e))? {
+            let path = entry.map_err(|e| failed(&dir, e))?.path();
+            if path.is_dir() {
+                todo.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(folder).unwrap_or(&path);
+            let name = inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+            if name.ends_with(".json") || is_weight_file(&name) {
+                out.push(name);
+            }
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
 fn is_weight_file(path: &str) -> bool {
     path.ends_with(".safetensors") || path.ends_with(".gguf")
 }
+
+/// Where a folder's sidecar lies.
+pub const CARD: &str = "tabreel.json";
 
 /// `tabreel.json`, the sidecar of a model made for this project; every field has a default for folders without it.
 #[derive(Debug, Clone, Serialize, Deserialize)]

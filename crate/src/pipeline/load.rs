@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::files::{ModelFiles, Sidecar};
+use super::files::{CARD, ModelFiles, Sidecar};
 use super::{Parts, Pipeline, TextStage};
 use crate::config;
 use crate::device::Compute;
@@ -43,8 +43,8 @@ impl Pipeline {
         host: &dyn Host,
     ) -> Result<Self> {
         let index = model_index(files, registry)?;
-        let sidecar = match files.contains("tabreel.json") {
-            true => config::parse(files.require("tabreel.json")?, "tabreel.json", &[""])?,
+        let sidecar = match files.contains(CARD) {
+            true => config::parse(files.require(CARD)?, CARD, &[""])?,
             false => Sidecar::default(),
         };
         let scheduler: SchedulerConfig = config::parse(

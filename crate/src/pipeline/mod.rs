@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 
 use clock::StageClock;
-pub use files::{ModelFiles, Sidecar};
+#[cfg(not(target_arch = "wasm32"))]
+pub use files::folder_files;
+pub use files::{CARD, ModelFiles, Sidecar};
 use preview::Preview;
 
 use crate::condition::{Capabilities, Condition, Timeline};
