@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// Which kind of device to compute on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Backend"))]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// Burn's pure-Rust CPU backend; in the browser one thread with WebAssembly SIMD.
@@ -16,6 +17,7 @@ pub enum DeviceChoice {
 
 /// What is known of a GPU adapter.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct AdapterInfo {
     /// The adapter's name as the driver gives it (often empty in browsers).

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -45,19 +47,24 @@ pub enum Error {
 }
 
 impl Error {
-    /// The stable machine-readable code that crosses the JS border.
-    pub fn code(&self) -> &'static str {
+    /// The stable machine-readable code.
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Self::UnsupportedDevice(_) => "unsupported-device",
-            Self::OutOfMemory(_) => "out-of-memory",
-            Self::DeviceLost(_) => "device-lost",
-            Self::Fetch(_) => "fetch",
-            Self::Weights { .. } => "weights",
-            Self::Tokenizer(_) => "tokenizer",
-            Self::InvalidOptions(_) => "invalid-options",
-            Self::Aborted => "aborted",
-            Self::Internal(_) => "internal",
+            Self::UnsupportedDevice(_) => ErrorCode::UnsupportedDevice,
+            Self::OutOfMemory(_) => ErrorCode::OutOfMemory,
+            Self::DeviceLost(_) => ErrorCode::DeviceLost,
+            Self::Fetch(_) => ErrorCode::Fetch,
+            Self::Weights { .. } => ErrorCode::Weights,
+            Self::Tokenizer(_) => ErrorCode::Tokenizer,
+            Self::InvalidOptions(_) => ErrorCode::InvalidOptions,
+            Self::Aborted => ErrorCode::Aborted,
+            Self::Internal(_) => ErrorCode::Internal,
         }
+    }
+
+    /// The error as it crosses a border.
+    pub fn report(&self) -> ErrorReport {
+        ErrorReport { code: self.code(), message: self.to_string() }
     }
 
     /// A weight error; `tensor` may also name a file.
@@ -69,4 +76,54 @@ impl Error {
     pub fn options<'a>(message: impl Into<Cow<'a, str>>) -> Self {
         Self::InvalidOptions(message.into().into_owned())
     }
+}
+
+/// What went wrong, by what the caller can do about it. The names are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TabreelErrorCode"))]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The machine lacks something (WebGPU, a feature, a limit).
+    UnsupportedDevice,
+    /// A buffer could not be allocated.
+    OutOfMemory,
+    /// The GPU went away (driver reset, sleep, tab discarded).
+    DeviceLost,
+    /// A file could not be read or fetched.
+    Fetch,
+    /// A weight file or a tensor in it is not what the model needs.
+    Weights,
+    /// The tokenizer could not be read or applied.
+    Tokenizer,
+    /// An option is out of range, of the wrong type or does not fit the others.
+    InvalidOptions,
+    /// The caller cancelled.
+    Aborted,
+    /// A bug in the engine or below it.
+    Internal,
+}
+
+impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::UnsupportedDevice,
+        Self::OutOfMemory,
+        Self::DeviceLost,
+        Self::Fetch,
+        Self::Weights,
+        Self::Tokenizer,
+        Self::InvalidOptions,
+        Self::Aborted,
+        Self::Internal,
+    ];
+}
+
+/// An error as it crosses a border: what to do about it, and what happened in words.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "PlainError"))]
+pub struct ErrorReport {
+    /// What the caller can do about it.
+    pub code: ErrorCode,
+    /// Rule, value found and unit.
+    pub message: String,
 }

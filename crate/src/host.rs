@@ -3,8 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use serde::Serialize;
+
 /// The named stages of a generation, in the order of the walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Prompt to token ids.
     Tokenize,
@@ -31,8 +35,10 @@ impl Stage {
     }
 }
 
-/// One thing that happened during a load or a generation.
-#[derive(Debug, Clone)]
+/// One thing that happened during a load or a generation. Pixels are not serialized: they cross borders beside the event.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "EngineEvent"))]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Event {
     /// A component of the model folder is being built.
     Loading {
@@ -44,7 +50,10 @@ pub enum Event {
         what: &'static str,
     },
     /// A stage began.
-    Stage(Stage),
+    Stage {
+        /// Which.
+        stage: Stage,
+    },
     /// A denoising step ended.
     Step {
         /// 1 for the first step.
@@ -62,11 +71,15 @@ pub enum Event {
         width: usize,
         /// Picture height, pixels.
         height: usize,
-        /// `width × height × 4` bytes.
+        /// `width × height × 4` bytes, rows top to bottom.
+        #[serde(skip)]
         rgba: Vec<u8>,
     },
     /// Something the user should know that is not an error.
-    Warning(String),
+    Warning {
+        /// A sentence.
+        message: String,
+    },
     /// A finished frame, in order.
     Frame {
         /// 0 for the first frame.
@@ -75,9 +88,17 @@ pub enum Event {
         width: usize,
         /// Frame height, pixels.
         height: usize,
-        /// `width × height × 4` bytes.
+        /// `width × height × 4` bytes, rows top to bottom.
+        #[serde(skip)]
         rgba: Vec<u8>,
     },
+}
+
+impl Event {
+    /// A warning with the message given.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self::Warning { message: message.into() }
+    }
 }
 
 /// The caller's side of a generation: receives events, may cancel, gets its turn.

@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod condition;
 pub mod config;
+pub mod contract;
 pub mod device;
 pub mod error;
 pub mod host;

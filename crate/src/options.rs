@@ -1,89 +1,96 @@
-//! What a caller asks for, checked before anything is computed.
+//! What a caller asks for: the one table of options, and the check of a request before anything is computed.
+//!
+//! A row of the table makes the field, its range check, its default, the command line's flag and help, its place in a
+//! model's card, and (`pkg/src/contract.ts`, by `npm run contract`) its type, documentation and check in JavaScript.
+
+mod spec;
 
 use serde::{Deserialize, Serialize};
 
+use spec::options;
+pub use spec::{Fallback, Field, Kind, Multiple, OptionSpec, Range, Rules, Value};
+
 use crate::error::{Error, Result};
 
-/// Largest side of a clip, pixels.
-pub const MAX_SIDE_PX: usize = 2048;
-/// Most frames in a clip.
-pub const MAX_FRAMES: usize = 1025;
-/// Most denoising steps.
-pub const MAX_STEPS: usize = 200;
+/// Largest side of a clip, px.
+const MAX_SIDE: u64 = 2048;
 /// Largest seed: what a JavaScript number holds exactly.
-pub const MAX_SEED: u64 = (1 << 53) - 1;
+const MAX_SEED: u64 = (1 << 53) - 1;
+/// Guidance up to here is none: the negative prompt is not used, and a step takes one pass of the model instead of two.
+pub const GUIDED_ABOVE: f64 = 1.0;
 
-/// A request for one clip. Field names are camelCase in JSON and JavaScript.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GenerateOptions {
-    /// What to show.
-    pub prompt: String,
-    /// What not to show; used when `guidance_scale` is above 1.
-    #[serde(default)]
-    pub negative_prompt: String,
-    /// Width, pixels; a multiple of 16.
-    pub width: usize,
-    /// Height, pixels; a multiple of 16.
-    pub height: usize,
-    /// Frames, 4n + 1; 1 makes an image.
-    pub num_frames: usize,
-    /// Frames a second of the finished clip, 1…120. Does not change the pixels.
-    pub fps: f64,
-    /// Denoising steps, 1…200.
-    pub num_steps: usize,
-    /// Classifier-free guidance, 0…50; at 1 and below the negative prompt is not used and a step costs half.
-    pub guidance_scale: f64,
-    /// Seed of the noise, 0…2⁵³ − 1; the same numbers as `torch.Generator("cpu")`.
-    pub seed: u64,
-    /// How far the schedule is bent towards noise; the model's own value when absent.
-    #[serde(default)]
-    pub flow_shift: Option<f64>,
-    /// Whether to send a preview after each step.
-    #[serde(default)]
-    pub preview: bool,
+const fn whole(value: u64) -> Fallback {
+    Fallback::Value(Value::Whole(value))
+}
+const fn number(value: f64) -> Fallback {
+    Fallback::Value(Value::Number(value))
+}
+const fn range(min: f64, max: f64) -> Range {
+    Range { min, max, above_min: false }
+}
+
+// The defaults are those of diffusers' WanPipeline: what a folder without a card was made for.
+options! {
+    caller {
+        /// What to show. Must not be empty; what is longer than the model reads is cut, with a warning.
+        prompt: String = OptionSpec::text(Fallback::Required).flag("prompt");
+        /// Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip.
+        seed: u64 = OptionSpec::whole(0, MAX_SEED, "", Fallback::Words("random")).flag("seed");
+        /// Whether to send a preview after each step.
+        preview: bool = OptionSpec::yes_or_no();
+    }
+    model {
+        /// What to steer away from. Only used with guidance.
+        negative_prompt: String = OptionSpec::text(Fallback::Value(Value::Text(""))).flag("negative");
+        /// Width of a frame; a multiple of what the model asks for.
+        width: usize = OptionSpec::whole(1, MAX_SIDE, "px", whole(832)).multiple_of(Multiple::Width).flag("width");
+        /// Height of a frame; a multiple of what the model asks for.
+        height: usize = OptionSpec::whole(1, MAX_SIDE, "px", whole(480)).multiple_of(Multiple::Height).flag("height");
+        /// Number of frames; a multiple of what the model asks for (4 in most), and one. One frame is a picture.
+        num_frames: usize = OptionSpec::whole(1, 1025, "frames", whole(81)).multiple_of(Multiple::Frame).flag("frames");
+        /// Frames a second of the finished clip. Does not change what is generated.
+        fps: f64 = OptionSpec::number(range(1.0, 120.0), "frames per second", number(16.0)).flag("fps");
+        /// Denoising steps.
+        num_steps: usize = OptionSpec::whole(1, 200, "steps", whole(50)).flag("steps");
+        /// How strongly the prompt steers (classifier-free guidance). At 1 and below there is no guidance, and a step
+        /// takes half the time.
+        guidance_scale: f64 = OptionSpec::number(range(0.0, 50.0), "", number(5.0)).flag("guidance");
+        /// How far the schedule is bent towards noise.
+        flow_shift: Option<f64> = OptionSpec::number(
+            Range { min: 0.0, max: 100.0, above_min: true }, "", Fallback::Words("the scheduler's own"),
+        ).flag("shift");
+    }
 }
 
 impl GenerateOptions {
-    /// Checks every field; `multiple` is the model's size step in pixels.
+    /// Checks every option against the table and the size against the model's rules.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
-    pub fn check(&self, multiple: usize) -> Result<()> {
+    pub fn check(&self, rules: Rules) -> Result<()> {
         if self.prompt.trim().is_empty() {
             return Err(Error::options("prompt must not be empty"));
         }
-        for (name, px) in [("width", self.width), ("height", self.height)] {
-            if px == 0 || px % multiple != 0 || px > MAX_SIDE_PX {
-                return Err(Error::options(format!(
-                    "{name} must be a multiple of {multiple} px up to {MAX_SIDE_PX} px, got {px} px"
-                )));
-            }
+        for (row, value) in self.rows() {
+            row.check_range(value)?;
+            row.check_multiple(value, rules)?;
         }
-        if self.num_frames % 4 != 1 || self.num_frames > MAX_FRAMES {
-            return Err(Error::options(format!(
-                "num_frames must be 4n + 1 up to {MAX_FRAMES}, got {} frames",
-                self.num_frames
-            )));
-        }
-        if self.num_steps == 0 || self.num_steps > MAX_STEPS {
-            return Err(Error::options(format!("num_steps must be 1 to {MAX_STEPS}, got {} steps", self.num_steps)));
-        }
-        if !(self.fps >= 1.0 && self.fps <= 120.0) {
-            return Err(Error::options(format!("fps must be 1 to 120 frames a second, got {}", self.fps)));
-        }
-        if !(self.guidance_scale >= 0.0 && self.guidance_scale <= 50.0) {
-            return Err(Error::options(format!("guidance_scale must be 0 to 50, got {}", self.guidance_scale)));
-        }
-        if self.seed > MAX_SEED {
-            return Err(Error::options(format!("seed must be 0 to {MAX_SEED}, got {}", self.seed)));
-        }
-        match self.flow_shift {
-            Some(shift) if !(shift > 0.0 && shift <= 100.0) => {
-                Err(Error::options(format!("flow_shift must be above 0 up to 100, got {shift}")))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// True if the negative prompt is used, in a second pass of the model at each step.
+    pub fn guided(&self) -> bool {
+        self.guidance_scale > GUIDED_ABOVE
+    }
+}
+
+impl ModelDefaults {
+    /// Checks what the model suggests against the table; its size rules are not known yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
+    pub fn check(&self) -> Result<()> {
+        self.rows().try_for_each(|(row, value)| row.check_range(value))
     }
 }
 
@@ -91,43 +98,66 @@ impl GenerateOptions {
 mod tests {
     use super::*;
 
-    fn good() -> GenerateOptions {
-        GenerateOptions {
-            prompt: "a red ball".into(),
-            negative_prompt: String::new(),
-            width: 64,
-            height: 64,
-            num_frames: 17,
-            fps: 16.0,
-            num_steps: 12,
-            guidance_scale: 4.0,
-            seed: 0,
-            flow_shift: None,
-            preview: false,
-        }
+    const RULES: Rules = Rules { width_multiple: 16, height_multiple: 32, frame_multiple: 4 };
+
+    fn given() -> GivenOptions {
+        GivenOptions { prompt: Some("a red ball".into()), ..GivenOptions::default() }
     }
 
     fn refusal(change: impl Fn(&mut GenerateOptions)) -> String {
-        let mut options = good();
+        let mut options = given().settle(&ModelDefaults::default());
         change(&mut options);
-        options.check(16).err().map(|e| e.to_string()).unwrap_or_default()
+        options.check(RULES).err().map(|e| e.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn good_options_pass() {
-        assert!(good().check(16).is_ok());
+    fn the_defaults_pass() {
+        assert_eq!(refusal(|_| ()), "");
     }
 
     #[test]
     fn each_refusal_names_rule_value_and_unit() {
-        assert_eq!(refusal(|o| o.num_frames = 80), "num_frames must be 4n + 1 up to 1025, got 80 frames");
-        assert_eq!(refusal(|o| o.width = 100), "width must be a multiple of 16 px up to 2048 px, got 100 px");
-        assert_eq!(refusal(|o| o.height = 0), "height must be a multiple of 16 px up to 2048 px, got 0 px");
-        assert_eq!(refusal(|o| o.num_steps = 0), "num_steps must be 1 to 200, got 0 steps");
+        assert_eq!(refusal(|o| o.num_frames = 80), "num_frames must be 4n + 1 (1, 5, 9, …), got 80 frames");
+        assert_eq!(refusal(|o| o.num_frames = 0), "num_frames must be 1 to 1025 frames, got 0 frames");
+        assert_eq!(refusal(|o| o.width = 100), "width must be a multiple of 16 px, got 100 px");
+        assert_eq!(refusal(|o| o.height = 48), "height must be a multiple of 32 px, got 48 px");
+        assert_eq!(refusal(|o| o.height = 0), "height must be 1 to 2048 px, got 0 px");
+        assert_eq!(refusal(|o| o.num_steps = 0), "num_steps must be 1 to 200 steps, got 0 steps");
         assert_eq!(refusal(|o| o.prompt = "  ".into()), "prompt must not be empty");
-        assert_eq!(refusal(|o| o.fps = f64::NAN), "fps must be 1 to 120 frames a second, got NaN");
+        let fps = "fps must be 1 to 120 frames per second, got NaN frames per second";
+        assert_eq!(refusal(|o| o.fps = f64::NAN), fps);
         assert_eq!(refusal(|o| o.guidance_scale = -1.0), "guidance_scale must be 0 to 50, got -1");
         assert_eq!(refusal(|o| o.flow_shift = Some(0.0)), "flow_shift must be above 0 up to 100, got 0");
-        assert!(refusal(|o| o.seed = u64::MAX).starts_with("seed must be 0 to 9007199254740991"));
+        let seed = "seed must be 0 to 9007199254740991, got 18446744073709551615";
+        assert_eq!(refusal(|o| o.seed = u64::MAX), seed);
+    }
+
+    #[test]
+    fn frames_keep_to_the_stride_of_the_model_in_time() {
+        let options = GivenOptions { num_frames: Some(17), ..given() }.settle(&ModelDefaults::default());
+        let with = |frame_multiple| options.check(Rules { frame_multiple, ..RULES }).map_err(|e| e.to_string());
+        assert_eq!(with(1), Ok(()));
+        assert_eq!(with(8), Ok(()));
+        assert_eq!(with(6), Err("num_frames must be 6n + 1 (1, 7, 13, …), got 17 frames".into()));
+    }
+
+    #[test]
+    fn what_is_given_goes_before_what_the_model_suggests_and_that_before_the_table() {
+        let model = ModelDefaults { width: Some(64), height: Some(64), flow_shift: Some(3.0), ..Default::default() };
+        let options = GivenOptions { width: Some(96), ..given() }.settle(&model);
+        assert_eq!((options.width, options.height, options.num_steps, options.flow_shift), (96, 64, 50, Some(3.0)));
+        assert_eq!(given().settle(&ModelDefaults::default()).flow_shift, None);
+    }
+
+    #[test]
+    fn a_card_speaks_snake_case_and_javascript_camel_case() {
+        let card: ModelDefaults = serde_json::from_str(r#"{ "num_frames": 9, "guidance_scale": 3 }"#).unwrap_or_default();
+        assert_eq!((card.num_frames, card.guidance_scale), (Some(9), Some(3.0)));
+        assert_eq!(serde_json::to_string(&card).unwrap_or_default(), r#"{"numFrames":9,"guidanceScale":3.0}"#);
+        let given: Result<GivenOptions, _> = serde_json::from_str(r#"{ "numFrames": 9, "flowShift": null }"#);
+        assert_eq!(given.ok().and_then(|given| given.num_frames), Some(9));
+        assert!(serde_json::from_str::<GivenOptions>(r#"{ "num_frames": 9 }"#).is_err());
+        let wide = ModelDefaults { width: Some(1 << 40), ..Default::default() };
+        assert!(wide.check().is_err_and(|e| e.to_string().contains("width must be 1 to 2048 px")));
     }
 }

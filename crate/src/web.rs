@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::condition::{Capabilities, Condition, Picture, Piece, Values};
-use crate::device::{AdapterInfo, Compute, DeviceChoice};
+use crate::condition::{Condition, Picture, Piece, Values};
+use crate::contract::{EngineInfo, EngineModel, EngineResult, KernelReport};
+use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
-use crate::kernels::check::{Finding, REVISION, prepare, trust};
-use crate::options::GenerateOptions;
+use crate::kernels::check::{REVISION, prepare, trust};
+use crate::options::GivenOptions;
 use crate::pipeline::{Inputs, ModelFiles, Pipeline};
 
 unsafe extern "C" {
@@ -62,32 +63,6 @@ struct CreateOptions {
     device: DeviceChoice,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Info<'a> {
-    device: DeviceChoice,
-    adapter: Option<&'a AdapterInfo>,
-    wasm_memory_bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KernelReport {
-    revision: String,
-    findings: Vec<Finding>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ModelInfo<'a> {
-    name: &'a str,
-    width_multiple: usize,
-    height_multiple: usize,
-    frame_multiple: usize,
-    max_tokens: usize,
-    capabilities: Capabilities,
-    defaults: &'a serde_json::Value,
-}
-
 /// What is known of a clip, as it crosses the border.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,25 +92,6 @@ impl GivenFrames {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Done<'a> {
-    seed: u64,
-    num_frames: usize,
-    width: usize,
-    height: usize,
-    fps: f64,
-    tokens: Tokens,
-    timings: &'a std::collections::BTreeMap<&'static str, f64>,
-    device: String,
-}
-
-#[derive(Serialize)]
-struct Tokens {
-    kept: usize,
-    total: usize,
-}
-
 #[wasm_bindgen]
 impl Engine {
     /// Initialises a device: `{ device: 'gpu' | 'cpu' }`.
@@ -146,7 +102,7 @@ impl Engine {
     }
 
     /// Compares the kernels with their plain twins on this device, unless `known` says what an earlier run found:
-    /// `{ revision, findings: { kernel, error }[] }`, the same that this returns. Call before `load`.
+    /// a `KernelReport`, as this returns. Call before `load`.
     #[wasm_bindgen(js_name = checkKernels)]
     pub async fn check_kernels(&self, known: JsValue) -> Result<JsValue, JsValue> {
         let revision = format!("{REVISION:016x}");
@@ -155,16 +111,16 @@ impl Engine {
             && known.revision == revision
             && self.compute.is_gpu()
         {
-            trust(&self.compute, known.findings);
+            trust(&self.compute, known.findings.into_iter().map(Into::into).collect());
         }
-        to_js(&KernelReport { revision, findings: prepare(&self.compute).await })
+        let findings = prepare(&self.compute).await.into_iter().map(Into::into).collect();
+        to_js(&KernelReport { revision, findings })
     }
 
     /// What it computes on, and how large the module's memory has grown.
     pub fn info(&self) -> Result<JsValue, JsValue> {
         let memory = core::arch::wasm32::memory_size(0) as u64 * 65_536;
-        let device = if self.compute.is_gpu() { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
-        to_js(&Info { device, adapter: self.compute.adapter(), wasm_memory_bytes: memory })
+        to_js(&EngineInfo::new(&self.compute, memory))
     }
 
     /// Hands over one file of the model folder, by its path in it.
@@ -182,20 +138,13 @@ impl Engine {
         let pipeline = Pipeline::load(&mut files, self.compute.clone(), &host).await.map_err(to_js_error)?;
         drop(files);
         pipeline.warm_up(&host).await.map_err(to_js_error)?;
-        let info = to_js(&ModelInfo {
-            name: &pipeline.sidecar().name,
-            width_multiple: pipeline.size_multiple(),
-            height_multiple: pipeline.size_multiple(),
-            frame_multiple: pipeline.frame_multiple(),
-            max_tokens: pipeline.max_tokens(),
-            capabilities: pipeline.capabilities(),
-            defaults: &pipeline.sidecar().default,
-        });
+        let info = to_js(&EngineModel::new(&pipeline));
         *self.pipeline.borrow_mut() = Some(std::rc::Rc::new(pipeline));
         info
     }
 
-    /// Makes a clip; frames, steps and previews go to `host.event` as they come. `condition` is undefined, or
+    /// Makes a clip; frames, steps and previews go to `host.event` as they come. What `options` leave open comes from the
+    /// model's card, then from the table of options; the seed is 0 then. `condition` is undefined, or
     /// `{ frames: { index, width, height, rgba: Uint8Array }[] }`: pictures at frames, −1 for the last one.
     pub async fn generate(&self, options: JsValue, condition: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
@@ -204,21 +153,13 @@ impl Engine {
             false => from_js::<GivenFrames>(condition)?.into_condition().map_err(to_js_error)?,
         };
         let inputs = Inputs { condition, ..Inputs::default() };
-        let options: GenerateOptions = from_js(options)?;
+        let options: GivenOptions = from_js(options)?;
         // Cloned so that no borrow is held across an await.
         let pipeline = self.pipeline.borrow().clone();
         let pipeline = pipeline.ok_or_else(|| to_js_error(Error::options("load a model before generating")))?;
+        let options = options.settle(&pipeline.card().default);
         let clip = pipeline.generate(&options, &inputs, &host).await.map_err(to_js_error)?;
-        to_js(&Done {
-            seed: options.seed,
-            num_frames: options.num_frames,
-            width: options.width,
-            height: options.height,
-            fps: options.fps,
-            tokens: Tokens { kept: clip.tokens.0, total: clip.tokens.1 },
-            timings: &clip.timings,
-            device: self.compute.describe(),
-        })
+        to_js(&EngineResult::new(&clip, &options, &self.compute))
     }
 
     /// Frees the model.
@@ -229,7 +170,7 @@ impl Engine {
     }
 }
 
-/// A [`Host`] on the JavaScript side: `{ event(e), aborted(): boolean, tick(): Promise<void>, gpu?: ledger }`.
+/// A [`Host`] on the JavaScript side: `{ event(event, rgba?), aborted(): boolean, tick(): Promise<void>, gpu?: ledger }`.
 struct JsHost {
     this: JsValue,
     event: Function,
@@ -287,51 +228,16 @@ impl JsHost {
         let (event, aborted) = (method(&this, "host.event")?, method(&this, "host.aborted")?);
         Ok(Self { event, aborted, tick: method(&this, "host.tick")?, ledger, this })
     }
-
-    fn send(&self, fields: &[(&str, JsValue)]) {
-        let object = js_sys::Object::new();
-        for (name, value) in fields {
-            // Setting a property of a fresh plain object cannot fail.
-            let _ = Reflect::set(&object, &(*name).into(), value);
-        }
-        if let Err(thrown) = self.event.call1(&self.this, &object) {
-            error(&format!("host.event threw: {thrown:?}"));
-        }
-    }
 }
 
 impl Host for JsHost {
     fn event(&self, event: Event) {
-        let bytes = |rgba: Vec<u8>| JsValue::from(Uint8Array::from(rgba.as_slice()));
-        match event {
-            Event::Loading { loaded, total, what } => self.send(&[
-                ("type", "loading".into()),
-                ("loaded", (loaded as u32).into()),
-                ("total", (total as u32).into()),
-                ("what", what.into()),
-            ]),
-            Event::Stage(stage) => self.send(&[("type", "stage".into()), ("stage", stage.name().into())]),
-            Event::Step { step, num_steps, seconds } => self.send(&[
-                ("type", "step".into()),
-                ("step", (step as u32).into()),
-                ("numSteps", (num_steps as u32).into()),
-                ("seconds", seconds.into()),
-            ]),
-            Event::Preview { step, width, height, rgba } => self.send(&[
-                ("type", "preview".into()),
-                ("step", (step as u32).into()),
-                ("width", (width as u32).into()),
-                ("height", (height as u32).into()),
-                ("rgba", bytes(rgba)),
-            ]),
-            Event::Warning(message) => self.send(&[("type", "warning".into()), ("message", message.into())]),
-            Event::Frame { index, width, height, rgba } => self.send(&[
-                ("type", "frame".into()),
-                ("index", (index as u32).into()),
-                ("width", (width as u32).into()),
-                ("height", (height as u32).into()),
-                ("rgba", bytes(rgba)),
-            ]),
+        let pixels = match &event {
+            Event::Preview { rgba, .. } | Event::Frame { rgba, .. } => Uint8Array::from(rgba.as_slice()).into(),
+            _ => JsValue::UNDEFINED,
+        };
+        if let Err(thrown) = to_js(&event).and_then(|event| self.event.call2(&self.this, &event, &pixels)) {
+            error(&format!("host.event threw: {thrown:?}"));
         }
     }
 
@@ -357,11 +263,13 @@ impl Host for JsHost {
     }
 }
 
-/// Plain objects, and numbers a JavaScript programmer expects.
 fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
-    value
-        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
-        .map_err(|e| to_js_error(Error::Internal(format!("{e}"))))
+    to_plain(value).map_err(|e| to_js_error(Error::Internal(format!("{e}"))))
+}
+
+/// Plain objects, and numbers a JavaScript programmer expects.
+fn to_plain(value: &impl Serialize) -> Result<JsValue, serde_wasm_bindgen::Error> {
+    value.serialize(&serde_wasm_bindgen::Serializer::json_compatible())
 }
 
 fn from_js<T: serde::de::DeserializeOwned>(value: JsValue) -> Result<T, JsValue> {
@@ -369,8 +277,7 @@ fn from_js<T: serde::de::DeserializeOwned>(value: JsValue) -> Result<T, JsValue>
 }
 
 fn to_js_error(error: Error) -> JsValue {
-    let object = js_sys::Object::new();
-    let _ = Reflect::set(&object, &"code".into(), &error.code().into());
-    let _ = Reflect::set(&object, &"message".into(), &error.to_string().into());
-    object.into()
+    let report = error.report();
+    // Serializing two strings cannot fail.
+    to_plain(&report).unwrap_or_else(|_| JsValue::from_str(&report.message))
 }

@@ -13,7 +13,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("stages", STAGES),
     ("loop", &["sampling"]),
     ("order", &["pipeline"]),
-    ("border", &["web", "main", "cli"]),
+    ("border", &["contract", "web", "main", "cli"]),
 ];
 const STAGES: &[&str] = &["tokenizer", "noise", "schedulers", "models", "pixels"];
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Instant;
@@ -10,12 +11,13 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::options::OptionArgs;
 use super::{output, pictures};
 use crate::condition::Condition;
-use crate::device::{Compute, DeviceChoice};
+use crate::contract::EngineResult;
+use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
-use crate::options::GenerateOptions;
 use crate::pipeline::{Inputs, ModelFiles, Pipeline};
 use crate::weights::WeightSet;
 
@@ -25,36 +27,8 @@ pub struct GenerateArgs {
     /// Model folder in diffusers layout.
     #[arg(long)]
     model: PathBuf,
-    /// What to show.
-    #[arg(long)]
-    prompt: String,
-    /// What not to show.
-    #[arg(long, default_value = "")]
-    negative: String,
-    /// Width, pixels.
-    #[arg(long)]
-    width: Option<usize>,
-    /// Height, pixels.
-    #[arg(long)]
-    height: Option<usize>,
-    /// Frames, 4n + 1; 1 makes an image.
-    #[arg(long)]
-    frames: Option<usize>,
-    /// Denoising steps.
-    #[arg(long)]
-    steps: Option<usize>,
-    /// Classifier-free guidance; 1 switches it off.
-    #[arg(long)]
-    guidance: Option<f64>,
-    /// Seed of the noise, as in `torch.Generator("cpu").manual_seed(SEED)`.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Frames a second.
-    #[arg(long)]
-    fps: Option<f64>,
-    /// How far the schedule is bent towards noise.
-    #[arg(long)]
-    shift: Option<f64>,
+    #[command(flatten)]
+    options: OptionArgs,
     /// Picture for the first frame (PNG, JPEG, WebP, GIF, BMP); scaled to cover the frame and cut around its middle.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -65,7 +39,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE.safetensors")]
     latents: Option<PathBuf>,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
+    #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
     device: DeviceArg,
     /// Output file: .gif, .png (contact sheet), .y4m or .safetensors (`frames` and `latents`).
     #[arg(long)]
@@ -74,6 +48,8 @@ pub struct GenerateArgs {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum DeviceArg {
+    /// A real GPU if there is one, else the CPU.
+    Auto,
     /// Burn's CPU backend.
     Cpu,
     /// The best adapter wgpu finds.
@@ -87,16 +63,14 @@ enum DeviceArg {
 pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     output::check_extension(&args.out)?;
     let host = TerminalHost::new(json);
-    let choice = match args.device {
-        DeviceArg::Cpu => DeviceChoice::Cpu,
-        DeviceArg::Gpu => DeviceChoice::Gpu,
-    };
     pollster::block_on(async {
         let mut files = ModelFiles::read_dir(&args.model)?;
-        let compute = Compute::new(choice).await?;
+        let compute = args.device.open().await?;
         host.say("device", &compute.describe());
         let pipeline = Pipeline::load(&mut files, compute, &host).await?;
-        let options = args.options(&pipeline.sidecar().default);
+        let mut given = args.options.0.clone();
+        given.seed.get_or_insert_with(random_seed);
+        let options = given.settle(&pipeline.card().default);
         host.set_steps(options.num_steps);
         let mut inputs = Inputs { condition: args.condition()?, ..Inputs::default() };
         if let Some(path) = &args.latents {
@@ -107,7 +81,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let size = [frames.count, options.height, options.width];
         let latents = (clip.latents.as_slice(), clip.latents_shape);
         output::write(&args.out, &frames.rgb, size, options.fps, Some(latents))?;
-        host.finish(&args.out, &options, &clip)
+        host.finish(&args.out, &EngineResult::new(&clip, &options, pipeline.compute()))
     })
 }
 
@@ -130,28 +104,22 @@ impl GenerateArgs {
         let read = |path: &Option<PathBuf>| path.as_deref().map(pictures::read).transpose();
         Ok(Condition::of_images(read(&self.image)?, read(&self.last_image)?))
     }
+}
 
-    /// The request: arguments first, then the model's own defaults, then this crate's.
-    fn options(&self, defaults: &serde_json::Value) -> GenerateOptions {
-        let count = |given: Option<usize>, key: &str, fallback: usize| {
-            given.or_else(|| defaults[key].as_u64().map(|v| v as usize)).unwrap_or(fallback)
-        };
-        let number =
-            |given: Option<f64>, key: &str, fallback: f64| given.or_else(|| defaults[key].as_f64()).unwrap_or(fallback);
-        GenerateOptions {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative.clone(),
-            width: count(self.width, "width", 832),
-            height: count(self.height, "height", 480),
-            num_frames: count(self.frames, "num_frames", 81),
-            fps: number(self.fps, "fps", 16.0),
-            num_steps: count(self.steps, "num_steps", 50),
-            guidance_scale: number(self.guidance, "guidance_scale", 5.0),
-            seed: self.seed,
-            flow_shift: self.shift,
-            preview: false,
+impl DeviceArg {
+    async fn open(self) -> Result<Compute> {
+        match self {
+            Self::Cpu => Ok(Compute::cpu()),
+            Self::Gpu => Compute::gpu().await,
+            // A program that plays the GPU is slower than the CPU's own kernels.
+            Self::Auto => Ok(Compute::gpu().await.ok().filter(|gpu| !gpu.is_software()).unwrap_or_else(Compute::cpu)),
         }
     }
+}
+
+/// A seed below 2³², other at each call: the hasher of the standard library is seeded by the system.
+fn random_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish() >> 32
 }
 
 /// Frames collected so far, RGB, `[F, H, W, 3]`.
@@ -194,19 +162,19 @@ impl TerminalHost {
         self.frames.take()
     }
 
-    fn finish(&self, out: &Path, options: &GenerateOptions, clip: &crate::pipeline::Clip) -> Result<()> {
+    fn finish(&self, out: &Path, clip: &EngineResult) -> Result<()> {
         self.bar.finish_and_clear();
-        let total = clip.timings.get("total").copied().unwrap_or_default();
         match self.json {
-            true => println!(
-                "{}",
-                serde_json::json!({
-                    "type": "done", "out": out, "seed": options.seed, "width": options.width, "height": options.height,
-                    "numFrames": options.num_frames, "fps": options.fps, "timings": clip.timings,
-                    "tokens": { "kept": clip.tokens.0, "total": clip.tokens.1 },
-                })
-            ),
-            false => println!("{} ({} frames, seed {}, {total:.1} s)", out.display(), options.num_frames, options.seed),
+            true => {
+                let mut line = serde_json::json!(clip);
+                line["type"] = "done".into();
+                line["out"] = out.to_string_lossy().into();
+                println!("{line}");
+            }
+            false => {
+                let total = clip.timings.get("total").copied().unwrap_or_default();
+                println!("{} ({} frames, seed {}, {total:.1} s)", out.display(), clip.num_frames, clip.seed);
+            }
         }
         Ok(())
     }
@@ -214,28 +182,18 @@ impl TerminalHost {
 
 impl Host for TerminalHost {
     fn event(&self, event: Event) {
+        if self.json && matches!(event, Event::Stage { .. } | Event::Step { .. } | Event::Warning { .. }) {
+            println!("{}", serde_json::json!(event));
+        }
         match event {
             Event::Loading { loaded, total, what } => {
                 self.bar.set_length(total as u64);
                 self.bar.set_position(loaded as u64);
                 self.bar.set_message(format!("load {what}"));
             }
-            Event::Stage(stage) => {
-                self.bar.set_message(stage.name());
-                if self.json {
-                    println!("{}", serde_json::json!({ "type": "stage", "stage": stage.name() }));
-                }
-            }
-            Event::Step { step, num_steps, seconds } => {
-                self.bar.set_position(step as u64);
-                if self.json {
-                    println!(
-                        "{}",
-                        serde_json::json!({ "type": "step", "step": step, "numSteps": num_steps, "seconds": seconds })
-                    );
-                }
-            }
-            Event::Warning(message) => self.say("warning", &message),
+            Event::Stage { stage } => self.bar.set_message(stage.name()),
+            Event::Step { step, .. } => self.bar.set_position(step as u64),
+            Event::Warning { message } => self.bar.println(format!("warning: {message}")),
             Event::Frame { rgba, .. } => {
                 let mut frames = self.frames.borrow_mut();
                 frames.rgb.extend(rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]));

@@ -4,6 +4,7 @@ mod card;
 mod convert;
 mod generate;
 mod inspect;
+mod options;
 mod output;
 mod pictures;
 
@@ -52,10 +53,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match cli.json {
-                true => println!(
-                    "{}",
-                    serde_json::json!({ "type": "error", "code": error.code(), "message": error.to_string() })
-                ),
+                true => {
+                    let mut line = serde_json::json!(error.report());
+                    line["type"] = "error".into();
+                    println!("{line}");
+                }
                 false => eprintln!("error: {error}"),
             }
             ExitCode::from(exit_code(&error))

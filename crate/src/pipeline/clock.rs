@@ -18,7 +18,7 @@ impl<'a> StageClock<'a> {
 
     pub fn start(&mut self, stage: Stage) {
         self.stop();
-        self.host.event(Event::Stage(stage));
+        self.host.event(Event::Stage { stage });
         self.running = Some((stage, self.host.now_secs()));
     }
 

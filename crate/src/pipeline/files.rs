@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::config;
 use crate::error::{Error, Result};
+use crate::options::ModelDefaults;
 use crate::models::names;
 use crate::weights::{ShardIndex, WeightFile, WeightSet};
 
@@ -109,24 +111,46 @@ fn is_weight_file(path: &str) -> bool {
     path.ends_with(".safetensors") || path.ends_with(".gguf")
 }
 
-/// Where a folder's sidecar lies.
+/// Where a folder's card lies.
 pub const CARD: &str = "tabreel.json";
 
-/// `tabreel.json`, the sidecar of a model made for this project; every field has a default for folders without it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Most tokens that a card may ask for: what umT5 was trained on, eight times.
+const MOST_TOKENS: usize = 4096;
+
+/// `tabreel.json`, the card of a model made for this project; every field has a default for folders without one.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct Sidecar {
+pub struct ModelCard {
     /// Name to show.
     pub name: String,
-    /// Tokens the prompt is padded (and cut) to.
+    /// Tokens the prompt is padded (and cut) to, 1…4096.
     pub max_sequence_length: usize,
     /// Settings to start from.
-    pub default: serde_json::Value,
+    pub default: ModelDefaults,
 }
 
-impl Default for Sidecar {
+impl Default for ModelCard {
     fn default() -> Self {
         // 512 is the default of diffusers' WanPipeline.
-        Self { name: String::new(), max_sequence_length: 512, default: serde_json::Value::Null }
+        Self { name: String::new(), max_sequence_length: 512, default: ModelDefaults::default() }
+    }
+}
+
+impl ModelCard {
+    /// The card of a folder, or what stands in for it.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when the card does not parse, or suggests what no clip can have.
+    pub fn read(files: &ModelFiles) -> Result<Self> {
+        if !files.contains(CARD) {
+            return Ok(Self::default());
+        }
+        let card: Self = config::parse(files.require(CARD)?, CARD, &["model card"])?;
+        if !(1..=MOST_TOKENS).contains(&card.max_sequence_length) {
+            let found = card.max_sequence_length.to_string();
+            return Err(Error::weights(CARD, format!("max_sequence_length 1 to {MOST_TOKENS} tokens"), found));
+        }
+        card.default.check().map_err(|e| Error::weights(CARD, "a sound default", e.to_string()))?;
+        Ok(card)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::files::{CARD, ModelFiles, Sidecar};
+use super::files::{ModelCard, ModelFiles};
 use super::{Parts, Pipeline, TextStage};
 use crate::config;
 use crate::device::Compute;
@@ -43,10 +43,7 @@ impl Pipeline {
         host: &dyn Host,
     ) -> Result<Self> {
         let index = model_index(files, registry)?;
-        let sidecar = match files.contains(CARD) {
-            true => config::parse(files.require(CARD)?, CARD, &[""])?,
-            false => Sidecar::default(),
-        };
+        let card = ModelCard::read(files)?;
         let scheduler: SchedulerConfig = config::parse(
             files.require("scheduler/scheduler_config.json")?,
             "scheduler/scheduler_config.json",
@@ -55,7 +52,7 @@ impl Pipeline {
         Scheduler::new(&scheduler)?;
         // Before any weights: convolutions pack theirs for the kernel that will run.
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
-            host.event(Event::Warning(format!("on this GPU {finding}: a slower one is used instead")));
+            host.event(Event::warning(format!("on this GPU {finding}: a slower one is used instead")));
         }
         let progress = async |done: usize| {
             host.event(Event::Loading {
@@ -79,7 +76,7 @@ impl Pipeline {
         progress(4).await?;
 
         let text = Some(TextStage { tokenizer, encoder });
-        let pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, sidecar })?;
+        let pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, card })?;
         pipeline.memory.loaded(&pipeline.compute, host);
         Ok(pipeline)
     }
@@ -130,7 +127,7 @@ fn warn_of_unused(set: &WeightSet, component: &str, host: &dyn Host) {
     let expected = |name: &String| name.ends_with("embed_tokens.weight") || name.contains("norm_added_q");
     let unused: Vec<String> = set.unused().into_iter().filter(|name| !expected(name)).collect();
     if let Some(first) = unused.first() {
-        host.event(Event::Warning(format!(
+        host.event(Event::warning(format!(
             "{} tensors in {component}/ were not used (the first: {first})",
             unused.len()
         )));

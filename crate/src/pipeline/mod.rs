@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use clock::StageClock;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::folder_files;
-pub use files::{CARD, ModelFiles, Sidecar};
+pub use files::{CARD, ModelCard, ModelFiles};
 use preview::Preview;
 
 use crate::condition::{Capabilities, Condition, Timeline};
@@ -22,7 +22,7 @@ use crate::host::{Event, Host, Quiet, Stage};
 use crate::memory::{StageMemory, buffer_of};
 use crate::models::family::{Denoiser, Prepared, Request, TextEncoder, VideoCodec};
 use crate::noise::TorchRng;
-use crate::options::GenerateOptions;
+use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
 use crate::pace::Pace;
 use crate::pixels;
 use crate::sampling::{Sampling, draw_noise};
@@ -47,8 +47,8 @@ pub struct Parts {
     pub codec: Box<dyn VideoCodec>,
     /// Which scheduler, and how it is set.
     pub scheduler: SchedulerConfig,
-    /// The folder's sidecar.
-    pub sidecar: Sidecar,
+    /// The folder's card.
+    pub card: ModelCard,
 }
 
 /// Words to embeddings.
@@ -121,20 +121,19 @@ impl Pipeline {
         &self.compute
     }
 
-    /// The folder's sidecar.
-    pub fn sidecar(&self) -> &Sidecar {
-        &self.parts.sidecar
+    /// The folder's card.
+    pub fn card(&self) -> &ModelCard {
+        &self.parts.card
     }
 
-    /// Width and height must be multiples of this, pixels.
-    pub fn size_multiple(&self) -> usize {
-        let [_, ph, pw] = self.parts.denoiser.patch();
-        self.parts.codec.stride().space * ph.max(pw)
-    }
-
-    /// Frames must be a multiple of this, and one.
-    pub fn frame_multiple(&self) -> usize {
-        self.parts.codec.stride().time * self.parts.denoiser.patch()[0]
+    /// What a clip's size must keep to.
+    pub fn rules(&self) -> Rules {
+        let (stride, [frames, height, width]) = (self.parts.codec.stride(), self.parts.denoiser.patch());
+        Rules {
+            width_multiple: stride.space * width,
+            height_multiple: stride.space * height,
+            frame_multiple: stride.time * frames,
+        }
     }
 
     /// What the model can be given besides text.
@@ -144,7 +143,7 @@ impl Pipeline {
 
     /// Tokens a prompt may have; longer ones are cut with a warning.
     pub fn max_tokens(&self) -> usize {
-        self.parts.sidecar.max_sequence_length
+        self.parts.card.max_sequence_length
     }
 
     /// Runs every part once, so that shaders are compiled before somebody waits for a clip: at the model's default size
@@ -157,27 +156,25 @@ impl Pipeline {
             return Ok(());
         }
         const SMALL: usize = 128 * 128 * 17; // pixels
-        let default = |name: &str| self.parts.sidecar.default.get(name).and_then(|v| v.as_u64()).map(|v| v as usize);
-        let side = 4 * self.size_multiple();
-        // The VAE has a first and a later chunk.
-        let [width, height, num_frames] = match [default("width"), default("height"), default("num_frames")] {
-            [Some(width), Some(height), Some(frames)] if width * height * frames <= SMALL => [width, height, frames],
-            _ => [side, side, self.frame_multiple() + 1],
+        let (rules, default) = (self.rules(), &self.parts.card.default);
+        let small = match (default.width, default.height, default.num_frames) {
+            (Some(width), Some(height), Some(frames)) if width * height * frames <= SMALL => default.clone(),
+            // The VAE has a first and a later chunk.
+            _ => ModelDefaults {
+                width: Some(4 * rules.width_multiple),
+                height: Some(4 * rules.height_multiple),
+                num_frames: Some(rules.frame_multiple + 1),
+                ..default.clone()
+            },
         };
-        let options = GenerateOptions {
-            prompt: "warm up".into(),
-            negative_prompt: String::new(),
-            width,
-            height,
-            num_frames,
-            fps: 16.0,
+        let given = GivenOptions {
+            prompt: Some("warm up".into()),
             // As many as the scheduler's memory is long, and one.
-            num_steps: 3,
-            guidance_scale: 2.0,
-            seed: 0,
-            flow_shift: None,
-            preview: false,
+            num_steps: Some(3),
+            guidance_scale: Some(2.0),
+            ..GivenOptions::default()
         };
+        let options = given.settle(&small);
         if self.capabilities().text {
             self.generate(&options, &Inputs::default(), &Quiet(host)).await?;
             self.parts.denoiser.forget();
@@ -190,7 +187,7 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
-        options.check(self.size_multiple())?;
+        options.check(self.rules())?;
         let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
         self.parts.codec.stride().cells(size)?;
         let timeline = inputs.condition.merge(size, &self.capabilities())?;
@@ -258,7 +255,7 @@ impl Pipeline {
         clock: &mut StageClock<'_>,
         pace: &Pace<'_>,
     ) -> Result<(Vec<Tensor<3>>, (usize, usize))> {
-        let guided = options.guidance_scale > 1.0;
+        let guided = options.guided();
         if let Some(given) = &inputs.prompt_embeds {
             let tokens = given.prompt.dims()[1];
             let mut prompts = vec![given.prompt.clone()];
@@ -275,7 +272,7 @@ impl Pipeline {
         clock.start(Stage::Tokenize);
         let prompt = text.tokenizer.encode(&options.prompt, self.max_tokens())?;
         if prompt.kept < prompt.total {
-            pace.host().event(Event::Warning(format!(
+            pace.host().event(Event::warning(format!(
                 "the prompt is too long: {} of its {} tokens were kept",
                 prompt.kept, prompt.total
             )));
