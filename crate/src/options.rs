@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_card_speaks_snake_case_and_javascript_camel_case() {
-        let card: ModelDefaults = serde_json::from_str(r#"{ "num_frames": 9, "guidance_scale": 3 }"#).unwrap_or_default();
+        let card: ModelDefaults =
+            serde_json::from_str(r#"{ "num_frames": 9, "guidance_scale": 3 }"#).unwrap_or_default();
         assert_eq!((card.num_frames, card.guidance_scale), (Some(9), Some(3.0)));
         assert_eq!(serde_json::to_string(&card).unwrap_or_default(), r#"{"numFrames":9,"guidanceScale":3.0}"#);
         let given: Result<GivenOptions, _> = serde_json::from_str(r#"{ "numFrames": 9, "flowShift": null }"#);

@@ -80,7 +80,7 @@ fn options() -> GenerateOptions {
 fn a_toy_family_with_other_strides_generates_from_its_folder() {
     let loaded = load(&registry(), r#"{"_class_name":"ToyTransformer"}"#);
     let pipeline = loaded.expect("a sound folder");
-    assert_eq!((pipeline.size_multiple(), pipeline.frame_multiple()), (32, 8));
+    assert_eq!((pipeline.rules().width_multiple, pipeline.rules().frame_multiple), (32, 8));
     // an orange picture for the first frame: the toy pulls every latent towards what is given
     let orange = Picture::new(2, 1, Values::Rgba([255, 128, 0, 255].repeat(2))).expect("a picture");
     let inputs = Inputs { condition: Condition::of_images(Some(orange), None), ..Inputs::default() };
@@ -99,7 +99,7 @@ fn a_toy_family_with_other_strides_generates_from_its_folder() {
 #[test]
 fn a_configuration_without_a_class_is_recognised_by_its_tensors() {
     let loaded = load(&registry(), "{}");
-    assert_eq!(loaded.expect("a sound folder").frame_multiple(), 8);
+    assert_eq!(loaded.expect("a sound folder").rules().frame_multiple, 8);
 }
 
 #[test]

@@ -23,14 +23,14 @@ struct Impatient {
 impl Host for Impatient {
     fn event(&self, event: Event) {
         let word = match event {
-            Event::Stage(stage) => stage.name().to_string(),
+            Event::Stage { stage } => stage.name().to_string(),
             Event::Step { step, num_steps, .. } => format!("step {step}/{num_steps}"),
             Event::Preview { step, width, height, rgba } => {
                 assert_eq!(rgba.len(), width * height * 4);
                 format!("preview {step}")
             }
             Event::Frame { index, .. } => format!("frame {index}"),
-            Event::Warning(message) => message,
+            Event::Warning { message } => message,
             Event::Loading { .. } => return,
         };
         self.seen.borrow_mut().push(word);

@@ -5,12 +5,13 @@ use pollster::block_on;
 use proptest::prelude::*;
 use tabreel::config;
 use tabreel::device::Compute;
+use tabreel::error::ErrorCode;
 use tabreel::host::SilentHost;
 use tabreel::models::wan::VaeConfig;
 use tabreel::models::wan::{Tiles, Vae};
 use tabreel::nn::loader::Loader;
 use tabreel::nn::patch::{fold_pixels, patchify, unfold_pixels, unpatchify};
-use tabreel::options::GenerateOptions;
+use tabreel::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
 use tabreel::pace::Pace;
 use tabreel::weights::WeightSet;
 use tabreel_tests::{Array, Case, root};
@@ -86,7 +87,8 @@ proptest! {
         let options = GenerateOptions {
             prompt, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed, flow_shift, preview: false,
         };
-        match options.check(multiple) {
+        let rules = Rules { width_multiple: multiple, height_multiple: multiple, frame_multiple: 4 };
+        match options.check(rules) {
             Ok(()) => {
                 prop_assert!(!options.prompt.trim().is_empty());
                 prop_assert!(width > 0 && width % multiple == 0 && height > 0 && height % multiple == 0);
@@ -95,7 +97,7 @@ proptest! {
                 prop_assert!(seed <= 1 << 53);
             }
             Err(error) => {
-                prop_assert_eq!(error.code(), "invalid-options");
+                prop_assert_eq!(error.code(), ErrorCode::InvalidOptions);
                 prop_assert!(!error.to_string().is_empty());
             }
         }
@@ -103,8 +105,9 @@ proptest! {
 
     #[test]
     fn reading_options_from_any_json_never_panics(text in r#"\{("(prompt|width|seed|fps|numFrames|x)":(-?[0-9]{1,25}|"a"|null|\[\]|1e99),?){0,6}\}"#) {
-        if let Ok(options) = serde_json::from_str::<GenerateOptions>(&text) {
-            let _ = options.check(16);
+        if let Ok(options) = serde_json::from_str::<GivenOptions>(&text) {
+            let rules = Rules { width_multiple: 16, height_multiple: 16, frame_multiple: 4 };
+            let _ = options.settle(&ModelDefaults::default()).check(rules);
         }
     }
 }

@@ -21,7 +21,6 @@ impl Args for OptionArgs {
 
 fn flag(row: &OptionSpec, name: &'static str) -> Arg {
     let arg = Arg::new(row.name).long(name).required(row.default_words().is_none()).help(help(row));
-    let arg = arg.value_name(name.to_uppercase());
     match row.kind {
         Kind::Text => arg.value_parser(value_parser!(String)),
         // A value below zero is refused in words, not taken for a flag.

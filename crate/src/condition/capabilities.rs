@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 
 /// Which pieces of a [`Condition`] a model takes. Names are camelCase in JavaScript.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
     /// Text alone suffices.

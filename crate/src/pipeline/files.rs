@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::options::ModelDefaults;
 use crate::models::names;
+use crate::options::ModelDefaults;
 use crate::weights::{ShardIndex, WeightFile, WeightSet};
 
 /// Files handed over before a load. Weight files are released as soon as their tensors are built.

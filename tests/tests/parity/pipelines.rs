@@ -17,7 +17,7 @@ use tabreel::nn::loader::Loader;
 use tabreel::noise::randn;
 use tabreel::options::GenerateOptions;
 use tabreel::pace::Pace;
-use tabreel::pipeline::{Inputs, ModelFiles, Parts, Pipeline, PromptEmbeds, Sidecar};
+use tabreel::pipeline::{Inputs, ModelCard, ModelFiles, Parts, Pipeline, PromptEmbeds};
 use tabreel::schedulers::{Scheduler, SchedulerConfig};
 use tabreel::size::ClipSize;
 use tabreel::tokenizer::Tokenizer;
@@ -154,7 +154,7 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
         denoiser: Box::new(WanDenoiser::new(transformer, case.kind() == "pipe_ti2v")),
         codec: Box::new(load(case)?),
         scheduler: serde_json::from_value(unipc(&args["shift"], 2)).map_err(say)?,
-        sidecar: Sidecar::default(),
+        card: ModelCard::default(),
     };
     let pipeline = Pipeline::new(compute.clone(), parts).map_err(say)?;
     let host = FrameHost::default();

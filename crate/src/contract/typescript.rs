@@ -1,0 +1,167 @@
+//! Writes `pkg/src/contract.ts`, and fails while it is not what the types and the table of options say.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use ts_rs::{Config, TS};
+
+use super::{EngineInfo, EngineModel, EngineResult, KernelFinding, KernelReport, TokenCount};
+use crate::condition::Capabilities;
+use crate::device::{AdapterInfo, DeviceChoice};
+use crate::error::{ErrorCode, ErrorReport};
+use crate::host::{Event, Stage};
+use crate::kernels::Kernel;
+use crate::options::{CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, Multiple, OptionSpec, Rules, Value};
+
+const HEAD: &str = "/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */\n";
+
+#[test]
+fn the_committed_typescript_is_what_the_rust_types_say() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../pkg/src/contract.ts");
+    let wanted = contract();
+    if std::env::var_os("TABREEL_WRITE").is_some() {
+        std::fs::write(&file, &wanted).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == wanted, "pkg/src/contract.ts is out of date: run `npm run contract`");
+}
+
+fn contract() -> String {
+    let mut out = HEAD.to_owned();
+    type_of::<DeviceChoice>(&mut out);
+    type_of::<AdapterInfo>(&mut out);
+    type_of::<EngineInfo>(&mut out);
+    type_of::<Rules>(&mut out);
+    type_of::<Capabilities>(&mut out);
+    type_of::<EngineModel>(&mut out);
+    type_of::<TokenCount>(&mut out);
+    type_of::<EngineResult>(&mut out);
+    type_of::<Stage>(&mut out);
+    type_of::<Event>(&mut out);
+    type_of::<ErrorCode>(&mut out);
+    type_of::<ErrorReport>(&mut out);
+    let codes = ErrorCode::ALL.map(|code| serde_json::to_value(code).unwrap().as_str().unwrap().to_owned());
+    let codes = quoted(codes.iter().map(String::as_str)).join(", ");
+    out += &format!(
+        "\n/** All error codes. */\nexport const ERROR_CODES = [{codes}] as const satisfies readonly TabreelErrorCode[];\n"
+    );
+    let kernels = quoted(Kernel::ALL.iter().map(|kernel| kernel.name())).join(" | ");
+    out += &format!("\n/** A kernel's name in reports. */\nexport type KernelName = {kernels};\n");
+    type_of::<KernelFinding>(&mut out);
+    type_of::<KernelReport>(&mut out);
+    options(&mut out);
+    out
+}
+
+fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    names.map(|name| format!("'{name}'")).collect()
+}
+
+fn type_of<T: TS>(out: &mut String) {
+    let config = Config::new().with_large_int("number");
+    let docs = T::docs().unwrap_or_default();
+    let text = format!("\n{docs}export {}\n", T::decl(&config));
+    // Rust's links are no links here.
+    out.push_str(&text.replace("[`", "`").replace("`]", "`"));
+}
+
+/// The table and the types made of it.
+fn options(out: &mut String) {
+    out.push_str(
+        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  readonly kind: 'text' | 'whole' | 'number' | 'flag';\n  \
+         readonly doc: string;\n  readonly unit: string;\n  /** The command line's flag, and the name in a shared link. */\n  readonly flag?: string;\n  \
+         readonly min?: number;\n  readonly max?: number;\n  /** True if `min` itself is not allowed. */\n  readonly aboveMin?: boolean;\n  \
+         /** Which of the model's multiples a size keeps to. */\n  readonly multiple?: keyof SizeRules;\n  /** Missing where there is no constant one. */\n  \
+         readonly default?: string | number | boolean;\n}\n",
+    );
+    let _ = write!(
+        out,
+        "\n/** Guidance up to here is none: a step takes one pass of the model instead of two. */\nexport const GUIDED_ABOVE = {GUIDED_ABOVE};\n"
+    );
+    // Previews are asked for by listening to them.
+    let caller: Vec<&OptionSpec> = CALLER_OPTIONS.iter().filter(|row| row.kind != Kind::Flag).collect();
+    let all = || caller.iter().copied().chain(MODEL_OPTIONS);
+    out.push_str("\n/** What a clip is made from. Everything but the prompt has a default, which the model suggests. */\nexport interface ClipOptions {\n");
+    for row in all() {
+        let optional = if row.default == Fallback::Required { "" } else { "?" };
+        field(out, row, optional, "");
+    }
+    out.push_str("}\n\n/** Everything that makes the same clip again, with nothing left open. */\nexport interface ClipRecipe {\n");
+    for row in all() {
+        let open = matches!(row.default, Fallback::Words(_)) && row.name != "seed";
+        field(out, row, if open { "?" } else { "" }, "");
+    }
+    out.push_str("}\n\n/** What a model suggests. */\nexport interface ModelDefaults {\n");
+    for row in MODEL_OPTIONS {
+        field(out, row, "?", " | undefined");
+    }
+    out.push_str("}\n\n/** The table of options, by name. */\nexport const OPTIONS = {\n");
+    for row in all() {
+        spec(out, row);
+    }
+    out.push_str("} as const satisfies Record<keyof ClipOptions, OptionSpec>;\n");
+}
+
+fn field(out: &mut String, row: &OptionSpec, optional: &str, or: &str) {
+    let mut doc = row.doc.trim().replace('\n', " ");
+    let notes: Vec<String> =
+        row.range_words().into_iter().chain(row.default_words().map(|words| format!("default: {words}"))).collect();
+    if !notes.is_empty() {
+        doc = format!("{doc} [{}]", notes.join("; "));
+    }
+    let _ = writeln!(out, "  /** {doc} */\n  {}{optional}: {}{or};", camel(row.name), ts_type(row.kind));
+}
+
+fn spec(out: &mut String, row: &OptionSpec) {
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
+    let mut fields = vec![
+        format!(
+            "kind: '{}'",
+            match row.kind {
+                Kind::Text => "text",
+                Kind::Whole => "whole",
+                Kind::Number => "number",
+                Kind::Flag => "flag",
+            }
+        ),
+        format!("doc: {}", quoted(&row.doc.trim().replace('\n', " "))),
+        format!("unit: {}", quoted(row.unit)),
+    ];
+    fields.extend(row.flag.map(|flag| format!("flag: {}", quoted(flag))));
+    if let Some(range) = row.range {
+        fields.extend([format!("min: {}", range.min), format!("max: {}", range.max)]);
+        if range.above_min {
+            fields.push("aboveMin: true".into());
+        }
+    }
+    fields.extend(row.multiple.map(|multiple| match multiple {
+        Multiple::Width => "multiple: 'widthMultiple'".to_owned(),
+        Multiple::Height => "multiple: 'heightMultiple'".to_owned(),
+        Multiple::Frame => "multiple: 'frameMultiple'".to_owned(),
+    }));
+    if let Fallback::Value(value) = row.default {
+        fields.push(match value {
+            Value::Text(text) => format!("default: {}", quoted(text)),
+            other => format!("default: {other}"),
+        });
+    }
+    let _ = writeln!(out, "  {}: {{\n    {},\n  }},", camel(row.name), fields.join(",\n    "));
+}
+
+fn ts_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "string",
+        Kind::Whole | Kind::Number => "number",
+        Kind::Flag => "boolean",
+    }
+}
+
+fn camel(name: &str) -> String {
+    let mut out = String::new();
+    for (i, word) in name.split('_').enumerate() {
+        let (first, rest) = word.split_at(word.len().min(1));
+        out += &if i == 0 { first.to_owned() } else { first.to_uppercase() };
+        out += rest;
+    }
+    out
+}
