@@ -1,6 +1,7 @@
 /** `tabreel.json`, which stands beside `model_index.json`: what to fetch, and what to show before fetching. */
+import { OPTIONS, type ModelDefaults } from './contract.js';
 import { TabreelError } from './errors.js';
-import type { ModelDefaults } from './options.js';
+import { parseVocabulary, type Vocabulary } from './vocabulary.js';
 
 /** One file of a model folder; `path` is relative, with forward slashes. */
 export interface ModelFile {
@@ -24,6 +25,8 @@ export interface ModelCard {
   defaults: ModelDefaults;
   /** Prompts that show what the model can do. */
   examples: string[];
+  /** The words it was trained on; undefined for a model that was trained on any. */
+  vocabulary: Vocabulary | undefined;
   files: ModelFile[];
   /** The card as it was read: the engine takes more from it, such as how many tokens a prompt may have. */
   source: string;
@@ -60,26 +63,21 @@ export function parseCard(text: string, where: string, files?: ModelFile[]): Mod
     numFrames: list(card['num_frames']).filter(isCount),
     defaults: parseDefaults(card['default']),
     examples: list(card['examples']).filter((example) => typeof example === 'string'),
+    vocabulary: parseVocabulary(card['vocabulary']),
     files: files ?? parseFiles(card['files'], where),
     source: text,
   };
 }
 
-/** The `default` of a card, and what the engine repeats of it. */
+/** The `default` of a card; what is of another kind is left out, what is out of range is refused where it is used. */
 export function parseDefaults(json: unknown): ModelDefaults {
   const given = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
-  const number = (name: string): number | undefined => (typeof given[name] === 'number' ? given[name] : undefined);
-  const all: ModelDefaults = {
-    width: number('width'),
-    height: number('height'),
-    numFrames: number('num_frames'),
-    fps: number('fps'),
-    numSteps: number('num_steps'),
-    guidanceScale: number('guidance_scale'),
-    flowShift: number('flow_shift'),
-    negativePrompt: words(given['negative_prompt']),
-  };
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+  const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const pairs = Object.entries(OPTIONS).flatMap(([name, { kind }]) => {
+    const value = given[snake(name)];
+    return name !== 'prompt' && name !== 'seed' && typeof value === (kind === 'text' ? 'string' : 'number') ? [[name, value]] : [];
+  });
+  return Object.fromEntries(pairs) as ModelDefaults;
 }
 
 function parseFiles(json: unknown, where: string): ModelFile[] {

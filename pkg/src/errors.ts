@@ -1,26 +1,8 @@
-/** What went wrong, by what the caller can do about it. These strings are stable. */
-export type TabreelErrorCode =
-  | 'unsupported-device'
-  | 'out-of-memory'
-  | 'device-lost'
-  | 'fetch'
-  | 'weights'
-  | 'tokenizer'
-  | 'invalid-options'
-  | 'aborted'
-  | 'internal';
+import { ERROR_CODES, type PlainError, type TabreelErrorCode } from './contract.js';
 
-const CODES: ReadonlySet<string> = new Set<TabreelErrorCode>([
-  'unsupported-device',
-  'out-of-memory',
-  'device-lost',
-  'fetch',
-  'weights',
-  'tokenizer',
-  'invalid-options',
-  'aborted',
-  'internal',
-]);
+export type { PlainError, TabreelErrorCode };
+
+const CODES: ReadonlySet<string> = new Set(ERROR_CODES);
 
 /** Every promise of this package that rejects, rejects with one of these. */
 export class TabreelError extends Error {
@@ -31,12 +13,6 @@ export class TabreelError extends Error {
     super(message, options);
     this.code = code;
   }
-}
-
-/** An error as it crosses the worker's border. */
-export interface PlainError {
-  code: TabreelErrorCode;
-  message: string;
 }
 
 /** Turns anything thrown (by Rust, by the browser, by us) into a code and a sentence. */

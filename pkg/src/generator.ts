@@ -1,11 +1,12 @@
 /** `Tabreel`: loads a model into a worker and turns prompts into clips. */
-import { CARD, cardBytes, parseDefaults, type ModelCard } from './card.js';
+import { CARD, cardBytes, type ModelCard } from './card.js';
 import { Clip, type Frame } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
-import { resolveOptions, type ClipOptions, type ModelRules } from './options.js';
+import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
 import { adapterName, probe, type AdapterFacts, type Support } from './support.js';
+import { unknownWords } from './vocabulary.js';
 import { openFolder, type ModelSource } from './weights.js';
 
 export interface LoadOptions {
@@ -40,7 +41,7 @@ export interface GenerateOptions extends ClipOptions {
   onStage?: (stage: Stage) => void;
   /** After every denoising step; `step` counts from 1, `seconds` is how long it took. */
   onStep?: (step: { step: number; numSteps: number; seconds: number }) => void;
-  /** The middle frame as far as it is known after this step. */
+  /** The first frame as far as it is known after this step. */
   onPreview?: (preview: Frame & { step: number }) => void;
   /** Each finished frame, in order, while later ones are still being decoded. */
   onFrame?: (frame: Frame & { index: number }) => void;
@@ -51,10 +52,9 @@ export interface GenerateOptions extends ClipOptions {
 }
 
 /** What is known about the loaded model. */
-export interface ModelInfo extends ModelRules {
-  name: string;
-  /** Prompts longer than this are cut, with a warning. */
-  maxTokens: number;
+export interface ModelInfo extends ModelRules, EngineModel {
+  defaults: ModelDefaults;
+  /** The folder's `tabreel.json`. */
   card: ModelCard;
   /** What the folder weighs. */
   bytes: number;
@@ -125,9 +125,7 @@ export class Tabreel {
           },
         },
       )) as EngineModel;
-      const { name, widthMultiple, heightMultiple, maxTokens } = built;
-      const defaults = { ...card.defaults, ...parseDefaults(built.defaults) };
-      const info = { name, widthMultiple, heightMultiple, maxTokens, defaults, card, bytes: cardBytes(card) };
+      const info = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card) };
       const adapter = started.info.device === 'gpu' ? (started.info.adapter?.name || started.adapter) : undefined;
       return new Tabreel(link, info, started.info.device, adapter, started.reason);
     } catch (thrown) {
@@ -191,6 +189,11 @@ export class Tabreel {
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** Words of a prompt that the model was not trained on; none where its card has no vocabulary. */
+  unknownWords(prompt: string): string[] {
+    return unknownWords(prompt, this.model.card.vocabulary);
   }
 
   /** Ends the worker and frees everything it held. A running `generate` rejects with code 'aborted'. */

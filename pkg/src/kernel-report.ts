@@ -2,25 +2,12 @@
  * What the engine's start-up check of its GPU kernels found, kept on this device: the check costs a few shader
  * compilations, and a driver does not change between two visits without changing its description.
  */
+import type { KernelFinding, KernelReport } from './contract.js';
 import type { AdapterFacts } from './support.js';
 
-/** One kernel beside its plain twin. */
-export interface KernelFinding {
-  kernel: string;
-  /** Relative L2 distance of the two results; null where the kernel gave no numbers. */
-  error: number | null;
-}
+export type { KernelFinding, KernelReport };
 
-export interface KernelReport {
-  /** Of the kernels' texts: findings of another revision say nothing. */
-  revision: string;
-  findings: KernelFinding[];
-}
-
-/** The distance up to which a kernel is used (crate/src/kernels/check.rs). */
-export const KERNEL_TOLERANCE = 1e-4;
-
-export const kernelPassed = ({ error }: KernelFinding): boolean => error !== null && error <= KERNEL_TOLERANCE;
+export const kernelPassed = ({ passed }: KernelFinding): boolean => passed;
 
 const CACHE = 'tabreel-kernels';
 

@@ -1,57 +1,10 @@
 /** The typed protocol between the page and the worker, and between the worker and the wasm engine. */
-import type { PlainError } from './errors.js';
+import type * as contract from './contract.js';
+import type { Backend, ClipRecipe, EngineInfo, EngineModel, EngineResult, PlainError, Stage } from './contract.js';
 import type { GpuLedger } from './gpu-ledger.js';
-import type { ClipRecipe } from './options.js';
 import type { AdapterFacts } from './support.js';
 
-/** Where the arithmetic runs: WebGPU, or the CPU inside the same wasm. */
-export type Backend = 'gpu' | 'cpu';
-
-/** The rooms of a generation, in order. */
-export type Stage = 'tokenize' | 'encode-text' | 'condition' | 'denoise' | 'decode';
-
-/** What the wasm engine knows about the device it runs on. */
-export interface EngineInfo {
-  device: Backend;
-  adapter?: {
-    /** Often empty in browsers. */
-    name: string;
-    driver: string;
-    backend: string;
-    software: boolean;
-    f16: boolean;
-    maxStorageBufferBindingBytes: number;
-    maxStorageBuffersPerStage: number;
-    maxWorkgroupThreads: number;
-  } | null;
-  wasmMemoryBytes: number;
-}
-
-/** What the wasm engine read from the model folder. */
-export interface EngineModel {
-  name: string;
-  /** Frame width must be a multiple of this many px. */
-  widthMultiple: number;
-  /** Frame height must be a multiple of this many px. */
-  heightMultiple: number;
-  /** Prompts longer than this many tokens are cut, with a warning. */
-  maxTokens: number;
-  /** What `tabreel.json` says under `default`, in its own names. */
-  defaults: unknown;
-}
-
-export interface EngineResult {
-  seed: number;
-  numFrames: number;
-  width: number;
-  height: number;
-  fps: number;
-  tokens: { kept: number; total: number };
-  /** Seconds, by stage. */
-  timings: Record<string, number>;
-  /** The device in words. */
-  device: string;
-}
+export type { Backend, EngineInfo, EngineModel, EngineResult, Stage };
 
 /** What the worker answers to a 'generate'. */
 export type GenerateResult = EngineResult & { memory: MemoryUse };
@@ -68,17 +21,18 @@ export interface MemoryUse {
 
 /** What the engine tells while it works. `rgba` is `width × height × 4` bytes, rows top to bottom. */
 export type EngineEvent =
-  | { type: 'stage'; stage: Stage }
-  | { type: 'step'; step: number; numSteps: number; seconds: number }
-  | { type: 'preview'; step: number; width: number; height: number; rgba: Uint8Array<ArrayBuffer> }
-  | { type: 'warning'; message: string }
-  | { type: 'frame'; index: number; width: number; height: number; rgba: Uint8Array<ArrayBuffer> }
-  /** Only while loading: how much of the model has been built. */
-  | { type: 'loading'; loaded: number; total: number; what: string };
+  | Exclude<contract.EngineEvent, { type: 'preview' | 'frame' }>
+  | (Extract<contract.EngineEvent, { type: 'preview' | 'frame' }> & { rgba: Uint8Array<ArrayBuffer> });
+
+/** What is known of a clip: pictures at frames, −1 for the last one. `rgba` is `width × height × 4` bytes. */
+export interface Condition {
+  frames: { index: number; width: number; height: number; rgba: Uint8Array<ArrayBuffer> }[];
+}
 
 /** What the engine may ask of its surroundings while it works. */
 export interface EngineHost {
-  event(event: EngineEvent): void;
+  /** `rgba` comes with previews and frames. */
+  event(event: contract.EngineEvent, rgba: Uint8Array<ArrayBuffer> | undefined): void;
   /** Polled between blocks. */
   aborted(): boolean;
   /** The account of GPU buffers. */
@@ -92,7 +46,7 @@ export type ToWorker =
   | { type: 'start'; id: number; device: Backend; adapter: AdapterFacts | undefined; wasmUrl: string | undefined }
   | { type: 'file'; id: number; path: string; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'load'; id: number }
-  | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean } }
+  | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: Condition | undefined }
   /** Stops the job with this id at its next poll. */
   | { type: 'abort'; id: number };
 

@@ -59,7 +59,7 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknow
       return alive().load(hostFor(job.id));
     case 'generate': {
       ledger.startPeak();
-      const result = await alive().generate(job.options, hostFor(job.id));
+      const result = await alive().generate(job.options, job.condition, hostFor(job.id));
       const { wasmMemoryBytes } = alive().info();
       const memory = { wasmBytes: wasmMemoryBytes, gpuBytes: ledger.bytes, gpuPeakBytes: ledger.peakBytes };
       return { ...result, memory } satisfies GenerateResult;
@@ -113,8 +113,9 @@ async function fetchEngine(wasmUrl: string | undefined): Promise<Response> {
 function hostFor(id: number): EngineHost {
   let lastBeat = 0;
   return {
-    event(event) {
-      send(id, event);
+    event(event, rgba) {
+      // Previews and frames are those that come with pixels.
+      send(id, (rgba === undefined ? event : { ...event, rgba }) as EngineEvent);
     },
     gpu: ledger,
     aborted: () => aborted.has(id),

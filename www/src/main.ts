@@ -12,6 +12,7 @@ import { announce, countdown, endProgress, progress, startProgress } from './pro
 import { fromHash, type Device, type Recipe } from './recipe';
 import { hideResult, showResult, totalSecs } from './result';
 import { adoptCard, buildSettings, nextSeed, readSettings, writeSettings } from './settings';
+import { adoptVocabulary, checkPrompt } from './vocabulary';
 import { STAGES, loadWords, seconds } from './words';
 
 const MODEL = new URL('models/small-world/', document.baseURI).href;
@@ -129,7 +130,7 @@ function optionsOf({ locked: _locked, device: _device, ...rest }: ReturnType<typ
 }
 
 const rules = (): Parameters<typeof resolveOptions>[1] =>
-  loaded?.engine.model ?? { widthMultiple: 16, heightMultiple: 16, defaults: {} };
+  loaded?.engine.model ?? { widthMultiple: 1, heightMultiple: 1, frameMultiple: 1, defaults: {} };
 
 function fail(error: TabreelError): void {
   const onGpu = loaded?.engine.device === 'gpu' || readSettings().device === 'gpu';
@@ -150,6 +151,7 @@ function setBusy(busy: boolean, next: HTMLElement = generateButton): void {
 /** Takes over a recipe, with its seed kept, and shows it. */
 function take(recipe: Partial<Recipe>): void {
   if (recipe.prompt !== undefined) prompt.value = recipe.prompt;
+  checkPrompt();
   writeSettings(recipe.seed === undefined ? recipe : { ...recipe, locked: true });
   updateEstimate();
 }
@@ -209,10 +211,12 @@ async function start(): Promise<void> {
   [support] = await Promise.all([probe(), described]);
   if (card) {
     adoptCard(card);
+    adoptVocabulary(card);
     take(fromHash(location.hash));
   }
   showExamples(card?.examples, (example) => {
     prompt.value = example;
+    checkPrompt();
     prompt.focus();
   });
   await showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device });

@@ -1,5 +1,5 @@
 /** What the next clip will take, from what the last one took: remembered per backend on this device. */
-import type { Backend, Clip } from 'tabreel';
+import { GUIDED_ABOVE, type Backend, type Clip } from 'tabreel';
 import { memory } from './dom';
 import type { Recipe } from './recipe';
 
@@ -10,8 +10,8 @@ interface Pace {
   rest: number;
 }
 
-const volume = ({ width, height, numFrames }: Recipe): number => width * height * ((numFrames - 1) / 4 + 1);
-const passes = ({ numSteps, guidanceScale }: Recipe): number => numSteps * (guidanceScale === 1 ? 1 : 2);
+const volume = ({ width, height, numFrames }: Recipe): number => width * height * numFrames;
+const passes = ({ numSteps, guidanceScale }: Recipe): number => numSteps * (guidanceScale > GUIDED_ABOVE ? 2 : 1);
 
 export function rememberPace(clip: Clip, wholeSecs: number): void {
   const { options } = clip;

@@ -1,35 +1,23 @@
 /** A recipe: everything that makes the same clip again. It fits in a link. */
-import type { Backend } from 'tabreel';
+import { OPTIONS, type Backend, type ClipRecipe, type OptionSpec } from 'tabreel';
 
-export interface Recipe {
-  prompt: string;
-  negativePrompt: string;
-  width: number;
-  height: number;
-  numFrames: number;
-  fps: number;
-  numSteps: number;
-  guidanceScale: number;
-  seed: number;
-}
+export type Recipe = ClipRecipe;
 
 export type Device = 'auto' | Backend;
 
-/** Short names, so that a shared link can be read and edited by hand. */
-const KEYS = {
-  negativePrompt: 'negative',
-  numFrames: 'frames',
-  fps: 'fps',
-  numSteps: 'steps',
-  guidanceScale: 'guidance',
-  seed: 'seed',
-} as const;
+type Field = keyof Recipe;
+
+/** Width and height stand together in a link, as `size`. */
+const SIZE: readonly Field[] = ['width', 'height'];
+
+/** The command line's flags are the names in a link, so that one can be read and edited by hand. */
+const fields = (Object.entries(OPTIONS) as [Field, OptionSpec][]).filter(([field]) => !SIZE.includes(field));
 
 export function toHash(recipe: Recipe): string {
   const params = new URLSearchParams({ prompt: recipe.prompt, size: `${recipe.width}x${recipe.height}` });
-  for (const [field, key] of Object.entries(KEYS) as [keyof typeof KEYS, string][]) {
+  for (const [field, { flag }] of fields) {
     const value = recipe[field];
-    if (value !== '') params.set(key, String(value));
+    if (flag !== undefined && value !== undefined && value !== '') params.set(flag, String(value));
   }
   return `#${params}`;
 }
@@ -37,19 +25,15 @@ export function toHash(recipe: Recipe): string {
 /** What a link says; fields that it lacks or garbles are left out, the rules are checked later. */
 export function fromHash(hash: string): Partial<Recipe> {
   const params = new URLSearchParams(hash.replace(/^#/, ''));
-  const recipe: Partial<Recipe> = {};
-  const prompt = params.get('prompt');
-  if (prompt === null) return recipe;
-  recipe.prompt = prompt;
-  recipe.negativePrompt = params.get('negative') ?? '';
+  if (params.get('prompt') === null) return {};
+  const recipe: Record<string, string | number> = { negativePrompt: '' };
   const size = /^(\d+)x(\d+)$/.exec(params.get('size') ?? '');
-  if (size) {
-    recipe.width = Number(size[1]);
-    recipe.height = Number(size[2]);
+  if (size) Object.assign(recipe, { width: Number(size[1]), height: Number(size[2]) });
+  for (const [field, { flag, kind }] of fields) {
+    const text = params.get(flag ?? '');
+    if (text === null) continue;
+    if (kind === 'text') recipe[field] = text;
+    else if (text.trim() !== '' && Number.isFinite(Number(text))) recipe[field] = Number(text);
   }
-  for (const field of ['numFrames', 'fps', 'numSteps', 'guidanceScale', 'seed'] as const) {
-    const text = params.get(KEYS[field]);
-    if (text !== null && text.trim() !== '' && Number.isFinite(Number(text))) recipe[field] = Number(text);
-  }
-  return recipe;
+  return recipe as Partial<Recipe>;
 }

@@ -1,36 +1,47 @@
 /** The settings drawer: a form that remembers itself. */
-import { randomSeed, type ModelCard } from 'tabreel';
+import { GUIDED_ABOVE, OPTIONS, randomSeed, type ModelCard, type OptionSpec } from 'tabreel';
 import { byId, make, memory } from './dom';
 import type { Device, Recipe } from './recipe';
 import { field, pair, SHAPES, shapeOf } from './controls';
 
 type Settings = Omit<Recipe, 'prompt'> & { locked: boolean; device: Device };
+type Field = keyof Settings;
 
-/** Until the model's card says better. */
-const DEFAULTS: Settings = {
-  negativePrompt: '',
-  width: 64,
-  height: 64,
-  numFrames: 17,
-  fps: 16,
-  numSteps: 12,
-  guidanceScale: 4,
+/** The table's defaults, until the model's card says better. */
+const DEFAULTS = {
+  ...Object.fromEntries(Object.entries(OPTIONS as Record<string, OptionSpec>).map(([name, row]) => [name, row.default])),
   seed: 0,
   locked: false,
   device: 'auto',
-};
+} as unknown as Settings;
 
-const SIZES = [
-  { width: 64, height: 64 },
-  { width: 96, height: 64 },
-  { width: 64, height: 96 },
-];
+/** Which settings an element of the form stands for. */
+const FIELDS: Record<string, readonly Field[]> = {
+  size: ['width', 'height'],
+  shape: ['width', 'height'],
+  frames: ['numFrames'],
+  'frames-range': ['numFrames'],
+  fps: ['fps'],
+  steps: ['numSteps'],
+  'steps-range': ['numSteps'],
+  guidance: ['guidanceScale'],
+  'guidance-range': ['guidanceScale'],
+  negative: ['negativePrompt'],
+  backend: ['device'],
+  lock: ['locked', 'seed'],
+  seed: ['locked', 'seed'],
+  dice: ['seed'],
+};
 
 const form = byId<HTMLFormElement>('settings');
 const input = (id: string): HTMLInputElement => byId<HTMLInputElement>(id);
 
 let defaults = DEFAULTS;
-let sizes: { width: number; height: number }[] = SIZES;
+let sizes: { width: number; height: number }[] = [DEFAULTS];
+/** What the visitor edited, in this visit or an earlier one: the only thing that is remembered. */
+let edits: Partial<Settings> = {};
+/** What a link or an earlier clip set; the visitor's edits go before it. */
+let applied: Partial<Settings> = {};
 /** In frames. */
 let longestTrained = Infinity;
 let onChange: () => void = () => undefined;
@@ -67,23 +78,43 @@ export function buildSettings(changed: () => void): void {
   seed.addEventListener('input', () => (input('lock').checked = true));
   dice.addEventListener('click', () => {
     seed.value = String(randomSeed());
+    edited('dice');
+  });
+  byId('defaults').addEventListener('click', () => {
+    [edits, applied] = [{}, {}];
+    show({ ...defaults, seed: readSettings().seed });
     edited();
   });
-  byId('defaults').addEventListener('click', () => writeSettings(defaults));
-  form.addEventListener('input', edited);
+  form.addEventListener('input', ({ target }) => {
+    const { id, name } = target as HTMLInputElement;
+    edited(id || name);
+  });
   form.addEventListener('submit', (event) => event.preventDefault());
+  edits = sound(memory.get<unknown>('settings'));
   fillSizes();
-  writeSettings({ ...defaults, seed: randomSeed(), ...memory.get<Partial<Settings>>('settings') });
+  show({ ...defaults, seed: randomSeed(), ...edits });
+  edited();
+}
+
+/** What lies in the storage may be of an older page, or anything. */
+function sound(kept: unknown): Partial<Settings> {
+  const entries = typeof kept === 'object' && kept !== null ? Object.entries(kept) : [];
+  const like = (name: string, value: unknown): boolean => {
+    const kind = typeof (DEFAULTS as unknown as Record<string, unknown>)[name];
+    return kind !== 'undefined' && typeof value === kind && (kind !== 'number' || Number.isFinite(value));
+  };
+  const { device, ...rest } = Object.fromEntries(entries.filter(([name, value]) => like(name, value))) as Partial<Settings>;
+  return ['auto', 'gpu', 'cpu'].includes(device ?? '') ? { ...rest, device: device! } : rest;
 }
 
 /** The model's own sizes and defaults replace ours; what the visitor chose stays. */
 export function adoptCard(card: ModelCard): void {
-  const { flowShift: _flowShift, ...known } = card.defaults;
-  defaults = { ...DEFAULTS, ...(known as Partial<Settings>) };
+  defaults = { ...DEFAULTS, ...(card.defaults as Partial<Settings>) };
   if (card.sizes.length > 0) sizes = card.sizes;
   if (card.numFrames.length > 0) longestTrained = Math.max(...card.numFrames);
   fillSizes();
-  writeSettings({ ...defaults, seed: readSettings().seed, ...memory.get<Partial<Settings>>('settings') });
+  show({ ...defaults, seed: readSettings().seed, ...edits, ...applied });
+  edited();
 }
 
 /** As typed: a number that is none becomes NaN, and the rules answer in words. */
@@ -101,10 +132,19 @@ export function readSettings(): Settings {
     negativePrompt: byId<HTMLTextAreaElement>('negative').value,
     locked: input('lock').checked,
     device: byId<HTMLSelectElement>('backend').value as Device,
+    // It has no field: a link or an earlier clip brings it, else the model's own is taken.
+    ...(applied.flowShift === undefined ? {} : { flowShift: applied.flowShift }),
   };
 }
 
+/** Takes over what a link or an earlier clip says. */
 export function writeSettings(settings: Partial<Settings>): void {
+  applied = { ...applied, ...settings };
+  show(settings);
+  edited();
+}
+
+function show(settings: Partial<Settings>): void {
   const set = (id: string, value: unknown): void => {
     if (value !== undefined && value !== null) byId<HTMLInputElement>(id).value = String(value);
   };
@@ -124,7 +164,6 @@ export function writeSettings(settings: Partial<Settings>): void {
   set('negative', settings.negativePrompt);
   set('backend', settings.device);
   if (settings.locked !== undefined) input('lock').checked = settings.locked;
-  edited();
 }
 
 /** The seed for the next clip: the kept one, or a new one that then stands in the field. */
@@ -136,16 +175,22 @@ export function nextSeed(): number {
   return readSettings().seed;
 }
 
-function edited(): void {
+/** Call after every change; `by` is the element that the visitor used. */
+function edited(by?: string): void {
+  const settings: Settings = readSettings();
+  for (const field of FIELDS[by ?? ''] ?? []) {
+    edits = { ...edits, [field]: settings[field] };
+    applied = { ...applied, [field]: undefined };
+  }
+  if (!settings.locked) delete edits.seed;
+  memory.set('settings', edits);
   const { numFrames, fps, numSteps, guidanceScale } = readSettings();
   for (const id of ['frames', 'steps', 'guidance']) input(`${id}-range`).value = input(id).value;
   byId('frames-note').textContent = lengthWords(numFrames, fps);
   byId('steps-note').textContent = numSteps < 8 ? 'Draft' : numSteps < 20 ? 'Good' : 'Fine, and slower';
   byId('guidance-note').textContent =
-    guidanceScale === 1 ? 'Off: twice as fast, looser' : guidanceScale > 8 ? 'Strict, may look harsh' : 'How closely to follow the prompt';
+    guidanceScale <= GUIDED_ABOVE ? 'Off: twice as fast, looser' : guidanceScale > 8 ? 'Strict, may look harsh' : 'How closely to follow the prompt';
   markShape();
-  const { seed, locked, ...rest } = readSettings();
-  memory.set('settings', locked ? { ...rest, locked, seed } : { ...rest, locked });
   onChange();
 }
 
@@ -171,7 +216,8 @@ function fillShapes(): void {
   const radios = present.map(({ name, words, w, h }) => {
     const radio = make('input', { type: 'radio', name: 'shape', value: name });
     radio.addEventListener('change', () => {
-      writeSettings(sizes.find((size) => shapeOf(size.width, size.height) === name)!);
+      show(sizes.find((size) => shapeOf(size.width, size.height) === name)!);
+      edited('shape');
     });
     const picture = make('span', { className: 'shape' });
     picture.style.cssText = `width:${w}px;height:${h}px`;

@@ -4,8 +4,8 @@
  * wasm-bindgen writes the real file; this one lets the package be type-checked before Rust is built,
  * and is where both sides agree. Every rejection is an object `{ code, message }`.
  */
-import type { KernelReport } from '../../src/kernel-report.js';
-import type { EngineHost, EngineInfo, EngineModel, EngineResult } from '../../src/messages.js';
+import type { EngineInfo, EngineModel, EngineResult, KernelReport } from '../../src/contract.js';
+import type { Condition, EngineHost } from '../../src/messages.js';
 
 export default function init(input?: {
   module_or_path: RequestInfo | URL | Response | BufferSource | WebAssembly.Module | Promise<Response>;
@@ -23,6 +23,6 @@ export class Engine {
   /** Builds the models; the files' bytes are released. */
   load(host: EngineHost): Promise<EngineModel>;
   /** Walks from prompt to frames; everything it makes goes to `host.event`. */
-  generate(options: object, host: EngineHost): Promise<EngineResult>;
+  generate(options: object, condition: Condition | undefined, host: EngineHost): Promise<EngineResult>;
   dispose(): void;
 }

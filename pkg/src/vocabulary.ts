@@ -1,0 +1,48 @@
+/** The words that a small model was trained on, as its card lists them: which words of a prompt say nothing to it. */
+
+/** Role (`shape`, `colour`, …) → plain word → its other wordings. `other` holds words without content. */
+export interface Vocabulary {
+  roles: Record<string, Record<string, string[]>>;
+  other: string[];
+}
+
+/** Reads a card's `vocabulary`; undefined where there is none, as in large models' cards, which know all words. */
+export function parseVocabulary(json: unknown): Vocabulary | undefined {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) return undefined;
+  const strings = (value: unknown): string[] =>
+    Array.isArray(value) ? value.filter((word): word is string => typeof word === 'string') : [];
+  const roles: Vocabulary['roles'] = {};
+  for (const [role, words] of Object.entries(json)) {
+    if (role === 'other' || typeof words !== 'object' || words === null || Array.isArray(words)) continue;
+    roles[role] = Object.fromEntries(Object.entries(words).map(([plain, more]) => [plain, strings(more)]));
+  }
+  return { roles, other: strings((json as Record<string, unknown>)['other']) };
+}
+
+/**
+ * The words of a prompt that the vocabulary does not hold, as written, each once and in order. A plural or another ending
+ * (`balls`, `bounced`) of a known word counts as known: it shares its first letters with one.
+ */
+export function unknownWords(prompt: string, vocabulary: Vocabulary | undefined): string[] {
+  if (vocabulary === undefined) return [];
+  const known = knownWords(vocabulary);
+  const found = new Map<string, string>();
+  for (const word of wordsOf(prompt)) {
+    const low = word.toLowerCase();
+    if (!stems(low).some((stem) => known.has(stem)) && !found.has(low)) found.set(low, word);
+  }
+  return [...found.values()];
+}
+
+function knownWords({ roles, other }: Vocabulary): Set<string> {
+  const said = Object.values(roles).flatMap((words) => Object.entries(words).flatMap(([plain, more]) => [plain, ...more]));
+  return new Set([...said, ...other].flatMap(wordsOf).flatMap((word) => stems(word.toLowerCase())));
+}
+
+const wordsOf = (text: string): string[] => text.match(/\p{L}+(?:['’]\p{L}+)*/gu) ?? [];
+
+/** The word itself and, for English plurals and verbs, what is left without the ending; one letter is no stem. */
+function stems(word: string): string[] {
+  const cut = /^(.{3,}?)(?:es|s|ed|d|ing)$/.exec(word)?.[1];
+  return cut === undefined ? [word] : [word, cut];
+}

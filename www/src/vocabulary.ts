@@ -1,0 +1,67 @@
+/** Words that the model does not know, named while the prompt is typed; and a prompt put together from those it knows. */
+import { unknownWords, type ModelCard, type Vocabulary } from 'tabreel';
+import { byId, make } from './dom';
+
+/** The roles of a scene in the order of a sentence; other roles of a card are not offered. */
+const SENTENCE = ['size', 'colour', 'shape', 'motion', 'ground', 'sky'];
+const TITLES: Record<string, string> = { size: 'Size', colour: 'Colour', shape: 'Thing', motion: 'Motion', ground: 'Ground', sky: 'Light' };
+
+const prompt = byId<HTMLTextAreaElement>('prompt');
+const note = byId('unknown');
+const builder = byId<HTMLDetailsElement>('builder');
+
+let vocabulary: Vocabulary | undefined;
+
+/** Takes the card's vocabulary over; a model without one gets neither note nor builder. */
+export function adoptVocabulary(card: ModelCard): void {
+  vocabulary = card.vocabulary;
+  builder.hidden = vocabulary === undefined || !SENTENCE.every((role) => vocabulary?.roles[role]);
+  if (!builder.hidden) fillBuilder(vocabulary!);
+  checkPrompt();
+}
+
+/** Call when the prompt was changed by something else than typing. */
+export function checkPrompt(): void {
+  const unknown = unknownWords(prompt.value, vocabulary);
+  note.hidden = unknown.length === 0;
+  note.textContent = unknown.length === 0 ? '' : sentence(unknown);
+}
+
+function sentence(unknown: string[]): string {
+  const quoted = unknown.map((word) => `“${word}”`);
+  const things = Object.keys(vocabulary?.roles['shape'] ?? {}).map((word) => `${word}s`);
+  const draws = things.length > 0 ? `: it draws ${list(things, 'and')}` : '';
+  return `This small model knows no ${list(quoted, 'and no')}${draws}.`;
+}
+
+const list = (words: string[], last: string): string =>
+  words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} ${last} ${words.at(-1)}`;
+
+/** One row of chips for each role; pressing one puts its word into the prompt. */
+function fillBuilder({ roles }: Vocabulary): void {
+  const chosen: Record<string, string> = {};
+  const write = (): void => {
+    const words = SENTENCE.flatMap((role) => chosen[role] ?? []);
+    const text = words.join(' ');
+    prompt.value = text === '' ? '' : `${/^[aeiou]/.test(text) ? 'an' : 'a'} ${text}`;
+    prompt.dispatchEvent(new Event('input', { bubbles: true }));
+  };
+  const rows = SENTENCE.map((role) => {
+    const chips = Object.keys(roles[role]!).map((word) => {
+      const chip = make('button', { type: 'button', textContent: word, className: 'chip' });
+      chip.setAttribute('aria-pressed', 'false');
+      chip.addEventListener('click', () => {
+        const off = chosen[role] === word;
+        if (off) delete chosen[role];
+        else chosen[role] = word;
+        for (const other of chips) other.setAttribute('aria-pressed', String(!off && other === chip));
+        write();
+      });
+      return chip;
+    });
+    return make('div', { className: 'role', role: 'group', ariaLabel: TITLES[role]! }, make('span', { className: 'fine' }, TITLES[role]!), ...chips);
+  });
+  byId('builder-rows').replaceChildren(...rows);
+}
+
+prompt.addEventListener('input', checkPrompt);
