@@ -56,26 +56,26 @@ def patches(masks):
     return masks & keep.gather(1, label.long().flatten(1)).view(masks.shape)
 
 
-def around(masks, px=2):
-    """The masks grown by some px."""
+def around(masks, px):
+    """The masks grown by px pixels."""
     return F.max_pool2d(masks.float().unsqueeze(1), 2 * px + 1, 1, px).squeeze(1) > .5
 
 
-def inside(masks, px=2):
-    """The masks without their outermost px."""
+def inside(masks, px):
+    """The masks without their outermost px pixels."""
     return ~around(~masks, px)
 
 
 def sharpen(p, mask):
     """Draws the mask's edge anew where a pixel is as much object as background, by the colours of either side near it: a soft
     edge passes through colours that are nearest to something else. p [F,H,W,3] in 0..1, mask [F,H,W]."""
-    inner, outer = inside(mask), ~around(mask, 3)
+    inner, outer = inside(mask, 1), ~around(mask, 1)
     p = p.permute(0, 3, 1, 2)
 
     def near(where):     # the mean colour of the chosen pixels around each pixel, and whether there is one
         sums = torch.cat([p * where.unsqueeze(1), where.unsqueeze(1).float()], 1)
         for _ in range(2):
-            sums = F.avg_pool2d(sums, 11, 1, 5)
+            sums = F.avg_pool2d(sums, 5, 1, 2)
         return sums[:, :3] / sums[:, 3:].clamp(min=1e-6), sums[:, 3] > 1e-5
 
     (own, a), (ground, b) = near(inner), near(outer)
@@ -199,12 +199,15 @@ def measure(clip, scene):
     return float(fit(mask[usable], scene.things[0].shape).mean()), wobble(mask, usable & mask.flatten(1).any(1))
 
 
-def separable(scene, f, h, w, least=.95):
-    """Whether colour cuts the scene's object out at all: the rendered clip's mask against the true one. A white ball in fog is not."""
+def separable(scene, f, h, w):
+    """Whether colour cuts the scene's object out at all: masks of the rendered clip, sharp and softened a little, against the true
+    one. A white ball in fog is not to be cut out, nor a blue one at night once its edge is soft."""
     clip, true = world.render(scene, f, h, w)
-    mask, true = cut(clip, scene)[0], true[0] > .5
-    inside = ~at_border(true)
-    return bool(inside.any()) and float(overlap(mask[inside], true[inside]).mean()) >= least
+    true = true[0] > .5; within = ~at_border(true)
+    if not within.any():
+        return False
+    soft = F.avg_pool2d(F.pad(clip, (1, 1, 1, 1), mode='replicate'), 3, 1)
+    return all(float(overlap(cut(c, scene)[0][within], true[within]).mean()) >= least for c, least in ((clip, .95), (soft, .975)))
 
 
 def steady(thing):

@@ -31,11 +31,11 @@ def direction(masks, apart):
         t = time[use] - time[use].mean()
         return float((t * (v[use] - v[use].mean())).sum() / (t ** 2).sum()) * (n - 1)
 
-    growth = slope(area.clamp(min=1).log(), whole)
-    if abs(growth) > 1:   # an object that leaves the frame loses less
-        return 'grow' if growth > 0 else 'shrink'
     x, y = x / h * 2, y / h * 2
     dx, dy = slope(x, seen), slope(y, seen)
+    growth = slope(area.clamp(min=1).log(), whole)
+    if abs(growth) > 1 and (seen & apart).sum() >= 6:   # one that slips behind the other, or out of the frame, loses area too
+        return 'grow' if growth > 0 else 'shrink'
     y = y[seen]
     y = F.avg_pool1d(F.pad(y.view(1, 1, -1), (1, 1), mode='replicate'), 3, 1).flatten()   # a wavering outline is no bounce
     way, net, span = float((y[1:] - y[:-1]).abs().sum()), float((y[-1] - y[0]).abs()), float(y.max() - y.min())
@@ -48,7 +48,7 @@ def direction(masks, apart):
 
 def color(clip, mask, scene):
     """The world's colour that most of a mask's inside is nearest to."""
-    inner = outline.inside(mask)
+    inner = outline.inside(mask, 2)
     p = ((clip.float() + 1) / 2).permute(1, 2, 3, 0)[inner if inner.any() else mask]
     if not len(p):
         return 'none'
@@ -65,7 +65,7 @@ def shape(masks, frames):
 def read(clip, scene):
     """-> for each object of the scene (colour, shape, direction) as read, 'none' where nothing of its colour is seen"""
     masks = outline.cut(clip, scene)
-    grown = [outline.around(m) for m in masks]
+    grown = [outline.around(m, 2) for m in masks]
     touch = (grown[0] & grown[1]).flatten(1).any(1) if len(masks) > 1 else torch.zeros(len(masks[0]), dtype=torch.bool)
     out = []
     for m in masks:
