@@ -155,11 +155,11 @@ def fit(masks, shape, steps=24):
         x = cx - r * (ox * torch.cos(a) - oy * torch.sin(a)); y = cy - r * (ox * torch.sin(a) + oy * torch.cos(a))
         return x, y, r, a
 
-    best, found = torch.full((n,), -1.), [torch.zeros(n)] * 4
+    most, found = torch.full((n,), -1.), [torch.zeros(n)] * 4
     for i in range(12 if TURNS[shape] else 1):
         guess = start(TURNS[shape] * i / 12)
         got = overlap(half[0], covered(shape, *guess, *half[1:]) < 0)
-        found = [torch.where(got > best, g, f) for g, f in zip(guess, found)]; best = torch.maximum(best, got)
+        found = [torch.where(got > most, g, f) for g, f in zip(guess, found)]; most = torch.maximum(most, got)
     x, y, size, a = (t.clone().requires_grad_(True) for t in (found[0], found[1], found[2].log(), found[3]))
     opt = torch.optim.Adam([{'params': [x, y], 'lr': .3}, {'params': [size], 'lr': .012}, {'params': [a], 'lr': .03}])
     mf, final = half[0].float(), overlap(m, covered(shape, *found, px, py) < 0)
@@ -173,6 +173,22 @@ def fit(masks, shape, steps=24):
     with torch.no_grad():
         final = torch.maximum(final, overlap(m, covered(shape, x, y, size.exp(), a, px, py) < 0))
     return torch.where(full.flatten(1).any(1), final, torch.zeros(n))
+
+
+def best(masks, steps=8):
+    """masks [N,H,W] -> the overlap of every ideal shape, [N,shapes] in the order of world.SHAPES."""
+    return torch.stack([fit(masks, s, steps) for s in world.SHAPES], 1)
+
+
+def in_every_frame(clip, scene):
+    """One object: -> frames whose outline is best fitted by the shape asked for, frames looked at (the object off the border;
+    one that has vanished is not the shape)."""
+    mask = cut(clip, scene)[0]
+    mask = mask[~at_border(mask)]
+    if not len(mask):
+        return 0, 0
+    read = best(mask).argmax(1).masked_fill(~mask.flatten(1).any(1), -1)
+    return int((read == world.SHAPES.index(scene.things[0].shape)).sum()), len(read)
 
 
 def wobble(masks, usable):

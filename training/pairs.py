@@ -58,8 +58,7 @@ def color(clip, mask, scene):
 
 def shape(masks, frames):
     """The ideal shape that fits the masks of the given frames best."""
-    fits = {s: float(outline.fit(masks[frames], s, steps=12).mean()) for s in world.SHAPES}
-    return max(fits, key=fits.get)
+    return world.SHAPES[int(outline.best(masks[frames], steps=12).mean(0).argmax())]
 
 
 def read(clip, scene):
