@@ -1,6 +1,6 @@
 """Assembles the diffusers folder that ships: models/small-world.
 
-    python export.py [--gguf 1]      # from the newest exports of the training stages
+    python export.py [--gguf 1] [--out FOLDER]     # from the newest exports of the training stages
 
 VAE and text encoder are stored in f16. The transformer is written in f32 to RUNS/export/transformer (input of
 `tabreel convert`), and into the folder as GGUF Q8_0 with --gguf (made by the Rust command line) or as f16 without.
@@ -16,6 +16,7 @@ import diffusers
 import torch
 import transformers
 
+import card
 import common
 import train_text
 
@@ -24,7 +25,7 @@ TABREEL = os.environ.get('TABREEL_BIN', os.path.expanduser('~/.cache/tabreel/tar
 EXAMPLES = ['a large red ball bounces over grass at sunset', 'a large yellow ball falls over the sea at night',
             'a small blue cube moves to the right on the beach by day', 'a large purple ball rises over a road in fog',
             'a small orange ball gets smaller over snow in fog', 'a big pink cube rests over sand at sunset']
-DEFAULT = {'width': 64, 'height': 64, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 3.0, 'flow_shift': 3.0}
+DEFAULT = {'width': 128, 'height': 128, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 3.0, 'flow_shift': 3.0}
 
 
 def load(vae, dit, text, dtype=torch.float32):
@@ -52,6 +53,25 @@ def replace_tree(src, dst):
             shutil.copyfile(os.path.join(d, f), os.path.join(to, f + '.tmp')); os.replace(os.path.join(to, f + '.tmp'), os.path.join(to, f))
 
 
+def without_paths(folder):
+    """Takes the build machine's paths (`_name_or_path`) out of every JSON of a folder."""
+    for d, _, names in os.walk(folder):
+        for f in (os.path.join(d, n) for n in names if n.endswith('.json')):
+            config = json.load(open(f))
+            if isinstance(config, dict) and config.pop('_name_or_path', None) is not None:
+                json.dump(config, open(f, 'w'), indent=2, sort_keys=True)
+
+
+def write_card(folder, trained):
+    """tabreel.json of a finished folder: label, vocabulary, and the files with sizes and SHA-256 (pkg/README.md)."""
+    words = card.vocabulary(); card.check(words)
+    text = {'name': 'small-world', 'license': 'MIT OR Apache-2.0',
+            'trained_on': 'Procedural clips of training/world.py (no outside data). ' + trained,
+            'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'sizes': [[128, 128], [192, 128], [128, 192]], 'num_frames': [1, 9, 17, 25, 33],
+            'examples': EXAMPLES, 'vocabulary': words, 'files': card.files(folder)}
+    json.dump(text, open(folder + '/tabreel.json.tmp', 'w'), indent=1); os.replace(folder + '/tabreel.json.tmp', folder + '/tabreel.json')
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--dit', default=common.RUNS + '/dit/export'); p.add_argument('--text', default=common.RUNS + '/text')
@@ -67,17 +87,15 @@ def main():
         shutil.copyfile(f'{a.text}/tokenizer/{f}', f'{tmp}/tokenizer/{f}')
     config = json.load(open(tmp + '/text_encoder/config.json'))
     config['dtype'] = 'float16'; json.dump(config, open(tmp + '/text_encoder/config.json', 'w'), indent=2)
-    json.dump({'name': 'small-world', 'license': 'MIT OR Apache-2.0',
-               'trained_on': 'Procedural clips of training/world.py (no outside data). ' + a.trained,
-               'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'sizes': [[64, 64], [96, 64], [64, 96]], 'num_frames': [1, 9, 17, 25],
-               'examples': EXAMPLES}, open(tmp + '/tabreel.json', 'w'), indent=1)
     if a.gguf:
         subprocess.run([TABREEL, 'convert', work + '/transformer/diffusion_pytorch_model.safetensors', tmp + '/transformer/diffusion_pytorch_model.gguf', '--type', 'q8_0'], check=True)
         os.remove(tmp + '/transformer/diffusion_pytorch_model.safetensors')
+    without_paths(tmp)
     replace_tree(tmp, a.out)
     if a.gguf and os.path.exists(a.out + '/transformer/diffusion_pytorch_model.safetensors'):
         os.remove(a.out + '/transformer/diffusion_pytorch_model.safetensors')
     shutil.rmtree(tmp)
+    write_card(a.out, a.trained)
     sizes = {os.path.relpath(os.path.join(d, f), a.out): os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(a.out) for f in fs}
     print(json.dumps(sizes, indent=1), f'{sum(sizes.values()) / 2**20:.1f} MiB')
 

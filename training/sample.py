@@ -18,12 +18,13 @@ PROMPTS = ['a large red ball bounces over grass at sunset', 'a small blue cube m
            'a red ring moves left over the sea at sunset with hills', 'a large green cube grows over a road at night', 'a small red ball rises and a large blue triangle stays still over grass by day']
 
 
-def generate(pipe, prompt, seed, steps, guidance, width=64, height=64, frames=17, **kw):
+def generate(pipe, prompt, seed, steps, guidance, width=128, height=128, frames=17, **kw):
     """-> video [3,F,H,W] in -1..1, latents"""
     g = torch.Generator('cpu').manual_seed(seed)
     with torch.no_grad():
         z = pipe(prompt=prompt, height=height, width=width, num_frames=frames, num_inference_steps=steps, guidance_scale=guidance, generator=g,
                  max_sequence_length=train_text.LENGTH, output_type='latent', **kw).frames
+        z = z[:, :, -((frames + 3) // 4):]     # without a reference picture's latents in front
         c = pipe.vae.config
         v = pipe.vae.decode(z * torch.tensor(c.latents_std).view(1, -1, 1, 1, 1) + torch.tensor(c.latents_mean).view(1, -1, 1, 1, 1)).sample
     return v[0].clamp(-1, 1), z
