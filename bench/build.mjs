@@ -4,8 +4,8 @@
 //   node bench/build.mjs engine    bench/engine only
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildWasm } from '../pkg/scripts/build.mjs';
-import { claim, ensurePackages, ensureWasmBindgen, newest, root, run, wasmTarget } from '../pkg/scripts/tools.mjs';
+import { buildWasm } from '../tools/build.mjs';
+import { claim, ensurePackages, ensureWasmBindgen, newest, root, run, wasmTarget } from '../tools/common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'bench/engine/wasm');

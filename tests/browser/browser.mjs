@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
-import { ensureChromium } from '../tools/system.mjs';
+import { ensureChromium } from '../../tools/system.mjs';
 
 export const root = join(import.meta.dirname, '../..');
 

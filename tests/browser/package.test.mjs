@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { serve } from '../../pkg/scripts/serve.mjs';
+import { serve } from '../../tools/serve.mjs';
 import { folderCase, largestDifference } from '../node/fixtures.mjs';
 import { command, launch, middlePixels, openPage, probeVideo, root, temporaryFolder } from './browser.mjs';
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { serve } from '../../pkg/scripts/serve.mjs';
+import { serve } from '../../tools/serve.mjs';
 import {
   SMALLEST, canvasPixels, command, configure, deviation, finished, launch, openPage, probeVideo, root, save, temporaryFolder,
 } from './browser.mjs';

@@ -2,7 +2,7 @@
 // On Debian and as root, missing ones are installed; elsewhere the message says what to install.
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { output, run } from '../../pkg/scripts/tools.mjs';
+import { output, run } from './common.mjs';
 
 const onDebian = existsSync('/usr/bin/apt-get') && process.getuid?.() === 0;
 

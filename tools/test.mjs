@@ -3,8 +3,8 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildPages, buildWasm } from '../../pkg/scripts/build.mjs';
-import { claim, ensurePackages, root, target, wasmTarget } from '../../pkg/scripts/tools.mjs';
+import { buildPages, buildWasm } from './build.mjs';
+import { claim, ensurePackages, root, target, wasmTarget } from './common.mjs';
 import { ensureChromium, ensureFfmpeg, ensureVulkan } from './system.mjs';
 
 const parts = {

@@ -1,10 +1,10 @@
 // Makes the clip that loops when the page opens, as a visitor would: through the built page, in Chromium, on the CPU.
-//   node tests/tools/make-sample.mjs "a large red ball bounces over grass at sunset" 7
+//   node tools/make-sample.mjs "a large red ball bounces over grass at sunset" 7
 // Writes www/public/sample.mp4 and www/sample.json; build the page again afterwards.
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { serve } from '../../pkg/scripts/serve.mjs';
-import { configure, finished, launch, openPage, probeVideo, root, save, temporaryFolder } from '../browser/browser.mjs';
+import { serve } from './serve.mjs';
+import { configure, finished, launch, openPage, probeVideo, root, save, temporaryFolder } from '../tests/browser/browser.mjs';
 
 const [prompt, seed] = process.argv.slice(2);
 if (!prompt || !/^\d+$/.test(seed ?? '')) {

@@ -1,11 +1,11 @@
 // Builds what is served: the wasm, the npm package, the page. Work that is up to date is skipped.
-//   node pkg/scripts/build.mjs         everything (npm run build)
-//   node pkg/scripts/build.mjs wasm    crate → pkg/wasm only
-//   node pkg/scripts/build.mjs ship    everything, with thin LTO and wasm-opt: slow to build, quick to start
+//   node tools/build.mjs         everything (npm run build)
+//   node tools/build.mjs wasm    crate → pkg/wasm only
+//   node tools/build.mjs ship    everything, with thin LTO and wasm-opt: slow to build, quick to start
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { claim, ensurePackages, ensureWasmBindgen, newest, output, root, run, wasmTarget } from './tools.mjs';
+import { claim, ensurePackages, ensureWasmBindgen, newest, output, root, run, wasmTarget } from './common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'pkg/wasm');

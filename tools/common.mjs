@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, utimesSync,
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-export const root = resolve(import.meta.dirname, '../..');
+export const root = resolve(import.meta.dirname, '..');
 /** Everything large or slow to make lives here, outside the checkout, so that a fresh clone starts warm. */
 export const cache = process.env.TABREEL_CACHE ?? join(homedir(), '.cache/tabreel');
 export const target = (process.env.CARGO_TARGET_DIR ??= join(cache, 'target'));
