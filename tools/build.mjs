@@ -5,11 +5,11 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { claim, ensurePackages, ensureWasmBindgen, newest, output, root, run, wasmTarget } from './common.mjs';
+import { ensurePackages, ensureWasmBindgen, newest, output, root, run, wasm } from './common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'pkg/wasm');
-const wasm = join(out, 'tabreel_bg.wasm');
+const file = join(out, 'tabreel_bg.wasm');
 /** Says that a part was built, and how; npm ci forgets them, which only costs a rebuild. */
 const stamp = (part) => join(root, 'node_modules/.tabreel', part);
 const mark = (part, text = '') => {
@@ -20,11 +20,9 @@ const mark = (part, text = '') => {
 /** crate → pkg/wasm/tabreel.js, tabreel.d.ts, tabreel_bg.wasm. */
 export function buildWasm(profile = 'release') {
   if (!output('rustup', ['target', 'list', '--installed'])?.includes(triple)) run('rustup', ['target', 'add', triple]);
-  claim(wasmTarget);
-  const env = { ...process.env, CARGO_TARGET_DIR: wasmTarget };
-  run('cargo', ['rustc', '-p', 'tabreel', '--lib', '--crate-type', 'cdylib', '--target', triple, '--profile', profile], { env });
-  const built = join(wasmTarget, triple, profile, 'tabreel.wasm');
-  const upToDate = newest(wasm) > newest(built) && existsSync(stamp('wasm')) && readFileSync(stamp('wasm'), 'utf8') === profile;
+  run('cargo', ['rustc', '-p', 'tabreel', '--lib', '--crate-type', 'cdylib', '--target', triple, '--profile', profile], { env: wasm });
+  const built = join(wasm.CARGO_TARGET_DIR, triple, profile, 'tabreel.wasm');
+  const upToDate = newest(file) > newest(built) && existsSync(stamp('wasm')) && readFileSync(stamp('wasm'), 'utf8') === profile;
   if (upToDate) return;
 
   // Without a call of __wasm_call_ctors the linker makes every export re-run all static constructors (50 × slower).
@@ -43,8 +41,8 @@ export function buildWasm(profile = 'release') {
 /** 24 MB → 17 MB: quicker to compile in the browser, about the same to download. Takes four minutes. */
 function optimise() {
   const features = ['simd', 'bulk-memory', 'nontrapping-float-to-int', 'sign-ext', 'mutable-globals', 'reference-types', 'multivalue'];
-  run('npx', ['wasm-opt', '-O3', '--strip-debug', ...features.map((name) => `--enable-${name}`), wasm, '-o', `${wasm}.tmp`]);
-  renameSync(`${wasm}.tmp`, wasm);
+  run('npx', ['wasm-opt', '-O3', '--strip-debug', ...features.map((name) => `--enable-${name}`), file, '-o', `${file}.tmp`]);
+  renameSync(`${file}.tmp`, file);
 }
 
 /** pkg/src → pkg/dist, www → www/dist. */
@@ -57,7 +55,7 @@ export function buildPages() {
   };
   build('pkg', pkg);
   const www = ['src', 'public', 'plugins', 'index.html', 'sample.json', 'package.json', 'vite.config.ts', 'tsconfig.json'].map((name) => join(root, 'www', name));
-  build('www', [...www, stamp('pkg'), wasm, join(root, 'models'), join(root, 'package-lock.json')]);
+  build('www', [...www, stamp('pkg'), file, join(root, 'models'), join(root, 'package-lock.json')]);
 }
 
 /** Everything, from a fresh clone too. */
