@@ -5,15 +5,25 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildPages, buildWasm } from './build.mjs';
 import { checkoutFlag, ensurePackages, native, root, wasm } from './common.mjs';
+import { ensureJsLinters, ensureLinter } from './lint.mjs';
 import { ensureChromium, ensureFfmpeg, ensureVulkan } from './system.mjs';
 
 const parts = {
-  /** Formatting and lints, for the native build and for the one that ships. */
+  /** Formatting, lints, documentation, licences and spelling: Rust's for the native build and for the one that ships. */
   async style() {
     await check('cargo', ['fmt', '--all', '--check']);
     const deny = ['--', '-D', 'warnings', ...checkoutFlag];
     await check('cargo', ['clippy', '--release', '--workspace', '--all-targets', ...deny], { env: native });
     await check('cargo', ['clippy', '--release', '-p', 'tabreel', '-p', 'tabreel-bench', '--lib', '--target', 'wasm32-unknown-unknown', ...deny], { env: wasm });
+    const rustdocFlags = ['-D', 'warnings', ...checkoutFlag].join('\x1f');
+    await check('cargo', ['doc', '--release', '--workspace', '--no-deps'], { env: { ...native, CARGO_ENCODED_RUSTDOCFLAGS: rustdocFlags } });
+    await check(ensureLinter('cargo-deny'), ['check', 'licenses', 'bans', 'sources']);
+    await check(ensureLinter('typos'), ['--color=never']);
+    ensureJsLinters();
+    const js = (name) => join(root, 'tools/node_modules/.bin', name);
+    await check(js('eslint'), ['.']);
+    await check(js('prettier'), ['--check', '--log-level=warn', '.']);
+    await check(js('typedoc'), ['--options', 'pkg/typedoc.json', '--tsconfig', 'pkg/tsconfig.build.json', '--emit', 'none']);
   },
   /** Unit, property, floor and command-line tests, and parity with the reference on the CPU. */
   async rust() {
@@ -27,6 +37,7 @@ const parts = {
   /** Types of the package and of the page, and the package's own tests. */
   async pkg() {
     buildWasm();
+    await check(process.execPath, ['tools/size.mjs']);
     buildPages();
     for (const name of ['pkg', 'www']) await check('npm', ['run', 'check', '--workspace', name]);
     const report = join(root, 'tests/out/vitest.json');

@@ -20,6 +20,7 @@ export interface KernelReport {
 /** The distance up to which a kernel is used (crate/src/kernels/check.rs). */
 export const KERNEL_TOLERANCE = 1e-4;
 
+/** Whether a kernel came close enough to its plain twin to be used. */
 export const kernelPassed = ({ error }: KernelFinding): boolean => error !== null && error <= KERNEL_TOLERANCE;
 
 const CACHE = 'tabreel-kernels';

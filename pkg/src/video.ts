@@ -13,6 +13,7 @@ import type { Frame } from './clip.js';
 import { TabreelError, throwIfAborted } from './errors.js';
 import { enlarge } from './enlarge.js';
 
+/** How a video is encoded. */
 export interface VideoOptions {
   format: 'mp4' | 'webm';
   fps: number;
@@ -24,6 +25,7 @@ export interface VideoOptions {
 /** Spelled out, so that this package's types stand without mediabunny's. */
 export type VideoCodec = 'avc' | 'av1' | 'vp9' | 'vp8';
 
+/** An encoded video and what the browser made it with. */
 export interface EncodedVideo {
   blob: Blob;
   codec: VideoCodec;

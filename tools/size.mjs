@@ -1,0 +1,19 @@
+// The wasm's budget: what a visitor downloads before the first clip, beside the model.
+//   node tools/size.mjs    after a build; fails when it is over
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { brotliCompressSync, constants } from 'node:zlib';
+import { root } from './common.mjs';
+
+const MB = 1_000_000;
+/** At most, in bytes. Servers send brotli at quality 11, which takes minutes: quality 5 takes seconds and is the larger. */
+const LIMITS = { 'as it is': 28 * MB, 'in brotli, quality 5': 3.6 * MB };
+
+const bytes = readFileSync(join(root, 'pkg/wasm/tabreel_bg.wasm'));
+const params = { [constants.BROTLI_PARAM_QUALITY]: 5, [constants.BROTLI_PARAM_LGWIN]: 24 };
+const sizes = { 'as it is': bytes.length, 'in brotli, quality 5': brotliCompressSync(bytes, { params }).length };
+for (const [what, size] of Object.entries(sizes)) {
+  const over = size > LIMITS[what];
+  console.log(`the wasm ${what}: ${(size / MB).toFixed(2)} MB of at most ${LIMITS[what] / MB} MB${over ? ': OVER ITS BUDGET' : ''}`);
+  if (over) process.exitCode = 1;
+}
