@@ -32,7 +32,15 @@ export function buildWasm(profile = 'release') {
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
   run(ensureWasmBindgen(), [
-    built, '--target', 'web', '--out-dir', out, '--out-name', 'tabreel', '--remove-name-section', '--remove-producers-section',
+    built,
+    '--target',
+    'web',
+    '--out-dir',
+    out,
+    '--out-name',
+    'tabreel',
+    '--remove-name-section',
+    '--remove-producers-section',
   ]);
   if (profile === 'ship') optimise();
   mark('wasm', profile);
@@ -54,7 +62,9 @@ export function buildPages() {
     mark(name);
   };
   build('pkg', pkg);
-  const www = ['src', 'public', 'plugins', 'index.html', 'sample.json', 'package.json', 'vite.config.ts', 'tsconfig.json'].map((name) => join(root, 'www', name));
+  const www = ['src', 'public', 'plugins', 'index.html', 'sample.json', 'package.json', 'vite.config.ts', 'tsconfig.json'].map((name) =>
+    join(root, 'www', name),
+  );
   build('www', [...www, stamp('pkg'), file, join(root, 'models'), join(root, 'package-lock.json')]);
 }
 

@@ -26,7 +26,9 @@ try {
   const { width, height, numFrames, fps } = probeVideo(file);
   copyFileSync(file, join(root, 'www/public/sample.mp4'));
   writeFileSync(join(root, 'www/sample.json'), `${JSON.stringify({ prompt, seed: Number(seed), width, height }, null, 2)}\n`);
-  console.log(`www/public/sample.mp4: ${width} × ${height} px, ${numFrames} frames at ${fps} a second\n${await page.locator('#made').innerText()}`);
+  console.log(
+    `www/public/sample.mp4: ${width} × ${height} px, ${numFrames} frames at ${fps} a second\n${await page.locator('#made').innerText()}`,
+  );
 } finally {
   await browser.close();
   await server.close?.();

@@ -14,7 +14,9 @@ const how = 'on Debian, as root, `npm run setup-debian` does';
 /** Chromium's path; `CHROMIUM` names another one. */
 export function ensureChromium() {
   const find = () => process.env.CHROMIUM ?? ['chromium', 'chromium-browser', 'google-chrome'].map(which).find(Boolean);
-  return find() ?? (install('chromium'), find()) ?? missing('Chromium (package chromium)', ', or name one in the environment variable CHROMIUM');
+  return (
+    find() ?? (install('chromium'), find()) ?? missing('Chromium (package chromium)', ', or name one in the environment variable CHROMIUM')
+  );
 }
 
 /** ffprobe and ffmpeg, which read the saved clips back. */
@@ -43,7 +45,9 @@ export function ensureVulkan() {
   const folder = '/usr/share/vulkan/icd.d';
   const file = existsSync(folder) ? readdirSync(folder).find((name) => /^lvp_icd.*\.json$/.test(name)) : undefined;
   if (!file || mesa() < 23) {
-    const what = file ? `Mesa ${mesa()} is older than the 23 that Dawn wants` : 'lavapipe (package mesa-vulkan-drivers, 23 or newer) was not found';
+    const what = file
+      ? `Mesa ${mesa()} is older than the 23 that Dawn wants`
+      : 'lavapipe (package mesa-vulkan-drivers, 23 or newer) was not found';
     console.warn(`${what}: install it (${how}); the WebGPU tests run on whatever adapter there is`);
   }
   return file ? { ...env, VK_DRIVER_FILES: join(folder, file) } : env;
@@ -72,14 +76,17 @@ function addBackports() {
   const release = /VERSION_CODENAME=(\w+)/.exec(readFileSync('/etc/os-release', 'utf8'))?.[1];
   const suite = `${release}-backports`;
   const folder = '/etc/apt/sources.list.d';
-  const stanzas = readdirSync(folder).filter((name) => name.endsWith('.sources'))
+  const stanzas = readdirSync(folder)
+    .filter((name) => name.endsWith('.sources'))
     .flatMap((name) => readFileSync(join(folder, name), 'utf8').split(/\n\s*\n/));
   const own = stanzas.find((stanza) => new RegExp(`^Suites:.*\\b${release}(\\s|$)`, 'm').test(stanza)) ?? '';
   const field = (name, otherwise) => new RegExp(`^${name}: *(.+)$`, 'm').exec(own)?.[1] ?? otherwise;
   const uris = field('URIs', 'http://deb.debian.org/debian');
   const key = field('Signed-By', '/usr/share/keyrings/debian-archive-keyring.gpg');
-  writeFileSync(join(folder, 'tabreel-backports.sources'),
-    `Types: deb\nURIs: ${uris}\nSuites: ${suite}\nComponents: main\nSigned-By: ${key}\n`);
+  writeFileSync(
+    join(folder, 'tabreel-backports.sources'),
+    `Types: deb\nURIs: ${uris}\nSuites: ${suite}\nComponents: main\nSigned-By: ${key}\n`,
+  );
   updated = false;
   return suite;
 }

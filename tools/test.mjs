@@ -14,9 +14,15 @@ const parts = {
     await check('cargo', ['fmt', '--all', '--check']);
     const deny = ['--', '-D', 'warnings', ...checkoutFlag];
     await check('cargo', ['clippy', '--release', '--workspace', '--all-targets', ...deny], { env: native });
-    await check('cargo', ['clippy', '--release', '-p', 'tabreel', '-p', 'tabreel-bench', '--lib', '--target', 'wasm32-unknown-unknown', ...deny], { env: wasm });
+    await check(
+      'cargo',
+      ['clippy', '--release', '-p', 'tabreel', '-p', 'tabreel-bench', '--lib', '--target', 'wasm32-unknown-unknown', ...deny],
+      { env: wasm },
+    );
     const rustdocFlags = ['-D', 'warnings', ...checkoutFlag].join('\x1f');
-    await check('cargo', ['doc', '--release', '--workspace', '--no-deps'], { env: { ...native, CARGO_ENCODED_RUSTDOCFLAGS: rustdocFlags } });
+    await check('cargo', ['doc', '--release', '--workspace', '--no-deps'], {
+      env: { ...native, CARGO_ENCODED_RUSTDOCFLAGS: rustdocFlags },
+    });
     await check(ensureLinter('cargo-deny'), ['check', 'licenses', 'bans', 'sources']);
     await check(ensureLinter('typos'), ['--color=never']);
     ensureJsLinters();
@@ -94,7 +100,9 @@ async function check(command, args, options) {
 
 async function cargoTest(args, env) {
   // Release: the same dependencies as the command line that tests/cli.rs builds, and Burn is unusably slow without.
-  const { ok, text } = await run('cargo', ['test', '--release', ...(args.length ? args : ['--workspace']), '--no-fail-fast'], { env: { ...native, ...env } });
+  const { ok, text } = await run('cargo', ['test', '--release', ...(args.length ? args : ['--workspace']), '--no-fail-fast'], {
+    env: { ...native, ...env },
+  });
   const results = [...text.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)].map((m) => m.slice(1).map(Number));
   for (const [passed, failed, ignored] of results) count(passed, failed, ignored);
   for (const [line] of text.matchAll(/^not yet supported: \d+: .+/gm)) notes.push(line);
@@ -102,12 +110,15 @@ async function cargoTest(args, env) {
 }
 
 async function nodeTest(folder, env) {
-  const files = readdirSync(join(root, folder)).filter((name) => name.endsWith('.test.mjs')).map((name) => join(folder, name));
+  const files = readdirSync(join(root, folder))
+    .filter((name) => name.endsWith('.test.mjs'))
+    .map((name) => join(folder, name));
   const args = ['--test', '--test-reporter=spec', '--test-concurrency=1', ...files];
   const { ok, text } = await run(process.execPath, args, { env });
   const number = (word) => Number(new RegExp(`^\\S+ ${word} (\\d+)$`, 'm').exec(text)?.[1] ?? NaN);
   const [passed, failed] = [number('pass'), number('fail') + number('cancelled')];
-  if (Number.isNaN(passed + failed) || (!ok && failed === 0)) count(0, 1); // the runner itself broke
+  if (Number.isNaN(passed + failed) || (!ok && failed === 0))
+    count(0, 1); // the runner itself broke
   else count(passed, failed, number('skipped') + number('todo'));
 }
 
@@ -122,12 +133,15 @@ function finish() {
   process.exit(total.failed ? 1 : 0);
 }
 if (process.env.TABREEL_TEST_MINUTES) {
-  setTimeout(() => {
-    summary.push(`stopped after ${process.env.TABREEL_TEST_MINUTES} minutes`);
-    child?.kill();
-    count(0, 1);
-    finish();
-  }, Number(process.env.TABREEL_TEST_MINUTES) * 60_000).unref();
+  setTimeout(
+    () => {
+      summary.push(`stopped after ${process.env.TABREEL_TEST_MINUTES} minutes`);
+      child?.kill();
+      count(0, 1);
+      finish();
+    },
+    Number(process.env.TABREEL_TEST_MINUTES) * 60_000,
+  ).unref();
 }
 try {
   ensurePackages();
@@ -144,7 +158,9 @@ for (const name of wanted.length ? wanted : Object.keys(parts)) {
     count(0, 1);
   }
   const [passed, failed] = [total.passed - before.passed, total.failed - before.failed];
-  summary.push(`${name.padEnd(8)} ${String(passed).padStart(4)} passed ${String(failed).padStart(3)} failed ${((Date.now() - start) / 1000).toFixed(0).padStart(5)} s`);
+  summary.push(
+    `${name.padEnd(8)} ${String(passed).padStart(4)} passed ${String(failed).padStart(3)} failed ${((Date.now() - start) / 1000).toFixed(0).padStart(5)} s`,
+  );
   summary.push(...notes.splice(0).map((note) => `${''.padEnd(9)}${note}`));
 }
 finish();

@@ -1,14 +1,6 @@
 /** What went wrong, by what the caller can do about it. These strings are stable. */
 export type TabreelErrorCode =
-  | 'unsupported-device'
-  | 'out-of-memory'
-  | 'device-lost'
-  | 'fetch'
-  | 'weights'
-  | 'tokenizer'
-  | 'invalid-options'
-  | 'aborted'
-  | 'internal';
+  'unsupported-device' | 'out-of-memory' | 'device-lost' | 'fetch' | 'weights' | 'tokenizer' | 'invalid-options' | 'aborted' | 'internal';
 
 const CODES: ReadonlySet<string> = new Set<TabreelErrorCode>([
   'unsupported-device',

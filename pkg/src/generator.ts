@@ -109,7 +109,10 @@ export class Tabreel {
       const started = await startOn(device, options);
       link = started.link;
       const handOver = (path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> =>
-        started.link.run({ type: 'file', path, bytes }, { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [bytes.buffer] });
+        started.link.run(
+          { type: 'file', path, bytes },
+          { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [bytes.buffer] },
+        );
       if (!card.files.some(({ path }) => path === CARD)) await handOver(CARD, new TextEncoder().encode(card.source));
       for await (const file of folder.read(card, {
         signal,
@@ -133,7 +136,7 @@ export class Tabreel {
       const { name, widthMultiple, heightMultiple, maxTokens } = built;
       const defaults = { ...card.defaults, ...parseDefaults(built.defaults) };
       const info = { name, widthMultiple, heightMultiple, maxTokens, defaults, card, bytes: cardBytes(card) };
-      const adapter = started.info.device === 'gpu' ? (started.info.adapter?.name || started.adapter) : undefined;
+      const adapter = started.info.device === 'gpu' ? started.info.adapter?.name || started.adapter : undefined;
       return new Tabreel(link, info, started.info.device, adapter, started.reason);
     } catch (thrown) {
       const error = toTabreelError(thrown);

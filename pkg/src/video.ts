@@ -80,16 +80,20 @@ export async function encodeVideo(frames: readonly Frame[], options: VideoOption
     }
   }
   const why = failures.length > 0 ? ` (${failures.join('; ')})` : '';
-  throw new TabreelError(
-    'unsupported-device',
-    `this browser cannot encode ${format.toUpperCase()} at ${width} × ${height} px${why}`,
-  );
+  throw new TabreelError('unsupported-device', `this browser cannot encode ${format.toUpperCase()} at ${width} × ${height} px${why}`);
 }
 
 async function encodeWith(
   codec: VideoCodec,
   frames: readonly Frame[],
-  { format, fps, scale, signal, width, height }: Required<Omit<VideoOptions, 'signal' | 'scale'>> & {
+  {
+    format,
+    fps,
+    scale,
+    signal,
+    width,
+    height,
+  }: Required<Omit<VideoOptions, 'signal' | 'scale'>> & {
     scale: number;
     width: number;
     height: number;

@@ -128,8 +128,7 @@ function optionsOf({ locked: _locked, device: _device, ...rest }: ReturnType<typ
   return { ...rest, prompt: prompt.value };
 }
 
-const rules = (): Parameters<typeof resolveOptions>[1] =>
-  loaded?.engine.model ?? { widthMultiple: 16, heightMultiple: 16, defaults: {} };
+const rules = (): Parameters<typeof resolveOptions>[1] => loaded?.engine.model ?? { widthMultiple: 16, heightMultiple: 16, defaults: {} };
 
 function fail(error: TabreelError): void {
   const onGpu = loaded?.engine.device === 'gpu' || readSettings().device === 'gpu';
