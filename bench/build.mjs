@@ -4,16 +4,15 @@
 //   node bench/build.mjs engine    bench/engine only
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildWasm } from '../pkg/scripts/build.mjs';
-import { claim, ensurePackages, ensureWasmBindgen, newest, root, run, wasmTarget } from '../pkg/scripts/tools.mjs';
+import { buildWasm } from '../tools/build.mjs';
+import { ensurePackages, ensureWasmBindgen, newest, root, run, wasm } from '../tools/common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'bench/engine/wasm');
 
 function buildEngine() {
-  claim(wasmTarget);
-  run('cargo', ['rustc', '-p', 'tabreel-bench', '--lib', '--crate-type', 'cdylib', '--target', triple, '--release'], { env: { ...process.env, CARGO_TARGET_DIR: wasmTarget } });
-  const built = join(wasmTarget, triple, 'release', 'tabreel_bench.wasm');
+  run('cargo', ['rustc', '-p', 'tabreel-bench', '--lib', '--crate-type', 'cdylib', '--target', triple, '--release'], { env: wasm });
+  const built = join(wasm.CARGO_TARGET_DIR, triple, 'release', 'tabreel_bench.wasm');
   if (newest(join(out, 'tabreel_bench_bg.wasm')) >= newest(built)) return;
   rmSync(out, { recursive: true, force: true });
   run(ensureWasmBindgen(), [built, '--target', 'web', '--out-dir', out, '--out-name', 'tabreel_bench', '--remove-name-section', '--remove-producers-section']);

@@ -1,7 +1,7 @@
 // Causal 3-D convolutions as ONNX graphs: the 3-D operator itself, and what it can be composed of where that is slow or
 // missing: 2-D convolutions over frames.
 
-export function conv({ cin, cout, f, h, w, kernel: [kt, kh, kw], stride, pads, out, cache }, { x, past, weight, bias }) {
+export function conv({ cin, cout, f, h, w, kernel: [kt, kh, kw], stride, pads, out, cache }, { x, past, weight }) {
   const frames = f + (cache ? 2 : 0);
   const before = cache ? 0 : pads[0][0];
   const outShape = [1, cout, ...out];

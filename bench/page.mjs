@@ -4,7 +4,7 @@
 // the page's status line: ms from opening to a button that can be pressed, from the press to the first stage, and on.
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { serve } from '../pkg/scripts/serve.mjs';
+import { serve } from '../tools/serve.mjs';
 import { configure, finished, launch, openPage, root } from '../tests/browser/browser.mjs';
 
 const { values } = parseArgs({ options: { repeats: { type: 'string', default: '3' }, gpu: { type: 'boolean', default: false } } });

@@ -2,8 +2,8 @@
 //   node report.mjs results/<adapter>-<date>.json
 // reasons.json, keyed by row name, holds why a row of ours is slower than a competitor.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { clipFacts, isCompetitor, meanRatio, number, ratio, slowerThan } from './table.mjs';
+import { basename, join } from 'node:path';
+import { clipFacts, meanRatio, number, ratio, slowerThan } from './table.mjs';
 
 const path = process.argv[2];
 if (!path) throw new Error('usage: node report.mjs results/<adapter>-<date>.json');

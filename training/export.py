@@ -21,7 +21,7 @@ import common
 import train_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TABREEL = os.environ.get('TABREEL_BIN', os.path.expanduser('~/.cache/tabreel/target/release/tabreel'))
+TABREEL = os.environ.get('TABREEL_BIN', os.path.join(os.environ.get('CARGO_TARGET_DIR', HERE + '/../target'), 'release/tabreel'))
 EXAMPLES = ['a large red ball bounces over grass at sunset', 'a large yellow ball falls over the sea at night',
             'a small blue cube moves to the right on the beach by day', 'a large purple ball rises over a road in fog',
             'a small orange ball gets smaller over snow in fog', 'a big pink cube rests over sand at sunset']

@@ -28,6 +28,7 @@ export interface ClipParts {
   options: ClipRecipe;
 }
 
+/** How {@link Clip.toBlob} writes the clip. */
 export interface SaveOptions {
   /** 'png' is the frame itself for a single picture, a contact sheet otherwise. */
   format: 'mp4' | 'webm' | 'png';
@@ -36,6 +37,7 @@ export interface SaveOptions {
   signal?: AbortSignal;
 }
 
+/** A generated clip: its frames as RGBA pixels, what it was made from, and ways to show and save it. */
 export class Clip {
   readonly frames: readonly Frame[];
   readonly width: number;
@@ -73,6 +75,7 @@ export class Clip {
     this.options = parts.options;
   }
 
+  /** How long it plays, in seconds. */
   get seconds(): number {
     return this.numFrames / this.fps;
   }

@@ -9,7 +9,7 @@ import type { Frame } from './clip.js';
 
 /** The jinc's first and third zero, in px. */
 const FIRST_ZERO = 1.2196698912665045;
-const RADIUS = 3.2383154841662362;
+const RADIUS = 3.238315484166236;
 /** Slightly narrower than the textbook's, which is softer than need be; the common choice. */
 const BLUR = 0.9812505644269356;
 /** Source px on each side that the filter can reach. */

@@ -9,11 +9,13 @@ import { adapterName, probe, type AdapterFacts, type Support } from './support.j
 import { unknownWords } from './vocabulary.js';
 import { openFolder, type ModelSource } from './weights.js';
 
+/** What {@link Tabreel.load} takes. */
 export interface LoadOptions {
   /** Base URL of a model folder with a `tabreel.json`, or the folder's files. */
   model: ModelSource;
   /** 'auto' (default) takes the GPU if there is a real one, else the CPU. */
   device?: 'auto' | Backend;
+  /** Called while files arrive and the model is built. */
   onProgress?: (progress: LoadProgress) => void;
   /** Stops downloading and building. What has arrived stays on this device for the next try. */
   signal?: AbortSignal;
@@ -25,6 +27,7 @@ export interface LoadOptions {
   createWorker?: () => WorkerLike;
 }
 
+/** How far the loading of a model has come. */
 export interface LoadProgress {
   /** 'engine': fetching the wasm; 'download': the weights; 'build': onto the device. */
   phase: 'engine' | 'download' | 'build';
@@ -38,6 +41,7 @@ export interface LoadProgress {
 }
 
 export interface GenerateOptions extends ClipOptions {
+  /** Called when a stage begins. */
   onStage?: (stage: Stage) => void;
   /** After every denoising step; `step` counts from 1, `seconds` is how long it took. */
   onStep?: (step: { step: number; numSteps: number; seconds: number }) => void;
@@ -62,6 +66,7 @@ export interface ModelInfo extends ModelRules, EngineModel {
 
 const SECOND = 1000;
 
+/** A loaded model in a worker of its own: generates one clip at a time, until it is closed. */
 export class Tabreel {
   readonly model: ModelInfo;
   /** Which backend runs. */
@@ -104,7 +109,10 @@ export class Tabreel {
       const started = await startOn(device, options);
       link = started.link;
       const handOver = (path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> =>
-        started.link.run({ type: 'file', path, bytes }, { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [bytes.buffer] });
+        started.link.run(
+          { type: 'file', path, bytes },
+          { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [bytes.buffer] },
+        );
       if (!card.files.some(({ path }) => path === CARD)) await handOver(CARD, new TextEncoder().encode(card.source));
       for await (const file of folder.read(card, {
         signal,
@@ -163,8 +171,8 @@ export class Tabreel {
         case 'frame':
           frames[event.index] = frameOf(event);
           return options.onFrame?.({ index: event.index, ...frames[event.index]! });
-        default:
-          return undefined;
+        case 'loading':
+          return undefined; // comes only while a model loads
       }
     };
     this.#busy = true;

@@ -25,9 +25,7 @@ interface Device extends DeviceLike {
 export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuLedger, 'watch'>): void {
   const prototype = (globalThis as { GPUAdapter?: { prototype: Adapter } }).GPUAdapter?.prototype;
   if (prototype === undefined) return;
-  const features = Object.getOwnPropertyDescriptor(prototype, 'features')?.get as
-    | ((this: Adapter) => ReadonlySet<string>)
-    | undefined;
+  const features = Object.getOwnPropertyDescriptor(prototype, 'features')?.get as ((this: Adapter) => ReadonlySet<string>) | undefined;
   if (features === undefined) return;
   const requestDevice = prototype.requestDevice;
 

@@ -7,6 +7,7 @@ import type { AdapterFacts } from './support.js';
 
 export type { KernelFinding, KernelReport };
 
+/** Whether a kernel came close enough to its plain twin to be used. */
 export const kernelPassed = ({ passed }: KernelFinding): boolean => passed;
 
 const CACHE = 'tabreel-kernels';

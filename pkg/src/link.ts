@@ -135,9 +135,7 @@ export class WorkerLink {
       const job = [...this.#jobs.values()].at(-1);
       if (job === undefined) return;
       const seconds = Math.round(silenceMs / 1000);
-      this.end(
-        job.onSilence?.() ?? new TabreelError('internal', `no word from the engine for ${seconds} s while ${job.what}`),
-      );
+      this.end(job.onSilence?.() ?? new TabreelError('internal', `no word from the engine for ${seconds} s while ${job.what}`));
     }, silenceMs / 4);
   }
 }

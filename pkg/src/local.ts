@@ -15,9 +15,7 @@ export function localFolder(files: Record<string, Content>): ModelFolder {
   }
   // A folder picker puts the folder's own name in front of every path.
   const prefix = index.path.slice(0, -INDEX.length);
-  const inside = new Map(
-    entries.filter(({ path }) => path.startsWith(prefix)).map(({ path, file }) => [path.slice(prefix.length), file]),
-  );
+  const inside = new Map(entries.filter(({ path }) => path.startsWith(prefix)).map(({ path, file }) => [path.slice(prefix.length), file]));
   const listed = [...inside].map(([path, file]) => ({ path, bytes: file instanceof Blob ? file.size : file.byteLength }));
 
   return {

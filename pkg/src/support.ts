@@ -1,6 +1,7 @@
 /** What this machine has, and whether it will do: `probe()` and the judgement behind it. */
 import { keptKernelReport, type KernelFinding } from './kernel-report.js';
 
+/** The GPU adapter as WebGPU describes it; browsers leave out what they hide. */
 export interface AdapterFacts {
   vendor: string;
   architecture: string;
@@ -28,6 +29,7 @@ export interface MachineFacts {
   memory: { deviceGiB?: number; storageFreeBytes?: number };
 }
 
+/** What `probe()` found, and what it recommends. */
 export interface Support extends MachineFacts {
   /** Something here can run the default model. */
   ok: boolean;

@@ -13,6 +13,7 @@ import type { Frame } from './clip.js';
 import { TabreelError, throwIfAborted } from './errors.js';
 import { enlarge } from './enlarge.js';
 
+/** How a video is encoded. */
 export interface VideoOptions {
   format: 'mp4' | 'webm';
   fps: number;
@@ -24,6 +25,7 @@ export interface VideoOptions {
 /** Spelled out, so that this package's types stand without mediabunny's. */
 export type VideoCodec = 'avc' | 'av1' | 'vp9' | 'vp8';
 
+/** An encoded video and what the browser made it with. */
 export interface EncodedVideo {
   blob: Blob;
   codec: VideoCodec;
@@ -78,16 +80,20 @@ export async function encodeVideo(frames: readonly Frame[], options: VideoOption
     }
   }
   const why = failures.length > 0 ? ` (${failures.join('; ')})` : '';
-  throw new TabreelError(
-    'unsupported-device',
-    `this browser cannot encode ${format.toUpperCase()} at ${width} × ${height} px${why}`,
-  );
+  throw new TabreelError('unsupported-device', `this browser cannot encode ${format.toUpperCase()} at ${width} × ${height} px${why}`);
 }
 
 async function encodeWith(
   codec: VideoCodec,
   frames: readonly Frame[],
-  { format, fps, scale, signal, width, height }: Required<Omit<VideoOptions, 'signal' | 'scale'>> & {
+  {
+    format,
+    fps,
+    scale,
+    signal,
+    width,
+    height,
+  }: Required<Omit<VideoOptions, 'signal' | 'scale'>> & {
     scale: number;
     width: number;
     height: number;

@@ -92,5 +92,4 @@ export class FakeWorker implements WorkerLike {
   }
 }
 
-export const randomBytes = (length: number): Uint8Array<ArrayBuffer> =>
-  Uint8Array.from({ length }, (_, i) => (i * 2654435761) >>> 24);
+export const randomBytes = (length: number): Uint8Array<ArrayBuffer> => Uint8Array.from({ length }, (_, i) => (i * 2654435761) >>> 24);

@@ -35,7 +35,17 @@ const healthy: Behaviour = (job, worker) => {
       }
       event({ type: 'warning', message: 'the prompt is too long: 64 of its 90 tokens were kept' });
       for (let index = 0; index < numFrames; index++) event({ type: 'frame', index, width, height, rgba: rgba() });
-      return done({ seed, numFrames, width, height, fps, tokens: { kept: 64, total: 90 }, timings: { total: 1.5 }, device: 'CPU', memory: MEMORY });
+      return done({
+        seed,
+        numFrames,
+        width,
+        height,
+        fps,
+        tokens: { kept: 64, total: 90 },
+        timings: { total: 1.5 },
+        device: 'CPU',
+        memory: MEMORY,
+      });
     }
     default:
       return undefined;
@@ -64,7 +74,11 @@ const realGpu = (): void => {
   vi.stubGlobal('navigator', { gpu: { requestAdapter: async () => adapter } });
 };
 
-const caught = (promise: Promise<unknown>): Promise<TabreelError> => promise.then(() => Promise.reject(new Error('no')), (e) => e);
+const caught = (promise: Promise<unknown>): Promise<TabreelError> =>
+  promise.then(
+    () => Promise.reject(new Error('no')),
+    (e) => e,
+  );
 const clipOptions = { prompt: 'a red ball', width: 16, height: 32, numFrames: 5, seed: 7 };
 
 test('load starts a worker, hands over every file, builds, and tells how far it is', async () => {
@@ -158,7 +172,16 @@ test('generate gives the frames and everything about them', async () => {
     'the prompt is too long: 64 of its 90 tokens were kept',
     ...[0, 1, 2, 3, 4].map((index) => `frame ${index}`),
   ]);
-  expect(clip).toMatchObject({ width: 16, height: 32, numFrames: 5, fps: 8, seed: 7, backend: 'cpu', timings: { total: 1.5 }, memory: MEMORY });
+  expect(clip).toMatchObject({
+    width: 16,
+    height: 32,
+    numFrames: 5,
+    fps: 8,
+    seed: 7,
+    backend: 'cpu',
+    timings: { total: 1.5 },
+    memory: MEMORY,
+  });
   expect(clip.tokens).toEqual({ kept: 64, total: 90 });
   expect(clip.warnings).toHaveLength(1);
   expect(clip.frames.map(({ data }) => data.length)).toEqual([2048, 2048, 2048, 2048, 2048]);
@@ -212,7 +235,10 @@ test('frames that were promised and did not come are an error, not a shorter cli
     const result = { seed: 7, numFrames: 5, width: 16, height: 32, fps: 8, tokens: { kept: 1, total: 1 }, timings: {}, device: 'CPU' };
     return worker.say({ type: 'done', id: job.id, result });
   });
-  expect(await caught(tabreel.generate(clipOptions))).toMatchObject({ code: 'internal', message: 'the engine announced 5 frames but sent 0' });
+  expect(await caught(tabreel.generate(clipOptions))).toMatchObject({
+    code: 'internal',
+    message: 'the engine announced 5 frames but sent 0',
+  });
 });
 
 test('dispose ends the worker and the clip in the making', async () => {

@@ -2,7 +2,13 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { deleteKernelReports, keepKernelReport, kernelPassed, keptKernelReport, type KernelReport } from '../src/kernel-report.js';
 
 const adapter = { vendor: 'acme', architecture: 'one', description: '', isFallback: false };
-const report: KernelReport = { revision: '00', findings: [{ kernel: 'gemm', error: 2e-7 }, { kernel: 'conv3d', error: null }] };
+const report: KernelReport = {
+  revision: '00',
+  findings: [
+    { kernel: 'gemm', error: 2e-7 },
+    { kernel: 'conv3d', error: null },
+  ],
+};
 
 /** The Cache API, as far as it is used. */
 function cacheStorage() {

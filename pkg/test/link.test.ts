@@ -7,7 +7,11 @@ beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
 
 const options = { what: 'testing', silenceMs: 60_000 };
-const caught = (promise: Promise<unknown>): Promise<TabreelError> => promise.then(() => Promise.reject(new Error('no')), (e) => e);
+const caught = (promise: Promise<unknown>): Promise<TabreelError> =>
+  promise.then(
+    () => Promise.reject(new Error('no')),
+    (e) => e,
+  );
 
 test('a job resolves with what the worker answers', async () => {
   const worker = new FakeWorker((job, self) => self.say({ type: 'done', id: job.id, result: 42 }));
@@ -15,9 +19,7 @@ test('a job resolves with what the worker answers', async () => {
 });
 
 test('a refusal keeps its code, and the worker lives on', async () => {
-  const worker = new FakeWorker((job, self) =>
-    self.say({ type: 'failed', id: job.id, error: { code: 'weights', message: 'torn' } }),
-  );
+  const worker = new FakeWorker((job, self) => self.say({ type: 'failed', id: job.id, error: { code: 'weights', message: 'torn' } }));
   const link = new WorkerLink(worker);
   expect(await caught(link.run({ type: 'load' }, options))).toMatchObject({ code: 'weights', message: 'torn' });
   expect(link.dead).toBeUndefined();
@@ -71,7 +73,10 @@ test('a lost GPU keeps its code', async () => {
 });
 
 test("the worker's error event rejects as internal, with or without words", async () => {
-  for (const [message, words] of [['Unexpected token', 'the worker failed: Unexpected token'], ['', 'the worker failed (its script could not be loaded)']]) {
+  for (const [message, words] of [
+    ['Unexpected token', 'the worker failed: Unexpected token'],
+    ['', 'the worker failed (its script could not be loaded)'],
+  ]) {
     const worker = new FakeWorker((_, self) => self.onerror?.({ message } as ErrorEvent));
     const error = await caught(new WorkerLink(worker).run({ type: 'load' }, options));
     expect(error).toMatchObject({ code: 'internal', message: words });

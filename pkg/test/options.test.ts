@@ -31,7 +31,17 @@ test('what is left open comes from the model, then from the package', () => {
 });
 
 test('what is given wins over the model', () => {
-  const options = { ...good, width: 96, height: 32, numFrames: 1, fps: 24, numSteps: 3, guidanceScale: 1, negativePrompt: 'fog', flowShift: 5 };
+  const options = {
+    ...good,
+    width: 96,
+    height: 32,
+    numFrames: 1,
+    fps: 24,
+    numSteps: 3,
+    guidanceScale: 1,
+    negativePrompt: 'fog',
+    flowShift: 5,
+  };
   expect(resolveOptions(options, rules)).toEqual(options);
 });
 

@@ -98,11 +98,15 @@ describe('a clip', () => {
   test('knows its length', () => expect([clip.numFrames, clip.seconds]).toEqual([2, 0.25]));
 
   test('refuses frames it does not have', () => {
-    for (const index of [-1, 2, 0.5]) expect(() => clip.drawFrame({} as HTMLCanvasElement, index)).toThrow(`frame must be 0 to 1, got ${index}`);
+    for (const index of [-1, 2, 0.5])
+      expect(() => clip.drawFrame({} as HTMLCanvasElement, index)).toThrow(`frame must be 0 to 1, got ${index}`);
   });
 
   test('refuses formats and scales there are not', async () => {
-    await expect(clip.toBlob({ format: 'avi' as never })).rejects.toMatchObject({ code: 'invalid-options', message: 'format must be mp4, webm or png, got avi' });
+    await expect(clip.toBlob({ format: 'avi' as never })).rejects.toMatchObject({
+      code: 'invalid-options',
+      message: 'format must be mp4, webm or png, got avi',
+    });
     await expect(clip.toBlob({ format: 'mp4', scale: 1.5 })).rejects.toMatchObject({ code: 'invalid-options' });
   });
 

@@ -170,12 +170,22 @@ test('a new version of a file is not mixed with pieces of the old one', async ()
 });
 
 test.each([
-  ['a missing file', () => server.files.delete('/small/config.json'), 'fetch', 'config.json could not be fetched: https://models.test/small/config.json answered 404'],
+  [
+    'a missing file',
+    () => server.files.delete('/small/config.json'),
+    'fetch',
+    'config.json could not be fetched: https://models.test/small/config.json answered 404',
+  ],
   ['a missing card', () => server.files.delete('/small/tabreel.json'), 'fetch', 'tabreel.json could not be fetched'],
   ['no network', () => (server.offline = true), 'fetch', 'could not reach https://models.test/small/tabreel.json'],
   ['a card that is no JSON', () => server.files.set('/small/tabreel.json', '<p>'), 'weights', 'is not JSON'],
   ['a card without files', () => server.files.set('/small/tabreel.json', '{"name":"x"}'), 'weights', 'must list "files"'],
-  ['a card that climbs out', () => server.files.set('/small/tabreel.json', '{"files":[{"path":"../x","bytes":1}]}'), 'weights', 'must list "files"'],
+  [
+    'a card that climbs out',
+    () => server.files.set('/small/tabreel.json', '{"files":[{"path":"../x","bytes":1}]}'),
+    'weights',
+    'must list "files"',
+  ],
 ])('%s is an error in words', async (_, breakIt, code, words) => {
   breakIt();
   const error = await failure(readAll());
@@ -214,7 +224,10 @@ test('the card tells sizes, defaults and examples in camelCase, and forgives non
     name: 'small',
     license: 'MIT',
     trainedOn: 'drawings',
-    sizes: [{ width: 64, height: 64 }, { width: 96, height: 64 }],
+    sizes: [
+      { width: 64, height: 64 },
+      { width: 96, height: 64 },
+    ],
     numFrames: [1, 9],
     defaults: { width: 64, numSteps: 12, guidanceScale: 4 },
     examples: ['a ball'],

@@ -4,18 +4,27 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
-import { ensureChromium } from '../tools/system.mjs';
+import { ensureChromium } from '../../tools/system.mjs';
 
 export const root = join(import.meta.dirname, '../..');
 
 const QUIET = [
-  '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  '--no-sandbox',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
 ];
 const SWIFTSHADER = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
 /** A headless Chromium; `webgpu: false` leaves WebGPU without an adapter. */
 export const launch = ({ webgpu = true } = {}) =>
-  chromium.launch({ executablePath: ensureChromium(), headless: true, args: webgpu ? [...QUIET, ...SWIFTSHADER] : [...QUIET, '--disable-gpu'] });
+  chromium.launch({
+    executablePath: ensureChromium(),
+    headless: true,
+    args: webgpu ? [...QUIET, ...SWIFTSHADER] : [...QUIET, '--disable-gpu'],
+  });
 
 /**
  * A page that collects what goes wrong in it: `page.problems` must stay empty.
@@ -56,7 +65,11 @@ export async function configure(page, settings) {
 
 /** Waits until the clip is there (its save button shows) or an error is; returns the error's words, if any. */
 export async function finished(page, seconds = 240) {
-  await page.locator('#save-mp4, #error').locator('visible=true').first().waitFor({ timeout: seconds * 1000 });
+  await page
+    .locator('#save-mp4, #error')
+    .locator('visible=true')
+    .first()
+    .waitFor({ timeout: seconds * 1000 });
   return (await page.locator('#error').isVisible()) ? page.locator('#error').innerText() : undefined;
 }
 
@@ -97,9 +110,23 @@ export function command(name, args, options = {}) {
 /** What ffprobe reads of a video: codec, size, frames counted by decoding, rate, whether the first is a key frame. */
 export function probeVideo(path) {
   const json = command('ffprobe', [
-    '-v', 'error', '-of', 'json', '-count_frames', '-select_streams', 'v', '-show_streams', '-show_frames', '-show_format', path,
+    '-v',
+    'error',
+    '-of',
+    'json',
+    '-count_frames',
+    '-select_streams',
+    'v',
+    '-show_streams',
+    '-show_frames',
+    '-show_format',
+    path,
   ]);
-  const { streams: [stream], frames, format } = JSON.parse(json);
+  const {
+    streams: [stream],
+    frames,
+    format,
+  } = JSON.parse(json);
   const [over, under] = stream.r_frame_rate.split('/').map(Number);
   return {
     codec: stream.codec_name,

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { serve } from '../../pkg/scripts/serve.mjs';
+import { serve } from '../../tools/serve.mjs';
 import { folderCase, largestDifference } from '../node/fixtures.mjs';
 import { command, launch, middlePixels, openPage, probeVideo, root, temporaryFolder } from './browser.mjs';
 
@@ -73,10 +73,23 @@ before(async () => {
   command('npm', ['pack', '--workspace', 'pkg', '--pack-destination', folder.path], { cwd: root });
   const tarball = readdirSync(folder.path).find((name) => name.endsWith('.tgz'));
   writeFileSync(at('package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }));
-  writeFileSync(at('index.html'), '<!doctype html><title>empty</title><link rel="icon" href="data:,"><canvas width="48" height="32"></canvas><script type="module" src="/main.ts"></script>');
+  writeFileSync(
+    at('index.html'),
+    '<!doctype html><title>empty</title><link rel="icon" href="data:,"><canvas width="48" height="32"></canvas><script type="module" src="/main.ts"></script>',
+  );
   writeFileSync(at('main.ts'), MAIN);
   writeFileSync(at('vite.config.js'), "export default { base: './', worker: { format: 'es' } };");
-  const compilerOptions = { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true, noEmit: true, target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2023', 'dom', 'dom.iterable'], types: [] };
+  const compilerOptions = {
+    strict: true,
+    noUncheckedIndexedAccess: true,
+    exactOptionalPropertyTypes: true,
+    noEmit: true,
+    target: 'es2022',
+    module: 'esnext',
+    moduleResolution: 'bundler',
+    lib: ['es2023', 'dom', 'dom.iterable'],
+    types: [],
+  };
   writeFileSync(at('tsconfig.json'), JSON.stringify({ compilerOptions, files: ['main.ts'] }));
   const tools = ['vite', 'typescript'].map((name) => `${name}@${version(name)}`);
   command('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', `./${tarball}`, ...tools], { cwd: folder.path });
@@ -106,10 +119,21 @@ test('its types hold in a strict project', () => {
 
 test('it carries the licences, the types and the wasm, and no sources of ours', () => {
   const inside = readdirSync(at('node_modules/tabreel'), { recursive: true });
-  for (const path of ['LICENSE-MIT', 'LICENSE-APACHE', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'wasm/tabreel_bg.wasm']) {
+  for (const path of [
+    'LICENSE-MIT',
+    'LICENSE-APACHE',
+    'README.md',
+    'dist/index.js',
+    'dist/index.d.ts',
+    'dist/worker.js',
+    'wasm/tabreel_bg.wasm',
+  ]) {
     assert.ok(inside.includes(path), `${path} is missing`);
   }
-  assert.deepEqual(inside.filter((path) => /^(src|test|scripts)\//.test(path)), []);
+  assert.deepEqual(
+    inside.filter((path) => /^(src|test|scripts)\//.test(path)),
+    [],
+  );
 });
 
 test('probe() says what the machine has and why the CPU is recommended', async () => {
@@ -151,7 +175,12 @@ test('bad options reject with their code and words', async () => {
   assert.match(refused.message, /numFrames must be 4n \+ 1.*got 80 frames/);
 });
 
-for (const [name, colour] of [['red', [255, 0, 0]], ['green', [0, 255, 0]], ['blue', [0, 0, 255]], ['grey', [128, 128, 128]]]) {
+for (const [name, colour] of [
+  ['red', [255, 0, 0]],
+  ['green', [0, 255, 0]],
+  ['blue', [0, 0, 255]],
+  ['grey', [128, 128, 128]],
+]) {
   for (const format of ['mp4', 'webm']) {
     test(`pure ${name} survives ${format}`, async () => {
       const { file, shown } = await page.evaluate(([colour, format]) => tabreel.solid(colour, format), [colour, format]);
@@ -160,7 +189,10 @@ for (const [name, colour] of [['red', [255, 0, 0]], ['green', [0, 255, 0]], ['bl
       const off = (pixel) => Math.max(...pixel.map((value, i) => Math.abs(value - colour[i])));
       const decoded = middlePixels(path);
       assert.equal(decoded.length, 6);
-      assert.ok(decoded.every((pixel) => off(pixel) <= 3), `ffmpeg sees ${JSON.stringify(decoded)}, not ${colour}`);
+      assert.ok(
+        decoded.every((pixel) => off(pixel) <= 3),
+        `ffmpeg sees ${JSON.stringify(decoded)}, not ${colour}`,
+      );
       // Chromium's software path rounds the blue coefficient of BT.709 down; a wrong matrix is off by more than 30
       assert.ok(off(shown) <= 16, `the browser shows ${shown}, not ${colour}`);
     });

@@ -3,9 +3,20 @@ import assert from 'node:assert/strict';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { serve } from '../../pkg/scripts/serve.mjs';
+import { serve } from '../../tools/serve.mjs';
 import {
-  SMALLEST, canvasPixels, command, configure, deviation, finished, launch, openPage, probeVideo, root, save, temporaryFolder,
+  SMALLEST,
+  canvasPixels,
+  command,
+  configure,
+  deviation,
+  finished,
+  launch,
+  openPage,
+  probeVideo,
+  root,
+  save,
+  temporaryFolder,
 } from './browser.mjs';
 
 const PROMPT = 'a large red ball bounces over grass at sunset';
@@ -49,11 +60,20 @@ describe('a prompt becomes a clip on the CPU', () => {
     await page.click('#generate');
     const deadline = Date.now() + 240_000;
     for (;;) {
-      const [working, status] = await Promise.all([page.locator('#working').isVisible(), page.locator('#status').innerText().catch(() => '')]);
+      const [working, status] = await Promise.all([
+        page.locator('#working').isVisible(),
+        page
+          .locator('#status')
+          .innerText()
+          .catch(() => ''),
+      ]);
       if (working) {
         statuses.add(status);
         if (/^Painting/.test(status)) {
-          const badge = await page.locator('#stage-badge').innerText({ timeout: 1000 }).catch(() => '');
+          const badge = await page
+            .locator('#stage-badge')
+            .innerText({ timeout: 1000 })
+            .catch(() => '');
           if (/preview/i.test(badge)) sawPreview ||= deviation(await canvasPixels(page)) > 2;
           responsive = Math.min(responsive, await longestPause(page));
         }
@@ -67,20 +87,26 @@ describe('a prompt becomes a clip on the CPU', () => {
 
   /** The longest time between two animation frames within half a second, ms. */
   const longestPause = (page) =>
-    page.evaluate(() => new Promise((done) => {
-      let [last, longest, start] = [performance.now(), 0, performance.now()];
-      requestAnimationFrame(function next() {
-        const now = performance.now();
-        [last, longest] = [now, Math.max(longest, now - last)];
-        if (now - start > 500) done(longest);
-        else requestAnimationFrame(next);
-      });
-    }));
+    page.evaluate(
+      () =>
+        new Promise((done) => {
+          let [last, longest, start] = [performance.now(), 0, performance.now()];
+          requestAnimationFrame(function next() {
+            const now = performance.now();
+            [last, longest] = [now, Math.max(longest, now - last)];
+            if (now - start > 500) done(longest);
+            else requestAnimationFrame(next);
+          });
+        }),
+    );
 
   test('progress counts the steps', () => {
     const counted = new Set([...statuses].map((status) => /^Painting: step (\d+) of 40\b/.exec(status)?.[1]).filter(Boolean));
     assert.ok(counted.size >= 2, [...statuses].join(' | '));
-    assert.ok([...statuses].some((status) => /left|so far/.test(status)), 'the time is told');
+    assert.ok(
+      [...statuses].some((status) => /left|so far/.test(status)),
+      'the time is told',
+    );
   });
   test('a preview is painted before the clip is done', () => assert.ok(sawPreview));
   test('the page stays responsive meanwhile', () => assert.ok(responsive < 250, `no frame for ${responsive} ms`));
@@ -191,7 +217,10 @@ describe('the visitor changes their mind or errs', () => {
       await configure(page, { ...SHORT, steps: 50, frames: 25 });
       await page.fill('#prompt', PROMPT);
       await page.click('#generate');
-      await page.locator('#status').filter({ hasText: /step ([2-9]|\d\d) of 50/ }).waitFor({ timeout: 240_000 });
+      await page
+        .locator('#status')
+        .filter({ hasText: /step ([2-9]|\d\d) of 50/ })
+        .waitFor({ timeout: 240_000 });
       const start = Date.now();
       await page.click('#cancel');
       await page.locator('#generate').waitFor({ timeout: 30_000 });
@@ -222,7 +251,10 @@ describe('the visitor changes their mind or errs', () => {
       await configure(page, SHORT);
       await page.fill('#prompt', '   ');
       await page.click('#generate');
-      await page.locator('#error').filter({ visible: true, hasText: /prompt/i }).waitFor({ timeout: 20_000 });
+      await page
+        .locator('#error')
+        .filter({ visible: true, hasText: /prompt/i })
+        .waitFor({ timeout: 20_000 });
       await page.fill('#prompt', PROMPT);
       await page.click('#generate');
       assert.equal(await finishedAfterError(page), undefined);

@@ -67,9 +67,15 @@ function filesIn(folder) {
 /** From here on every adapter has no features and the default limits, and is patched as the package's worker does. */
 async function impoverish() {
   const guaranteed = {
-    maxStorageBufferBindingSize: 128 * 2 ** 20, maxBufferSize: 256 * 2 ** 20, maxStorageBuffersPerShaderStage: 8,
-    maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupSizeX: 256, maxComputeWorkgroupSizeY: 256,
-    maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupStorageSize: 16384, maxBindGroups: 4,
+    maxStorageBufferBindingSize: 128 * 2 ** 20,
+    maxBufferSize: 256 * 2 ** 20,
+    maxStorageBuffersPerShaderStage: 8,
+    maxComputeInvocationsPerWorkgroup: 256,
+    maxComputeWorkgroupSizeX: 256,
+    maxComputeWorkgroupSizeY: 256,
+    maxComputeWorkgroupSizeZ: 64,
+    maxComputeWorkgroupStorageSize: 16384,
+    maxBindGroups: 4,
   };
   const { gpu } = globalThis.navigator;
   const requestAdapter = gpu.requestAdapter.bind(gpu);
@@ -85,7 +91,12 @@ async function impoverish() {
   };
   Object.defineProperties(globalThis.GPUAdapter.prototype, {
     features: { configurable: true, get: () => new Set() },
-    limits: { configurable: true, get() { return limitsOf.get(this); } },
+    limits: {
+      configurable: true,
+      get() {
+        return limitsOf.get(this);
+      },
+    },
   });
   const { patchWebGpu } = await import('../../pkg/dist/gpu-patch.js');
   patchWebGpu(() => {}, { watch });

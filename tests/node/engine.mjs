@@ -12,7 +12,10 @@ export class EngineError extends Error {
 
 /** Starts a process and creates an engine in it; `info` is what the engine knows of its device. */
 export async function startEngine({ device, poor = false }) {
-  const child = fork(join(import.meta.dirname, 'engine-process.mjs'), { serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const child = fork(join(import.meta.dirname, 'engine-process.mjs'), {
+    serialization: 'advanced',
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
   const waiting = new Map();

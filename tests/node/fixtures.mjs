@@ -18,7 +18,10 @@ export function readTensor(file, name) {
 /** What the reference made of a whole-folder case: the request, and its frames as bytes [F, H, W, 3]. */
 export function folderCase(name) {
   const { args } = JSON.parse(readFileSync(join(fixture(name), 'config.json'), 'utf8'));
-  const { shape: [, , frames, height, width], values } = readTensor(join(fixture(name), 'io.safetensors'), 'out.video');
+  const {
+    shape: [, , frames, height, width],
+    values,
+  } = readTensor(join(fixture(name), 'io.safetensors'), 'out.video');
   const size = frames * height * width;
   const rgb = new Uint8Array(size * 3);
   for (let i = 0; i < size; i++) {
@@ -28,8 +31,15 @@ export function folderCase(name) {
     }
   }
   const options = {
-    prompt: args.prompt, negativePrompt: args.negative_prompt, width: args.width, height: args.height,
-    numFrames: args.num_frames, fps: 8, numSteps: args.num_steps, guidanceScale: args.guidance_scale, seed: args.seed,
+    prompt: args.prompt,
+    negativePrompt: args.negative_prompt,
+    width: args.width,
+    height: args.height,
+    numFrames: args.num_frames,
+    fps: 8,
+    numSteps: args.num_steps,
+    guidanceScale: args.guidance_scale,
+    seed: args.seed,
   };
   return { folder: join(fixture(name), 'model'), options, rgb };
 }
@@ -40,11 +50,13 @@ export function framesOf(events) {
   frames.forEach(({ index }, i) => {
     if (index !== i) throw new Error(`frame ${index} came at place ${i}`);
   });
-  return Uint8Array.from(frames.flatMap(({ rgba, width, height }) => {
-    if (rgba.length !== width * height * 4) throw new Error(`${rgba.length} bytes for ${width} × ${height} px`);
-    if (rgba.some((value, i) => i % 4 === 3 && value !== 255)) throw new Error('a pixel is not opaque');
-    return [...rgba.filter((_, i) => i % 4 !== 3)];
-  }));
+  return Uint8Array.from(
+    frames.flatMap(({ rgba, width, height }) => {
+      if (rgba.length !== width * height * 4) throw new Error(`${rgba.length} bytes for ${width} × ${height} px`);
+      if (rgba.some((value, i) => i % 4 === 3 && value !== 255)) throw new Error('a pixel is not opaque');
+      return [...rgba.filter((_, i) => i % 4 !== 3)];
+    }),
+  );
 }
 
 /** ‖a − b‖ / ‖b‖ of two byte arrays. */

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -162,15 +162,18 @@ impl Case {
 pub fn tabreel_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let exe = std::env::current_exe().expect("a running test has a path");
-        let folder = exe.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--package", "tabreel", "--bin", "tabreel"]).current_dir(root());
-        if folder.ends_with("release") {
+        cargo.args(["build", "--package", "tabreel", "--bin", "tabreel", "--message-format=json-render-diagnostics"]);
+        if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo runs").success(), "tabreel did not build");
-        folder.join(format!("tabreel{}", std::env::consts::EXE_SUFFIX))
+        let built = cargo.current_dir(root()).stderr(Stdio::inherit()).output().expect("cargo runs");
+        assert!(built.status.success(), "tabreel did not build");
+        // Cargo says where: the tests may lie in a build folder of their own.
+        let told = String::from_utf8_lossy(&built.stdout);
+        let mut artifacts = told.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let program = artifacts.find_map(|artifact| artifact["executable"].as_str().map(PathBuf::from));
+        program.expect("cargo names the program it built")
     })
 }
 

@@ -87,7 +87,9 @@ function showBackendNote(support: Support, device: Device): void {
 function showKept(models: KeptModel[], changed: () => void): void {
   const box = byId('kept');
   if (models.length === 0) {
-    box.replaceChildren(make('p', { className: 'fine' }, 'No model yet. After the first clip it stays here, so that it is fetched only once.'));
+    box.replaceChildren(
+      make('p', { className: 'fine' }, 'No model yet. After the first clip it stays here, so that it is fetched only once.'),
+    );
     return;
   }
   const rows = models.map(({ url, bytes }) => {
@@ -102,4 +104,3 @@ function showKept(models: KeptModel[], changed: () => void): void {
   });
   box.replaceChildren(...rows);
 }
-

@@ -203,9 +203,7 @@ function lengthWords(numFrames: number, fps: number): string {
 function fillSizes(): void {
   const select = byId<HTMLSelectElement>('size');
   const chosen = select.value;
-  select.replaceChildren(
-    ...sizes.map(({ width, height }) => make('option', { value: `${width}x${height}` }, `${width} × ${height} px`)),
-  );
+  select.replaceChildren(...sizes.map(({ width, height }) => make('option', { value: `${width}x${height}` }, `${width} × ${height} px`)));
   if (chosen !== '' && [...select.options].some(({ value }) => value === chosen)) select.value = chosen;
   fillShapes();
 }

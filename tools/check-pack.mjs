@@ -2,8 +2,16 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const needed = ['dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'wasm/tabreel.js', 'wasm/tabreel_bg.wasm', 'LICENSE-MIT', 'LICENSE-APACHE'];
-const missing = needed.filter((path) => !existsSync(fileURLToPath(new URL(`../${path}`, import.meta.url))));
+const needed = [
+  'dist/index.js',
+  'dist/index.d.ts',
+  'dist/worker.js',
+  'wasm/tabreel.js',
+  'wasm/tabreel_bg.wasm',
+  'LICENSE-MIT',
+  'LICENSE-APACHE',
+];
+const missing = needed.filter((path) => !existsSync(fileURLToPath(new URL(`../pkg/${path}`, import.meta.url))));
 if (missing.length > 0) {
   console.error(`cannot pack: ${missing.join(', ')} missing; run \`npm run build\` in the repository's root first`);
   process.exit(1);

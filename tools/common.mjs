@@ -1,33 +1,33 @@
 // What the build and the tests share: where things are, running a command, finding or installing Rust's parts.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-export const root = resolve(import.meta.dirname, '../..');
+export const root = resolve(import.meta.dirname, '..');
 /** Everything large or slow to make lives here, outside the checkout, so that a fresh clone starts warm. */
 export const cache = process.env.TABREEL_CACHE ?? join(homedir(), '.cache/tabreel');
-export const target = (process.env.CARGO_TARGET_DIR ??= join(cache, 'target'));
-/** A folder of its own, so that native and wasm builds do not wait for each other. */
-export const wasmTarget = `${target}-wasm`;
 
+// What cargo compiles, the dependencies above all, is shared by all checkouts (the build folder); what it hands over,
+// the program and the wasm, lies in each checkout (the target folder). A CARGO_TARGET_DIR of your own takes both.
+const targets = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
+const builds = process.env.CARGO_BUILD_BUILD_DIR ?? process.env.CARGO_TARGET_DIR ?? join(cache, 'target');
 /**
- * Call before cargo builds into a folder. Two checkouts that share it look the same to cargo, which then compares
- * only times and may take the other one's build for ours: so when another one built last, ours is made newer.
+ * In a shared build folder cargo tells two checkouts apart by times only, and would take the other's build for ours.
+ * The path of a wrapper around rustc goes into the names of what is built of our own crates, and of nothing else.
+ * In CI each clone is newer than every build, and lives once: a name of its own would only fill the cache.
  */
-export function claim(folder) {
-  const owner = join(folder, '.tabreel-checkout');
-  const now = new Date();
-  if (!existsSync(owner) || readFileSync(owner, 'utf8') !== root) {
-    for (const part of ['crate/src/lib.rs', 'tests/src/lib.rs']) utimesSync(join(root, part), now, now);
-  }
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(owner, root);
-}
+const mark = process.env.CI ? {} : { RUSTC_WORKSPACE_WRAPPER: join(root, 'tools/rustc') };
+const cargo = (suffix) => ({ ...mark, CARGO_TARGET_DIR: targets + suffix, CARGO_BUILD_BUILD_DIR: builds + suffix });
+/** The environment of cargo: folders and mark. Native and wasm builds have folders apart, and do not wait for each other. */
+export const native = cargo('');
+export const wasm = cargo('-wasm');
+/** The same mark for clippy and rustdoc, which do not run the wrapper: a flag that differs makes cargo look again. */
+export const checkoutFlag = ['--cfg', `checkout=${JSON.stringify(root)}`];
 
-/** Runs a command with its output on the terminal; throws when it fails. */
-export function run(command, args, options = {}) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options });
+/** Runs a command with its output on the terminal; throws when it fails. `env` adds to the environment. */
+export function run(command, args, { env } = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } });
   if (error?.code === 'ENOENT') throw new Error(`${command} was not found. ${hints[command] ?? ''}`);
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed (exit code ${status})`);
 }
@@ -72,7 +72,7 @@ export function ensureWasmBindgen() {
   }
   console.log(`Installing wasm-bindgen-cli ${version} into ${join(cache, 'tools')} (about five minutes, once)`);
   // Without --locked: its lock file names a version that registries refuse. Its own target folder: not our profile.
-  const { CARGO_TARGET_DIR: _, ...env } = process.env;
+  const env = { CARGO_TARGET_DIR: undefined, CARGO_BUILD_BUILD_DIR: undefined };
   run('cargo', ['install', 'wasm-bindgen-cli', '--version', version, '--root', join(cache, 'tools')], { env });
   return own;
 }

@@ -1,10 +1,10 @@
 // Makes the clip that loops when the page opens, as a visitor would: through the built page, in Chromium, on the CPU.
-//   node tests/tools/make-sample.mjs "a large red ball bounces over grass at sunset" 7
+//   node tools/make-sample.mjs "a large red ball bounces over grass at sunset" 7
 // Writes www/public/sample.mp4 and www/sample.json; build the page again afterwards.
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { serve } from '../../pkg/scripts/serve.mjs';
-import { configure, finished, launch, openPage, probeVideo, root, save, temporaryFolder } from '../browser/browser.mjs';
+import { serve } from './serve.mjs';
+import { configure, finished, launch, openPage, probeVideo, root, save, temporaryFolder } from '../tests/browser/browser.mjs';
 
 const [prompt, seed] = process.argv.slice(2);
 if (!prompt || !/^\d+$/.test(seed ?? '')) {
@@ -26,7 +26,9 @@ try {
   const { width, height, numFrames, fps } = probeVideo(file);
   copyFileSync(file, join(root, 'www/public/sample.mp4'));
   writeFileSync(join(root, 'www/sample.json'), `${JSON.stringify({ prompt, seed: Number(seed), width, height }, null, 2)}\n`);
-  console.log(`www/public/sample.mp4: ${width} × ${height} px, ${numFrames} frames at ${fps} a second\n${await page.locator('#made').innerText()}`);
+  console.log(
+    `www/public/sample.mp4: ${width} × ${height} px, ${numFrames} frames at ${fps} a second\n${await page.locator('#made').innerText()}`,
+  );
 } finally {
   await browser.close();
   await server.close?.();

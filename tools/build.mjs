@@ -1,15 +1,15 @@
 // Builds what is served: the wasm, the npm package, the page. Work that is up to date is skipped.
-//   node pkg/scripts/build.mjs         everything (npm run build)
-//   node pkg/scripts/build.mjs wasm    crate → pkg/wasm only
-//   node pkg/scripts/build.mjs ship    everything, with thin LTO and wasm-opt: slow to build, quick to start
+//   node tools/build.mjs         everything (npm run build)
+//   node tools/build.mjs wasm    crate → pkg/wasm only
+//   node tools/build.mjs ship    everything, with thin LTO and wasm-opt: slow to build, quick to start
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { claim, ensurePackages, ensureWasmBindgen, newest, output, root, run, wasmTarget } from './tools.mjs';
+import { ensurePackages, ensureWasmBindgen, newest, output, root, run, wasm } from './common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'pkg/wasm');
-const wasm = join(out, 'tabreel_bg.wasm');
+const file = join(out, 'tabreel_bg.wasm');
 /** Says that a part was built, and how; npm ci forgets them, which only costs a rebuild. */
 const stamp = (part) => join(root, 'node_modules/.tabreel', part);
 const mark = (part, text = '') => {
@@ -20,11 +20,9 @@ const mark = (part, text = '') => {
 /** crate → pkg/wasm/tabreel.js, tabreel.d.ts, tabreel_bg.wasm. */
 export function buildWasm(profile = 'release') {
   if (!output('rustup', ['target', 'list', '--installed'])?.includes(triple)) run('rustup', ['target', 'add', triple]);
-  claim(wasmTarget);
-  const env = { ...process.env, CARGO_TARGET_DIR: wasmTarget };
-  run('cargo', ['rustc', '-p', 'tabreel', '--lib', '--crate-type', 'cdylib', '--target', triple, '--profile', profile], { env });
-  const built = join(wasmTarget, triple, profile, 'tabreel.wasm');
-  const upToDate = newest(wasm) > newest(built) && existsSync(stamp('wasm')) && readFileSync(stamp('wasm'), 'utf8') === profile;
+  run('cargo', ['rustc', '-p', 'tabreel', '--lib', '--crate-type', 'cdylib', '--target', triple, '--profile', profile], { env: wasm });
+  const built = join(wasm.CARGO_TARGET_DIR, triple, profile, 'tabreel.wasm');
+  const upToDate = newest(file) > newest(built) && existsSync(stamp('wasm')) && readFileSync(stamp('wasm'), 'utf8') === profile;
   if (upToDate) return;
 
   // Without a call of __wasm_call_ctors the linker makes every export re-run all static constructors (50 × slower).
@@ -34,7 +32,15 @@ export function buildWasm(profile = 'release') {
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
   run(ensureWasmBindgen(), [
-    built, '--target', 'web', '--out-dir', out, '--out-name', 'tabreel', '--remove-name-section', '--remove-producers-section',
+    built,
+    '--target',
+    'web',
+    '--out-dir',
+    out,
+    '--out-name',
+    'tabreel',
+    '--remove-name-section',
+    '--remove-producers-section',
   ]);
   if (profile === 'ship') optimise();
   mark('wasm', profile);
@@ -43,8 +49,8 @@ export function buildWasm(profile = 'release') {
 /** 24 MB → 17 MB: quicker to compile in the browser, about the same to download. Takes four minutes. */
 function optimise() {
   const features = ['simd', 'bulk-memory', 'nontrapping-float-to-int', 'sign-ext', 'mutable-globals', 'reference-types', 'multivalue'];
-  run('npx', ['wasm-opt', '-O3', '--strip-debug', ...features.map((name) => `--enable-${name}`), wasm, '-o', `${wasm}.tmp`]);
-  renameSync(`${wasm}.tmp`, wasm);
+  run('npx', ['wasm-opt', '-O3', '--strip-debug', ...features.map((name) => `--enable-${name}`), file, '-o', `${file}.tmp`]);
+  renameSync(`${file}.tmp`, file);
 }
 
 /** pkg/src → pkg/dist, www → www/dist. */
@@ -56,8 +62,10 @@ export function buildPages() {
     mark(name);
   };
   build('pkg', pkg);
-  const www = ['src', 'public', 'plugins', 'index.html', 'sample.json', 'package.json', 'vite.config.ts', 'tsconfig.json'].map((name) => join(root, 'www', name));
-  build('www', [...www, stamp('pkg'), wasm, join(root, 'models'), join(root, 'package-lock.json')]);
+  const www = ['src', 'public', 'plugins', 'index.html', 'sample.json', 'package.json', 'vite.config.ts', 'tsconfig.json'].map((name) =>
+    join(root, 'www', name),
+  );
+  build('www', [...www, stamp('pkg'), file, join(root, 'models'), join(root, 'package-lock.json')]);
 }
 
 /** Everything, from a fresh clone too. */

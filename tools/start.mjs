@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { build } from './build.mjs';
 import { serve } from './serve.mjs';
-import { root } from './tools.mjs';
+import { root } from './common.mjs';
 
 try {
   console.log('Building tabreel. The first time this takes about twenty minutes (Rust compiles Burn); later, seconds.');
