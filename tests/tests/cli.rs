@@ -271,6 +271,65 @@ fn a_folder_with_a_converted_transformer_gives_nearly_the_same_clip() {
     }
 }
 
+/// `tabreel generate` with the default model, in few steps; the first frame's pixels.
+fn first_frame(folder: &Path, name: &str, change: &[(&str, &str)]) -> Vec<f32> {
+    let out = folder.join(name).with_extension("safetensors");
+    let model = root().join("models/small-world");
+    let mut args = vec!["generate", "--model", text(&model), "--prompt", "a large red ball rises over snow by day"];
+    args.extend(["--steps", "6", "--frames", "5", "--out", text(&out), "--device", "cpu"]);
+    args.extend(change.iter().flat_map(|(name, value)| [*name, *value]));
+    done(tabreel(&args));
+    let frames = read_arrays(&out).expect("a safetensors file").remove("frames").expect("frames");
+    let [_, height, width, 3] = frames.shape[..] else { panic!("{:?}", frames.shape) };
+    frames.values[..height * width * 3].to_vec()
+}
+
+#[test]
+fn a_picture_becomes_the_first_frame_and_another_the_last() {
+    let folder = temp();
+    let given = first_frame(folder.path(), "given", &[("--seed", "1")]);
+    let side = (given.len() / 3).isqrt() as u32;
+    let picture = folder.path().join("given.png");
+    let bytes: Vec<u8> = given.iter().map(|&v| v as u8).collect();
+    image::save_buffer(&picture, &bytes, side, side, image::ColorType::Rgb8).expect("a picture");
+    let off = |frame: &[f32]| frame.iter().zip(&given).map(|(a, b)| (a - b).abs()).sum::<f32>() / given.len() as f32;
+    let without = off(&first_frame(folder.path(), "without", &[("--seed", "2")]));
+    let with = off(&first_frame(folder.path(), "with", &[("--seed", "2"), ("--image", text(&picture))]));
+    assert!(with < without / 2.0, "mean difference {with} with the picture, {without} without");
+    // both ends at once are taken too
+    let ends = [("--image", text(&picture)), ("--last-image", text(&picture))];
+    assert!(off(&first_frame(folder.path(), "ends", &ends)) < without / 2.0);
+}
+
+#[test]
+fn a_picture_that_is_none_or_that_the_model_cannot_take_is_refused() {
+    let folder = temp();
+    let (out, words) = (folder.path().join("clip.gif"), folder.path().join("words.png"));
+    std::fs::write(&words, "no picture").expect("a file");
+    refused(generate(&model(), &out, &[("--image", text(&words))]), 2, &["words.png", "PNG, JPEG"]);
+    refused(generate(&model(), &out, &[("--image", "nowhere.png")]), 3, &["nowhere.png"]);
+    let picture = folder.path().join("grey.png");
+    image::save_buffer(&picture, &[128; 12], 2, 2, image::ColorType::Rgb8).expect("a picture");
+    refused(generate(&model(), &out, &[("--image", text(&picture))]), 2, &["no first frame", "no control branch"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_card_lists_every_file_with_its_size_and_hash_and_keeps_the_rest() {
+    let folder = temp();
+    let model = copied_model(folder.path());
+    std::fs::write(model.join("tabreel.json"), r#"{"name":"mine","default":{"num_steps":3}}"#).expect("a card");
+    done(tabreel(&["card", text(&model)]));
+    let card: Value = serde_json::from_slice(&std::fs::read(model.join("tabreel.json")).expect("it")).expect("JSON");
+    assert_eq!((&card["name"], &card["default"]["num_steps"]), (&"mine".into(), &3.into()));
+    let files = card["files"].as_array().expect("a list");
+    let index = files.iter().find(|file| file["path"] == "model_index.json").expect("the index is listed");
+    assert_eq!(index["bytes"], std::fs::metadata(model.join("model_index.json")).expect("it").len());
+    assert_eq!(index["sha256"].as_str().map(str::len), Some(64));
+    assert!(files.iter().all(|file| file["path"] != "tabreel.json"));
+    refused(tabreel(&["card", text(folder.path())]), 4, &["model_index.json"]);
+}
+
 #[test]
 fn bad_options_end_with_code_2_and_name_rule_and_value() {
     let folder = temp();

@@ -1,0 +1,500 @@
+/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */
+
+/**
+ * Which kind of device to compute on.
+ */
+export type Backend = "cpu" | "gpu";
+
+/**
+ * What is known of a GPU adapter.
+ */
+export type AdapterInfo = { 
+/**
+ * The adapter's name as the driver gives it (often empty in browsers).
+ */
+name: string, 
+/**
+ * The driver's own description.
+ */
+driver: string, 
+/**
+ * The graphics interface used: `vulkan`, `metal`, `dx12`, `webgpu`.
+ */
+backend: string, 
+/**
+ * True for an adapter that runs on the CPU (lavapipe, SwiftShader, WARP).
+ */
+software: boolean, 
+/**
+ * True if shaders may use 16-bit floats.
+ */
+f16: boolean, 
+/**
+ * Largest storage buffer one binding may span, bytes.
+ */
+maxStorageBufferBindingBytes: number, 
+/**
+ * Storage buffers one shader stage may use.
+ */
+maxStorageBuffersPerStage: number, 
+/**
+ * Threads in one workgroup.
+ */
+maxWorkgroupThreads: number, };
+
+/**
+ * What the engine knows about the device it runs on.
+ */
+export type EngineInfo = { 
+/**
+ * Where the arithmetic runs.
+ */
+device: Backend, 
+/**
+ * The GPU's adapter.
+ */
+adapter?: AdapterInfo, 
+/**
+ * How large the module's memory has grown, bytes; it never shrinks.
+ */
+wasmMemoryBytes: number, };
+
+/**
+ * What a model asks of a clip's size: how its video codec and its patches divide it.
+ */
+export type SizeRules = { 
+/**
+ * Width must be a multiple of this, px.
+ */
+widthMultiple: number, 
+/**
+ * Height must be a multiple of this, px.
+ */
+heightMultiple: number, 
+/**
+ * The number of frames must be a multiple of this, and one.
+ */
+frameMultiple: number, };
+
+/**
+ * Which pieces of a `Condition` a model takes. Names are camelCase in JavaScript.
+ */
+export type Capabilities = { 
+/**
+ * Text alone suffices.
+ */
+text: boolean, 
+/**
+ * A picture for the first frame.
+ */
+image: boolean, 
+/**
+ * A picture for the last frame, beside the first.
+ */
+lastImage: boolean, 
+/**
+ * Pictures and clips anywhere on the timeline.
+ */
+keyframes: boolean, 
+/**
+ * A mask over what is given.
+ */
+mask: boolean, 
+/**
+ * A control clip.
+ */
+control: boolean, 
+/**
+ * Reference pictures.
+ */
+reference: boolean, 
+/**
+ * A source clip with a strength.
+ */
+source: boolean, 
+/**
+ * Why the others are not there, in words; empty when all are.
+ */
+why: string, };
+
+/**
+ * What the engine read from the model folder.
+ */
+export type EngineModel = { 
+/**
+ * The name on its card; empty without one.
+ */
+name: string, 
+/**
+ * Width must be a multiple of this, px.
+ */
+widthMultiple: number, 
+/**
+ * Height must be a multiple of this, px.
+ */
+heightMultiple: number, 
+/**
+ * The number of frames must be a multiple of this, and one.
+ */
+frameMultiple: number, 
+/**
+ * Prompts longer than this are cut, with a warning; tokens.
+ */
+maxTokens: number, 
+/**
+ * What it can be given besides text.
+ */
+capabilities: Capabilities, 
+/**
+ * What its card suggests.
+ */
+defaults: ModelDefaults, };
+
+/**
+ * How much of a prompt the model read.
+ */
+export type TokenCount = { 
+/**
+ * Tokens that were used.
+ */
+kept: number, 
+/**
+ * Tokens that the prompt has.
+ */
+total: number, };
+
+/**
+ * What is known of a finished clip besides its frames, which were events.
+ */
+export type EngineResult = { 
+/**
+ * The noise's seed.
+ */
+seed: number, 
+/**
+ * Number of frames.
+ */
+numFrames: number, 
+/**
+ * Frame width, px.
+ */
+width: number, 
+/**
+ * Frame height, px.
+ */
+height: number, 
+/**
+ * Frames a second.
+ */
+fps: number, 
+/**
+ * The prompt's tokens.
+ */
+tokens: TokenCount, 
+/**
+ * Seconds, by stage, and their `total`.
+ */
+timings: Record<string, number>, 
+/**
+ * The device in words.
+ */
+device: string, };
+
+/**
+ * The named stages of a generation, in the order of the walk.
+ */
+export type Stage = "tokenize" | "encode-text" | "condition" | "denoise" | "decode";
+
+/**
+ * One thing that happened during a load or a generation. Pixels are not serialized: they cross borders beside the event.
+ */
+export type EngineEvent = { "type": "loading", 
+/**
+ * Components built so far.
+ */
+loaded: number, 
+/**
+ * Components in all.
+ */
+total: number, 
+/**
+ * The component's folder name.
+ */
+what: string, } | { "type": "stage", 
+/**
+ * Which.
+ */
+stage: Stage, } | { "type": "step", 
+/**
+ * 1 for the first step.
+ */
+step: number, 
+/**
+ * Steps in all.
+ */
+numSteps: number, 
+/**
+ * Wall time of this step, seconds.
+ */
+seconds: number, } | { "type": "preview", 
+/**
+ * The step it was made after.
+ */
+step: number, 
+/**
+ * Picture width, pixels.
+ */
+width: number, 
+/**
+ * Picture height, pixels.
+ */
+height: number, } | { "type": "warning", 
+/**
+ * A sentence.
+ */
+message: string, } | { "type": "frame", 
+/**
+ * 0 for the first frame.
+ */
+index: number, 
+/**
+ * Frame width, pixels.
+ */
+width: number, 
+/**
+ * Frame height, pixels.
+ */
+height: number, };
+
+/**
+ * What went wrong, by what the caller can do about it. The names are stable.
+ */
+export type TabreelErrorCode = "unsupported-device" | "out-of-memory" | "device-lost" | "fetch" | "weights" | "tokenizer" | "invalid-options" | "aborted" | "internal";
+
+/**
+ * An error as it crosses a border: what to do about it, and what happened in words.
+ */
+export type PlainError = { 
+/**
+ * What the caller can do about it.
+ */
+code: TabreelErrorCode, 
+/**
+ * Rule, value found and unit.
+ */
+message: string, };
+
+/** All error codes. */
+export const ERROR_CODES = ['unsupported-device', 'out-of-memory', 'device-lost', 'fetch', 'weights', 'tokenizer', 'invalid-options', 'aborted', 'internal'] as const satisfies readonly TabreelErrorCode[];
+
+/** A kernel's name in reports. */
+export type KernelName = 'gemm' | 'attention' | 'conv3d' | 'norm_modulate' | 'rms_rope' | 'channel_norm';
+
+/**
+ * One kernel beside its plain twin.
+ */
+export type KernelFinding = { 
+/**
+ * Which kernel.
+ */
+kernel: KernelName, 
+/**
+ * Relative L2 distance of the two results; null where the kernel gave no numbers.
+ */
+error: number | null, 
+/**
+ * True if the kernel is used.
+ */
+passed: boolean, };
+
+/**
+ * What a check of the GPU kernels found.
+ */
+export type KernelReport = { 
+/**
+ * Of the kernels' texts, hexadecimal: findings of another revision say nothing.
+ */
+revision: string, 
+/**
+ * One for each kernel; none on the CPU.
+ */
+findings: Array<KernelFinding>, };
+
+/** One row of the table of options. */
+export interface OptionSpec {
+  readonly kind: 'text' | 'whole' | 'number' | 'flag';
+  readonly doc: string;
+  readonly unit: string;
+  /** The command line's flag, and the name in a shared link. */
+  readonly flag?: string;
+  readonly min?: number;
+  readonly max?: number;
+  /** True if `min` itself is not allowed. */
+  readonly aboveMin?: boolean;
+  /** Which of the model's multiples a size keeps to. */
+  readonly multiple?: keyof SizeRules;
+  /** Missing where there is no constant one. */
+  readonly default?: string | number | boolean;
+}
+
+/** Guidance up to here is none: a step takes one pass of the model instead of two. */
+export const GUIDED_ABOVE = 1;
+
+/** What a clip is made from. Everything but the prompt has a default, which the model suggests. */
+export interface ClipOptions {
+  /** What to show. Must not be empty; what is longer than the model reads is cut, with a warning. */
+  prompt: string;
+  /** Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip. [0 to 9007199254740991; default: random] */
+  seed?: number;
+  /** What to steer away from. Only used with guidance. [default: none] */
+  negativePrompt?: string;
+  /** Width of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 832] */
+  width?: number;
+  /** Height of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 480] */
+  height?: number;
+  /** Number of frames; a multiple of what the model asks for (4 in most), and one. One frame is a picture. [1 to 1025 frames; default: 81] */
+  numFrames?: number;
+  /** Frames a second of the finished clip. Does not change what is generated. [1 to 120 frames per second; default: 16] */
+  fps?: number;
+  /** Denoising steps. [1 to 200 steps; default: 50] */
+  numSteps?: number;
+  /** How strongly the prompt steers (classifier-free guidance). At 1 and below there is no guidance, and a step takes half the time. [0 to 50; default: 5] */
+  guidanceScale?: number;
+  /** How far the schedule is bent towards noise. [above 0 up to 100; default: the scheduler's own] */
+  flowShift?: number;
+}
+
+/** Everything that makes the same clip again, with nothing left open. */
+export interface ClipRecipe {
+  /** What to show. Must not be empty; what is longer than the model reads is cut, with a warning. */
+  prompt: string;
+  /** Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip. [0 to 9007199254740991; default: random] */
+  seed: number;
+  /** What to steer away from. Only used with guidance. [default: none] */
+  negativePrompt: string;
+  /** Width of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 832] */
+  width: number;
+  /** Height of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 480] */
+  height: number;
+  /** Number of frames; a multiple of what the model asks for (4 in most), and one. One frame is a picture. [1 to 1025 frames; default: 81] */
+  numFrames: number;
+  /** Frames a second of the finished clip. Does not change what is generated. [1 to 120 frames per second; default: 16] */
+  fps: number;
+  /** Denoising steps. [1 to 200 steps; default: 50] */
+  numSteps: number;
+  /** How strongly the prompt steers (classifier-free guidance). At 1 and below there is no guidance, and a step takes half the time. [0 to 50; default: 5] */
+  guidanceScale: number;
+  /** How far the schedule is bent towards noise. [above 0 up to 100; default: the scheduler's own] */
+  flowShift?: number;
+}
+
+/** What a model suggests. */
+export interface ModelDefaults {
+  /** What to steer away from. Only used with guidance. [default: none] */
+  negativePrompt?: string | undefined;
+  /** Width of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 832] */
+  width?: number | undefined;
+  /** Height of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 480] */
+  height?: number | undefined;
+  /** Number of frames; a multiple of what the model asks for (4 in most), and one. One frame is a picture. [1 to 1025 frames; default: 81] */
+  numFrames?: number | undefined;
+  /** Frames a second of the finished clip. Does not change what is generated. [1 to 120 frames per second; default: 16] */
+  fps?: number | undefined;
+  /** Denoising steps. [1 to 200 steps; default: 50] */
+  numSteps?: number | undefined;
+  /** How strongly the prompt steers (classifier-free guidance). At 1 and below there is no guidance, and a step takes half the time. [0 to 50; default: 5] */
+  guidanceScale?: number | undefined;
+  /** How far the schedule is bent towards noise. [above 0 up to 100; default: the scheduler's own] */
+  flowShift?: number | undefined;
+}
+
+/** The table of options, by name. */
+export const OPTIONS = {
+  prompt: {
+    kind: 'text',
+    doc: "What to show. Must not be empty; what is longer than the model reads is cut, with a warning.",
+    unit: "",
+    flag: "prompt",
+  },
+  seed: {
+    kind: 'whole',
+    doc: "Seed of the noise, as in `torch.Generator(\"cpu\").manual_seed(seed)`: the same seed gives the same clip.",
+    unit: "",
+    flag: "seed",
+    min: 0,
+    max: 9007199254740991,
+  },
+  negativePrompt: {
+    kind: 'text',
+    doc: "What to steer away from. Only used with guidance.",
+    unit: "",
+    flag: "negative",
+    default: "",
+  },
+  width: {
+    kind: 'whole',
+    doc: "Width of a frame; a multiple of what the model asks for.",
+    unit: "px",
+    flag: "width",
+    min: 1,
+    max: 2048,
+    multiple: 'widthMultiple',
+    default: 832,
+  },
+  height: {
+    kind: 'whole',
+    doc: "Height of a frame; a multiple of what the model asks for.",
+    unit: "px",
+    flag: "height",
+    min: 1,
+    max: 2048,
+    multiple: 'heightMultiple',
+    default: 480,
+  },
+  numFrames: {
+    kind: 'whole',
+    doc: "Number of frames; a multiple of what the model asks for (4 in most), and one. One frame is a picture.",
+    unit: "frames",
+    flag: "frames",
+    min: 1,
+    max: 1025,
+    multiple: 'frameMultiple',
+    default: 81,
+  },
+  fps: {
+    kind: 'number',
+    doc: "Frames a second of the finished clip. Does not change what is generated.",
+    unit: "frames per second",
+    flag: "fps",
+    min: 1,
+    max: 120,
+    default: 16,
+  },
+  numSteps: {
+    kind: 'whole',
+    doc: "Denoising steps.",
+    unit: "steps",
+    flag: "steps",
+    min: 1,
+    max: 200,
+    default: 50,
+  },
+  guidanceScale: {
+    kind: 'number',
+    doc: "How strongly the prompt steers (classifier-free guidance). At 1 and below there is no guidance, and a step takes half the time.",
+    unit: "",
+    flag: "guidance",
+    min: 0,
+    max: 50,
+    default: 5,
+  },
+  flowShift: {
+    kind: 'number',
+    doc: "How far the schedule is bent towards noise.",
+    unit: "",
+    flag: "shift",
+    min: 0,
+    max: 100,
+    aboveMin: true,
+  },
+} as const satisfies Record<keyof ClipOptions, OptionSpec>;
