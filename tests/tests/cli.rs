@@ -337,7 +337,7 @@ fn bad_options_end_with_code_2_and_name_rule_and_value() {
     for (change, words) in [
         (("--frames", "80"), ["4n + 1", "80"]),
         (("--width", "100"), ["multiple of 16 px", "100"]),
-        (("--height", "0"), ["multiple of 16 px", "0"]),
+        (("--height", "0"), ["1 to 2048 px", "0"]),
         (("--steps", "0"), ["1 to 200", "0"]),
         (("--guidance", "-3"), ["guidance", "-3"]),
         (("--guidance", "NaN"), ["guidance", "NaN"]),

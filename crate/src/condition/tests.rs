@@ -73,7 +73,7 @@ fn another_aspect_is_cut_around_the_middle() {
     // black | white | black, twice as wide as needed: only the white middle is left
     let row: Vec<f32> = (0..24).flat_map(|x| [if (6..18).contains(&x) { 1.0 } else { 0.0 }; 3]).collect();
     let wide = Picture::new(24, 8, Values::Rgb(row.repeat(8))).unwrap();
-    assert!(wide.planes(4, 6).unwrap().iter().all(|&v| v == 1.0));
+    assert!(wide.planes(4, 6).unwrap().iter().all(|&v| v > 0.999));
 }
 
 #[test]

@@ -236,9 +236,9 @@ fn a_plan_keeps_delicate_tensors_in_f32() {
     let set = set_of("wan_vace/weights.safetensors");
     let planned = gguf_write::plan(&set, StoredType::Q8_0, &Default::default()).unwrap();
     let dtype = |name: &str| planned.iter().find(|p: &&Planned| p.name == name).unwrap().dtype;
-    assert_eq!(dtype("head.modulation"), StoredType::F32);
+    assert_eq!(dtype("scale_shift_table"), StoredType::F32);
     assert_eq!(dtype("vace_patch_embedding.weight"), StoredType::F32);
-    assert_eq!(dtype("blocks.0.self_attn.q.bias"), StoredType::F32);
-    assert_eq!(dtype("blocks.0.ffn.2.weight"), StoredType::Q8_0); // rows of 96
-    assert_eq!(dtype("blocks.0.self_attn.q.weight"), StoredType::F16); // rows of 48 are not whole blocks
+    assert_eq!(dtype("blocks.0.attn1.to_q.bias"), StoredType::F32);
+    assert_eq!(dtype("blocks.0.ffn.net.2.weight"), StoredType::Q8_0); // rows of 96
+    assert_eq!(dtype("blocks.0.attn1.to_q.weight"), StoredType::F16); // rows of 48 are not whole blocks
 }
