@@ -6,19 +6,9 @@
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, module};
 
-use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, blocks, cpu, fold, half_tiles, lane_values, on_software_adapter};
-
-/// What is added to the scores, and which keys count.
-#[derive(Debug, Clone, Default)]
-pub struct Scores {
-    /// Factor of the scores; 1/√K where `None`.
-    pub scale: Option<f64>,
-    /// Added to the scaled scores, `[1 or B, N, L, S]`.
-    pub bias: Option<Tensor<4>>,
-    /// `[B, S]`: 1 for a key that counts, 0 for one that is hidden. Every row must have one that counts.
-    pub seen: Option<Tensor<2>>,
-}
+use super::launch::{Shader, blocks, fill, fold, lane_values, on_gpu, output_like, tensor};
+pub use super::ops::Scores;
+use super::{Kernel, cpu, half_tiles, on_software_adapter};
 
 /// Attention over heads.
 ///

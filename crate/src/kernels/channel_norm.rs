@@ -4,8 +4,8 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, cpu, fold};
+use super::launch::{Shader, fill, fold, on_gpu, output_like, tensor};
+use super::{Kernel, cpu};
 
 /// Each pixel's channel vector scaled to length 1, times `gain` (which holds the √C), then SiLU if asked for.
 ///

@@ -66,6 +66,7 @@ pub const REVISION: u64 = {
     hash = fnv(hash, include_bytes!("mod.rs"));
     hash = fnv(hash, include_bytes!("norm_modulate.rs"));
     hash = fnv(hash, include_bytes!("norm_modulate.wgsl"));
+    hash = fnv(hash, include_bytes!("ops.rs"));
     hash = fnv(hash, include_bytes!("repack.rs"));
     hash = fnv(hash, include_bytes!("rms_rope.rs"));
     hash = fnv(hash, include_bytes!("rows.rs"));

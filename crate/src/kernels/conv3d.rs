@@ -9,31 +9,11 @@ use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::launch::{Shader, fill, is_gpu, on_gpu, output_like, tensor};
+use super::launch::{Shader, fill, fold, is_gpu, on_gpu, output_like, tensor};
+pub use super::ops::Form;
+use super::ops::MERGED;
 use super::{Kernel, cpu, on_software_adapter};
 use crate::memory::stay;
-
-/// What a convolution does besides multiplying.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
-    /// Kernel size: frames, rows, columns; 1 or 3 each, rows and columns alike.
-    pub kernel: [usize; 3],
-    /// Frames from one output to the next: 1 or 2.
-    pub time_stride: usize,
-    /// Every second row and column only, with zeros below and to the right (3×3 kernels).
-    pub halved: bool,
-    /// Each pixel doubled in both directions first (3×3 kernels of one frame).
-    pub doubled: bool,
-    /// The two halves of the output channels become neighbouring frames.
-    pub split: bool,
-}
-
-impl Form {
-    /// The same size out.
-    pub fn plain(kernel: [usize; 3]) -> Self {
-        Self { kernel, time_stride: 1, halved: false, doubled: false, split: false }
-    }
-}
 
 /// The weights of a convolution, as its device wants them.
 #[derive(Debug, Clone)]
@@ -219,9 +199,6 @@ impl Tile {
     }
 }
 
-/// For each parity, the taps that meet the same pixel: parity 0 sees pixels (i − 1, i, i), parity 1 (i, i, i + 1).
-pub(super) const MERGED: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
-
 fn repack(values: &[f32], [output, input, kt, kh, kw]: [usize; 5], tile: Tile, doubled: bool) -> Vec<f32> {
     let blocks = output.div_ceil(tile.channels);
     let depth = input.next_multiple_of(tile.depth);
@@ -286,7 +263,7 @@ fn fused(
         true => (lines * columns.div_ceil(8) * weights.output.div_ceil(4) * parities).div_ceil(64),
         false => weights.output.div_ceil(tile.channels) * (lines * columns).div_ceil(tile.pixels) * parities,
     };
-    let count = super::fold(groups);
+    let count = fold(groups);
     let padding = if form.halved { 0 } else { kh / 2 };
     let past_frames = past.map_or(0, |past| past.dims()[2]);
     let words = [

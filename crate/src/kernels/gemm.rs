@@ -6,27 +6,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::launch::{Shader, Template, fill, on_gpu, output_like, tensor, words_on_gpu};
+use super::launch::{Shader, Template, blocks, fill, fold, lane_values, on_gpu, output_like, tensor, words_on_gpu};
+pub use super::ops::Epilogue;
 use super::repack::Packing;
-use super::{Kernel, blocks, cpu, fold, half_tiles, lane_values, on_software_adapter};
+use super::{Kernel, cpu, half_tiles, on_software_adapter};
 use crate::memory::stay;
 
 const TEMPLATE: Template = Template(include_str!("gemm.wgsl"));
-
-/// What happens to the product before it is stored.
-#[derive(Debug, Clone)]
-pub enum Epilogue {
-    /// Nothing.
-    Keep,
-    /// GELU, tanh form.
-    Gelu,
-    /// x · sigmoid(x).
-    Silu,
-    /// `residual + x`, `residual` shaped like the result.
-    Add(Tensor<3>),
-    /// `residual + gate × x`, `gate` `[1, 1 or L, N]`.
-    GatedAdd(Tensor<3>, Tensor<3>),
-}
 
 /// The weights of a linear layer, as its device wants them.
 #[derive(Debug, Clone)]

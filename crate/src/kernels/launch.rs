@@ -149,3 +149,26 @@ pub fn output_like<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> Cube
 pub fn tensor<const D: usize>(primitive: CubeTensor) -> Tensor<D> {
     Tensor::from_primitive::<CubeBackend>(primitive)
 }
+
+/// What a workgroup's tile is made of, as values of a template: `half` (declarations), `lane` (a type), `narrow` (f32
+/// vector to lane).
+pub fn lane_values(half: bool) -> [(&'static str, &'static str); 3] {
+    const HALF: &str = "enable f16;
+fn narrow(v: vec4<f32>) -> vec4<f16> { return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))); }
+";
+    match half {
+        true => [("half", HALF), ("lane", "vec4<f16>"), ("narrow", "narrow")],
+        false => [("half", ""), ("lane", "vec4<f32>"), ("narrow", "")],
+    }
+}
+
+/// `n / d`, rounded up.
+pub fn blocks(n: usize, d: usize) -> u32 {
+    n.div_ceil(d) as u32
+}
+
+/// A count of workgroups, past WebGPU's 65,535 folded into y: the kernels count them as `y × 65535 + x`.
+pub fn fold(groups: usize) -> [u32; 3] {
+    const MOST: usize = 65_535;
+    [groups.min(MOST) as u32, blocks(groups, MOST).max(1), 1]
+}

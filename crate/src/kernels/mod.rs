@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod gemm;
 pub mod launch;
 pub mod norm_modulate;
+pub mod ops;
 pub mod repack;
 pub mod rms_rope;
 mod rows;
@@ -95,27 +96,4 @@ pub fn set_half_tiles(half: bool) {
 /// True if [`set_half_tiles`] switched them on.
 pub fn half_tiles() -> bool {
     HALF.load(Ordering::Relaxed)
-}
-
-/// What a workgroup's tile is made of, as values of a template: `half` (declarations), `lane` (a type), `narrow` (f32
-/// vector to lane).
-pub(crate) fn lane_values(half: bool) -> [(&'static str, &'static str); 3] {
-    const HALF: &str = "enable f16;
-fn narrow(v: vec4<f32>) -> vec4<f16> { return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))); }
-";
-    match half {
-        true => [("half", HALF), ("lane", "vec4<f16>"), ("narrow", "narrow")],
-        false => [("half", ""), ("lane", "vec4<f32>"), ("narrow", "")],
-    }
-}
-
-/// `n / d`, rounded up.
-pub(crate) fn blocks(n: usize, d: usize) -> u32 {
-    n.div_ceil(d) as u32
-}
-
-/// A count of workgroups, past WebGPU's 65,535 folded into y: the kernels count them as `y × 65535 + x`.
-pub(crate) fn fold(groups: usize) -> [u32; 3] {
-    const MOST: usize = 65_535;
-    [groups.min(MOST) as u32, blocks(groups, MOST).max(1), 1]
 }

@@ -1,7 +1,7 @@
 //! Launching kernels that reduce over rows: one thread a row on software adapters, a workgroup a row on others.
 
-use super::launch::{Shader, Template, fill};
-use super::{fold, on_software_adapter};
+use super::launch::{Shader, Template, fill, fold};
+use super::on_software_adapter;
 
 const ROWS: Template = Template(include_str!("rows.wgsl"));
 
