@@ -12,7 +12,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::launch::{Shader, fill, fold, is_gpu, on_gpu, output_like, tensor};
 pub use super::ops::Form;
 use super::ops::MERGED;
-use super::{Kernel, cpu, on_software_adapter};
+use super::{Kernel, Switches, cpu};
 use crate::memory::stay;
 
 /// The weights of a convolution, as its device wants them.
@@ -38,9 +38,10 @@ impl Weights {
     pub fn new(values: Vec<f32>, [output, input]: [usize; 2], form: Form, bias: Tensor<1>, device: &Device) -> Self {
         let [t, h, w] = form.kernel;
         let shape = [output, input, t, h, w];
-        let layout = match Kernel::Conv3d.is_on() && is_gpu(device) {
-            true => {
-                let tile = Tile::choose(shape);
+        let switches = Switches::of(device);
+        let layout = match switches.has(Kernel::Conv3d) {
+            true if is_gpu(device) => {
+                let tile = Tile::choose(shape, switches.software);
                 let packed = repack(&values, shape, tile, form.doubled);
                 let length = packed.len();
                 Layout::Packed(
@@ -48,10 +49,8 @@ impl Weights {
                     tile,
                 )
             }
-            false if cpu::is_on() && *device == Device::flex() => {
-                Layout::Taps(cpu::conv3d::Taps::new(&values, [output, input], form))
-            }
-            false => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
+            true if *device == Device::flex() => Layout::Taps(cpu::conv3d::Taps::new(&values, [output, input], form)),
+            _ => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
                 Tensor::from_data(data, device)
             })),
         };
@@ -170,7 +169,7 @@ impl Tile {
     const REGISTERS: Self = Self { channels: 4, pixels: 8, depth: 1, thread_channels: 1, thread_pixels: 2 };
 
     /// Weights are packed for one tile, so it follows from the channels alone.
-    fn choose([output, input, ..]: [usize; 5]) -> Self {
+    fn choose([output, input, ..]: [usize; 5], software: bool) -> Self {
         let tile = |channels, pixels, depth, thread_channels, thread_pixels| Self {
             channels,
             pixels,
@@ -179,7 +178,7 @@ impl Tile {
             thread_pixels,
         };
         match output {
-            _ if on_software_adapter() => Self::REGISTERS,
+            _ if software => Self::REGISTERS,
             ..=16 => tile(16, 128, 8, 1, 1),
             _ if input <= 12 => tile(16, 128, 8, 1, 1),
             _ if output.is_multiple_of(64) || output >= 192 => tile(64, 64, 16, 1, 1),

@@ -7,7 +7,7 @@
 //! Source of the recipe: burn-cubecl 0.22.1 `template/base.rs` (the same trait, written here so that Burn's `template`
 //! feature is not needed).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_cubecl::CubeBackend;
@@ -21,16 +21,18 @@ use cubecl::prelude::{
 use cubecl::server::{KernelArguments, MetadataBindingInfo};
 use cubecl::{CubeKernel, PrecompiledSource};
 
-static LAUNCHES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LAUNCHES: Cell<usize> = const { Cell::new(0) };
+}
 
-/// Kernels of ours queued (or run, on the CPU) by this process so far: tells a test that it was the kernel that ran,
-/// not its twin.
+/// Kernels of ours queued (or run, on the CPU) by this thread so far: tells a test that it was the kernel that ran, not
+/// its twin, whatever tests beside it do.
 pub fn launches() -> usize {
-    LAUNCHES.load(Ordering::Relaxed)
+    LAUNCHES.get()
 }
 
 pub(super) fn count_launch() {
-    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+    LAUNCHES.set(LAUNCHES.get() + 1);
 }
 
 /// A text with named sections (`//@ name` starts one) and placeholders (`{{ name }}`).
