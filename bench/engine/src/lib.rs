@@ -15,7 +15,7 @@ use tabreel::kernels::gemm::{Epilogue, Matrix, linear};
 use tabreel::kernels::norm_modulate::norm_modulate;
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::rms_rope::rms_rope;
-use tabreel::kernels::{Kernel, cpu, set_half_tiles, set_software_adapter};
+use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
 use wasm_bindgen::prelude::*;
 
 /// A device to run rows on.
@@ -27,15 +27,15 @@ pub struct Bench {
 /// An op with its inputs on the device.
 #[wasm_bindgen]
 pub struct Row {
+    device: Device,
     own: bool,
     work: Box<dyn Fn() -> Vec<Tensor<1>>>,
     last: RefCell<Vec<Tensor<1>>>,
 }
 
-fn switch(own: bool) {
-    cpu::set_on(own);
+fn switch(device: &Device, own: bool) {
     for kernel in Kernel::ALL {
-        kernel.set(own);
+        kernel.set(device, own);
     }
 }
 
@@ -49,13 +49,13 @@ fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
 
 #[wasm_bindgen]
 impl Row {
-    fn new(own: bool, work: impl Fn() -> Vec<Tensor<1>> + 'static) -> Self {
-        Self { own, work: Box::new(work), last: RefCell::default() }
+    fn new(device: Device, own: bool, work: impl Fn() -> Vec<Tensor<1>> + 'static) -> Self {
+        Self { device, own, work: Box::new(work), last: RefCell::default() }
     }
 
     /// Queues the op once.
     pub fn run(&self) {
-        switch(self.own);
+        switch(&self.device, self.own);
         *self.last.borrow_mut() = (self.work)();
     }
 
@@ -95,14 +95,14 @@ impl Bench {
     pub async fn create(device: String) -> Result<Bench, JsValue> {
         let choice = if device == "gpu" { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
         let compute = Compute::new(choice).await.map_err(js_error)?;
-        set_software_adapter(compute.is_software());
+        set_software_adapter(compute.device(), compute.is_software());
         Ok(Self { compute })
     }
 
     /// Whether rows run from now on tile in 16-bit floats.
     #[wasm_bindgen(js_name = setHalfTiles)]
     pub fn set_half_tiles(&self, half: bool) {
-        set_half_tiles(half);
+        set_half_tiles(self.compute.device(), half);
     }
 
     /// Returns unused GPU memory.
@@ -150,7 +150,7 @@ impl Bench {
             }
         };
         let (x, bias) = (self.tensor(x, [m, k]), self.tensor(bias, [n]));
-        Ok(Row::new(own, move || vec![flat(linear(x.clone(), &weight, Some(&bias), Epilogue::Keep))]))
+        Ok(Row::new(self.device(), own, move || vec![flat(linear(x.clone(), &weight, Some(&bias), Epilogue::Keep))]))
     }
 
     /// `q` `[lq, heads × dim]`, `k` and `v` `[lk, heads × dim]`.
@@ -168,7 +168,7 @@ impl Bench {
     ) -> Row {
         let split = |x: &[f32], l: usize| self.tensor(x, [1, l, heads, dim]);
         let (q, k, v) = (split(q, lq), split(k, lk), split(v, lk));
-        Row::new(own, move || vec![flat(attention(q.clone(), k.clone(), v.clone(), Scores::default()))])
+        Row::new(self.device(), own, move || vec![flat(attention(q.clone(), k.clone(), v.clone(), Scores::default()))])
     }
 
     /// `x` `[cin, f, h, w]`, `past` `[cin, 2, h, w]` or empty, `weight` `[cout, cin, kt, kh, kw]`; `sizes` cin, cout, f, h,
@@ -185,18 +185,18 @@ impl Bench {
         let &[cin, cout, f, h, w, kt, kh, kw, time_stride, stride, lead] = sizes else {
             return Err(js_error("eleven sizes are needed"));
         };
-        switch(own); // weights are packed for the kernel that will run
+        switch(&self.device(), own); // weights are packed for the kernel that will run
         let form = Form { time_stride, halved: stride == 2, ..Form::plain([kt, kh, kw]) };
         let weights = Weights::new(weight.to_vec(), [cout, cin], form, self.tensor(bias, [cout]), &self.device());
         let x = self.tensor(x, [1, cin, f, h, w]);
         let past = (!past.is_empty()).then(|| self.tensor(past, [1, cin, 2, h, w]));
-        Ok(Row::new(own, move || vec![flat(conv3d(x.clone(), past.clone(), lead, &weights, None))]))
+        Ok(Row::new(self.device(), own, move || vec![flat(conv3d(x.clone(), past.clone(), lead, &weights, None))]))
     }
 
     /// `x` `[l, d]`, `six` `[6, d]`: layer norm × (1 + slot 1) + slot 0.
     pub fn modulate(&self, own: bool, x: &[f32], six: &[f32], l: usize, d: usize) -> Row {
         let (x, six) = (self.tensor(x, [1, l, d]), self.tensor(six, [1, 1, 6, d]));
-        Row::new(own, move || vec![flat(norm_modulate(x.clone(), &six, 1, 0, 1e-6))])
+        Row::new(self.device(), own, move || vec![flat(norm_modulate(x.clone(), &six, 1, 0, 1e-6))])
     }
 
     /// `q`, `k` `[l, d]`, gains `[d]`, `cos`, `sin` `[l, dim / 2]`.
@@ -218,7 +218,7 @@ impl Bench {
         let (q, k) = (self.tensor(q, [1, l, d]), self.tensor(k, [1, l, d]));
         let (gain_q, gain_k) = (self.tensor(gain_q, [d]), self.tensor(gain_k, [d]));
         let (cos, sin) = (self.tensor(cos, [1, l, 1, half]), self.tensor(sin, [1, l, 1, half]));
-        Row::new(own, move || {
+        Row::new(self.device(), own, move || {
             let turn = |x: &Tensor<3>, gain| flat(rms_rope(x.clone(), gain, eps, &cos, &sin));
             vec![turn(&q, &gain_q), turn(&k, &gain_k)]
         })
@@ -229,6 +229,6 @@ impl Bench {
     pub fn channel_norm(&self, own: bool, x: &[f32], gain: &[f32], shape: &[usize]) -> Result<Row, JsValue> {
         let &[c, f, h, w] = shape else { return Err(js_error("four sizes are needed")) };
         let (x, gain) = (self.tensor(x, [1, c, f, h, w]), self.tensor(gain, [1, c, 1, 1, 1]));
-        Ok(Row::new(own, move || vec![flat(channel_norm(x.clone(), &gain, true))]))
+        Ok(Row::new(self.device(), own, move || vec![flat(channel_norm(x.clone(), &gain, true))]))
     }
 }

@@ -41,7 +41,7 @@ impl Bench {
         grid: &[usize],
         vace: bool,
     ) -> Result<Row, JsValue> {
-        switch(own); // weights are packed for the kernels that will run
+        switch(&self.device(), own); // weights are packed for the kernels that will run
         let &[frames, rows, columns] = grid else { return Err(js_error("a grid has three sizes")) };
         let config: TransformerConfig = parse(config.as_bytes(), ROW, &[""]).map_err(js_error)?;
         let d = config.hidden_dim();
@@ -60,7 +60,7 @@ impl Bench {
         let x = self.tensor(x, [1, x.len() / d, d]);
         let context = Context { text: self.tensor(text, [1, text.len() / d, d]), image: None };
         let modulation = self.tensor(modulation, [1, 1, 6, d]);
-        Ok(Row::new(own, move || {
+        Ok(Row::new(self.device(), own, move || {
             let stream = block.forward(x.clone(), &[&block.project(&context)], &modulation, &tokens);
             let hint = project.as_ref().map(|project| flat(project.forward(stream.clone())));
             std::iter::once(flat(stream)).chain(hint).collect()
@@ -77,14 +77,14 @@ impl Bench {
         x: &[f32],
         position: &[f32],
     ) -> Result<Row, JsValue> {
-        switch(own);
+        switch(&self.device(), own);
         let config: Umt5Config = parse(config.as_bytes(), ROW, &[""]).map_err(js_error)?;
         let set = WeightSet::from_bytes(weights, ROW).map_err(js_error)?;
         let layer = Layer::load(&Loader::new(&set, &self.device()), &config).map_err(js_error)?;
         all_used(&set)?;
         let (l, heads) = (x.len() / config.d_model, config.num_heads);
         let (x, position) = (self.tensor(x, [1, l, config.d_model]), self.tensor(position, [1, heads, l, l]));
-        Ok(Row::new(own, move || vec![flat(layer.forward(x.clone(), None, position.clone(), heads))]))
+        Ok(Row::new(self.device(), own, move || vec![flat(layer.forward(x.clone(), None, position.clone(), heads))]))
     }
 
     /// The VAE's decoder: latent frames `before` make its memories, then every run decodes those of `latents`
@@ -100,7 +100,7 @@ impl Bench {
         height: usize,
         width: usize,
     ) -> Result<Decode, JsValue> {
-        switch(own);
+        switch(&self.device(), own);
         let config: VaeConfig = parse(config.as_bytes(), ROW, &[""]).map_err(js_error)?;
         config.check(ROW).map_err(js_error)?;
         let set = WeightSet::from_bytes(weights, ROW).map_err(js_error)?;
@@ -161,7 +161,7 @@ pub struct Decode {
 impl Decode {
     /// Decodes all frames once, at the engine's own pace: it gives the page its turns, as it does there.
     pub async fn run(&self) -> Result<(), JsValue> {
-        switch(self.own);
+        switch(self.work.compute.device(), self.own);
         let work = self.work.clone();
         let last = work.run().await.map_err(js_error)?;
         *self.last.borrow_mut() = last;

@@ -6,34 +6,22 @@
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Tensor, module};
 
-use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, blocks, cpu, fold, half_tiles, lane_values, on_software_adapter};
-
-/// What is added to the scores, and which keys count.
-#[derive(Debug, Clone, Default)]
-pub struct Scores {
-    /// Factor of the scores; 1/√K where `None`.
-    pub scale: Option<f64>,
-    /// Added to the scaled scores, `[1 or B, N, L, S]`.
-    pub bias: Option<Tensor<4>>,
-    /// `[B, S]`: 1 for a key that counts, 0 for one that is hidden. Every row must have one that counts.
-    pub seen: Option<Tensor<2>>,
-}
+use super::launch::{Shader, blocks, fill, fold, lane_values, on_gpu, output_like, tensor};
+pub use super::ops::Scores;
+use super::{Kernel, Switches, cpu};
 
 /// Attention over heads.
 ///
 /// # Shapes
 /// `query` `[B, L, N, K]`, `key` and `value` `[B, S, N, K]` → `[B, L, N × K]`
 pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, scores: Scores) -> Tensor<3> {
-    if Kernel::Attention.is_on()
-        && let Some(done) = fused(&query, &key, &value, &scores)
-    {
-        return done;
-    }
-    match cpu::attention::attention(&query, &key, &value, &scores) {
-        Some(done) => done,
-        None => attention_plain(query, key, value, scores),
-    }
+    let switches = Switches::of(&query.device());
+    let done = switches.run(
+        Kernel::Attention,
+        || fused(&query, &key, &value, &scores, switches),
+        || cpu::attention::attention(&query, &key, &value, &scores),
+    );
+    done.unwrap_or_else(|| attention_plain(query, key, value, scores))
 }
 
 /// The twin of [`attention`] in plain tensors.
@@ -49,7 +37,13 @@ pub fn attention_plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, score
 }
 
 /// `None` where the kernel has no variant for the case.
-fn fused(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, scores: &Scores) -> Option<Tensor<3>> {
+fn fused(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    value: &Tensor<4>,
+    scores: &Scores,
+    switches: Switches,
+) -> Option<Tensor<3>> {
     let [b, l, n, k] = query.dims();
     let s = key.dims()[1];
     if !k.is_multiple_of(4) || k > 1024 || s == 0 || b * l * n * k == 0 {
@@ -69,8 +63,8 @@ fn fused(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, scores: &Scores)
     let mut buffers = vec![&q, &key, &value, &out];
     buffers.extend(&extra);
     let scale = scores.scale.unwrap_or(1.0 / (k as f64).sqrt()) as f32;
-    let tile = Tile::choose(l, k);
-    let half = half_tiles() && matches!(tile, Tile::Workgroup { .. });
+    let tile = Tile::choose(l, k, switches.software);
+    let half = switches.half_tiles && matches!(tile, Tile::Workgroup { .. });
     let variant = Variant { tile, vectors: k / 4, bias: scores.bias.is_some(), seen: scores.seen.is_some(), half };
     let count = match variant.tile {
         Tile::Registers => fold((b * n * l.div_ceil(4)).div_ceil(8)),
@@ -91,9 +85,9 @@ enum Tile {
 }
 
 impl Tile {
-    fn choose(rows: usize, head_dim: usize) -> Self {
+    fn choose(rows: usize, head_dim: usize, software: bool) -> Self {
         let (key_groups, row_groups, keys, staged) = match (head_dim, rows) {
-            _ if on_software_adapter() => return Self::Registers,
+            _ if software => return Self::Registers,
             (129.., _) => (32, 8, 2, 2),
             (_, 257..) => (8, 16, 4, 4),
             _ => (8, 8, 4, 4),

@@ -4,23 +4,20 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::launch::{Shader, fill, on_gpu, output_like, tensor};
-use super::{Kernel, cpu, fold};
+use super::launch::{Shader, fill, fold, on_gpu, output_like, tensor};
+use super::{Kernel, Switches, cpu};
 
 /// Each pixel's channel vector scaled to length 1, times `gain` (which holds the √C), then SiLU if asked for.
 ///
 /// # Shapes
 /// `x` `[B, C, F, H, W]`, `gain` `[1, C, 1, 1, 1]` → `[B, C, F, H, W]`
 pub fn channel_norm(x: Tensor<5>, gain: &Tensor<5>, silu: bool) -> Tensor<5> {
-    if Kernel::ChannelNorm.is_on()
-        && let Some(done) = fused(&x, gain, silu)
-    {
-        return done;
-    }
-    match cpu::rows::channel_norm(&x, gain, silu) {
-        Some(done) => done,
-        None => channel_norm_plain(x, gain, silu),
-    }
+    let done = Switches::of(&x.device()).run(
+        Kernel::ChannelNorm,
+        || fused(&x, gain, silu),
+        || cpu::rows::channel_norm(&x, gain, silu),
+    );
+    done.unwrap_or_else(|| channel_norm_plain(x, gain, silu))
 }
 
 /// The twin of [`channel_norm`] in plain tensors.

@@ -1,8 +1,6 @@
 //! Before a model is loaded, each kernel is run once beside its twin: a driver that gets one wrong loses that kernel,
 //! not the picture.
 
-use std::sync::{Mutex, PoisonError};
-
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +9,7 @@ use super::channel_norm::{channel_norm, channel_norm_plain};
 use super::conv3d::{Form, Weights, conv3d, conv3d_plain};
 use super::gemm::{Epilogue, Matrix, linear, linear_plain};
 use super::norm_modulate::{norm_modulate, norm_modulate_plain};
+use super::per_device::PerDevice;
 use super::repack::Packing;
 use super::rms_rope::{rms_rope, rms_rope_plain};
 use super::{Kernel, set_software_adapter};
@@ -45,8 +44,8 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// What was found on this process's adapter.
-static FINDINGS: Mutex<Option<Vec<Finding>>> = Mutex::new(None);
+/// What was found on each GPU of this process.
+static FINDINGS: PerDevice<Vec<Finding>> = PerDevice::new();
 
 /// Changes whenever a kernel's text or its check does: findings of another revision say nothing.
 pub const REVISION: u64 = {
@@ -66,10 +65,12 @@ pub const REVISION: u64 = {
     hash = fnv(hash, include_bytes!("mod.rs"));
     hash = fnv(hash, include_bytes!("norm_modulate.rs"));
     hash = fnv(hash, include_bytes!("norm_modulate.wgsl"));
+    hash = fnv(hash, include_bytes!("ops.rs"));
     hash = fnv(hash, include_bytes!("repack.rs"));
     hash = fnv(hash, include_bytes!("rms_rope.rs"));
     hash = fnv(hash, include_bytes!("rows.rs"));
     hash = fnv(hash, include_bytes!("rows.wgsl"));
+    hash = fnv(hash, include_bytes!("switch.rs"));
     fnv(hash, include_bytes!("rms_rope.wgsl"))
 };
 
@@ -84,44 +85,42 @@ const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Switches the kernels on for a GPU, those that agree with their twins; on a CPU there is nothing to do. They are run
-/// once in a process: there is one adapter in it.
+/// once for a device.
 pub async fn prepare(compute: &Compute) -> Vec<Finding> {
     if !compute.is_gpu() {
         return Vec::new();
     }
-    if let Some(known) = known() {
+    let device = compute.device();
+    if let Some(known) = FINDINGS.get(device) {
         return known;
     }
-    set_software_adapter(compute.is_software());
+    set_software_adapter(device, compute.is_software());
     let mut findings = Vec::with_capacity(Kernel::ALL.len());
     for kernel in Kernel::ALL {
-        kernel.set(true);
-        let finding = Finding { kernel, error: check(kernel, compute.device()).await };
+        kernel.set(device, true);
+        let finding = Finding { kernel, error: check(kernel, device).await };
         if !finding.passed() {
             log::warn!("{finding}: the twin is used");
         }
-        kernel.set(finding.passed());
+        kernel.set(device, finding.passed());
         findings.push(finding);
     }
-    remember(findings.clone());
+    FINDINGS.update(device, |_| findings.clone());
     findings
 }
 
-/// Takes the findings of an earlier process on the same adapter ([`REVISION`] must be the same) instead of checking.
+/// Takes the findings of an earlier process on the same adapter ([`REVISION`] must be the same) instead of checking. On a CPU
+/// there is nothing to do.
 pub fn trust(compute: &Compute, findings: Vec<Finding>) {
-    set_software_adapter(compute.is_software());
-    for finding in &findings {
-        finding.kernel.set(finding.passed());
+    if !compute.is_gpu() {
+        return;
     }
-    remember(findings);
-}
-
-fn known() -> Option<Vec<Finding>> {
-    FINDINGS.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-fn remember(findings: Vec<Finding>) {
-    *FINDINGS.lock().unwrap_or_else(PoisonError::into_inner) = Some(findings);
+    let device = compute.device();
+    set_software_adapter(device, compute.is_software());
+    for finding in &findings {
+        finding.kernel.set(device, finding.passed());
+    }
+    FINDINGS.update(device, |_| findings);
 }
 
 /// Repeatable numbers in −1…1, the same on every device.

@@ -9,31 +9,11 @@ use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::launch::{Shader, fill, is_gpu, on_gpu, output_like, tensor};
-use super::{Kernel, cpu, on_software_adapter};
+use super::launch::{Shader, fill, fold, is_gpu, on_gpu, output_like, tensor};
+pub use super::ops::Form;
+use super::ops::MERGED;
+use super::{Kernel, Switches, cpu};
 use crate::memory::stay;
-
-/// What a convolution does besides multiplying.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
-    /// Kernel size: frames, rows, columns; 1 or 3 each, rows and columns alike.
-    pub kernel: [usize; 3],
-    /// Frames from one output to the next: 1 or 2.
-    pub time_stride: usize,
-    /// Every second row and column only, with zeros below and to the right (3×3 kernels).
-    pub halved: bool,
-    /// Each pixel doubled in both directions first (3×3 kernels of one frame).
-    pub doubled: bool,
-    /// The two halves of the output channels become neighbouring frames.
-    pub split: bool,
-}
-
-impl Form {
-    /// The same size out.
-    pub fn plain(kernel: [usize; 3]) -> Self {
-        Self { kernel, time_stride: 1, halved: false, doubled: false, split: false }
-    }
-}
 
 /// The weights of a convolution, as its device wants them.
 #[derive(Debug, Clone)]
@@ -58,9 +38,10 @@ impl Weights {
     pub fn new(values: Vec<f32>, [output, input]: [usize; 2], form: Form, bias: Tensor<1>, device: &Device) -> Self {
         let [t, h, w] = form.kernel;
         let shape = [output, input, t, h, w];
-        let layout = match Kernel::Conv3d.is_on() && is_gpu(device) {
-            true => {
-                let tile = Tile::choose(shape);
+        let switches = Switches::of(device);
+        let layout = match switches.has(Kernel::Conv3d) {
+            true if is_gpu(device) => {
+                let tile = Tile::choose(shape, switches.software);
                 let packed = repack(&values, shape, tile, form.doubled);
                 let length = packed.len();
                 Layout::Packed(
@@ -68,10 +49,8 @@ impl Weights {
                     tile,
                 )
             }
-            false if cpu::is_on() && *device == Device::flex() => {
-                Layout::Taps(cpu::conv3d::Taps::new(&values, [output, input], form))
-            }
-            false => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
+            true if *device == Device::flex() => Layout::Taps(cpu::conv3d::Taps::new(&values, [output, input], form)),
+            _ => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
                 Tensor::from_data(data, device)
             })),
         };
@@ -190,7 +169,7 @@ impl Tile {
     const REGISTERS: Self = Self { channels: 4, pixels: 8, depth: 1, thread_channels: 1, thread_pixels: 2 };
 
     /// Weights are packed for one tile, so it follows from the channels alone.
-    fn choose([output, input, ..]: [usize; 5]) -> Self {
+    fn choose([output, input, ..]: [usize; 5], software: bool) -> Self {
         let tile = |channels, pixels, depth, thread_channels, thread_pixels| Self {
             channels,
             pixels,
@@ -199,7 +178,7 @@ impl Tile {
             thread_pixels,
         };
         match output {
-            _ if on_software_adapter() => Self::REGISTERS,
+            _ if software => Self::REGISTERS,
             ..=16 => tile(16, 128, 8, 1, 1),
             _ if input <= 12 => tile(16, 128, 8, 1, 1),
             _ if output.is_multiple_of(64) || output >= 192 => tile(64, 64, 16, 1, 1),
@@ -218,9 +197,6 @@ impl Tile {
         self.channels / (4 * self.thread_channels) * (self.pixels / (4 * self.thread_pixels))
     }
 }
-
-/// For each parity, the taps that meet the same pixel: parity 0 sees pixels (i − 1, i, i), parity 1 (i, i, i + 1).
-pub(super) const MERGED: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
 
 fn repack(values: &[f32], [output, input, kt, kh, kw]: [usize; 5], tile: Tile, doubled: bool) -> Vec<f32> {
     let blocks = output.div_ceil(tile.channels);
@@ -286,7 +262,7 @@ fn fused(
         true => (lines * columns.div_ceil(8) * weights.output.div_ceil(4) * parities).div_ceil(64),
         false => weights.output.div_ceil(tile.channels) * (lines * columns).div_ceil(tile.pixels) * parities,
     };
-    let count = super::fold(groups);
+    let count = fold(groups);
     let padding = if form.halved { 0 } else { kh / 2 };
     let past_frames = past.map_or(0, |past| past.dims()[2]);
     let words = [

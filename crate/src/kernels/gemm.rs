@@ -6,27 +6,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::launch::{Shader, Template, fill, on_gpu, output_like, tensor, words_on_gpu};
+use super::launch::{Shader, Template, blocks, fill, fold, lane_values, on_gpu, output_like, tensor, words_on_gpu};
+pub use super::ops::Epilogue;
 use super::repack::Packing;
-use super::{Kernel, blocks, cpu, fold, half_tiles, lane_values, on_software_adapter};
+use super::{Kernel, Switches, cpu};
 use crate::memory::stay;
 
 const TEMPLATE: Template = Template(include_str!("gemm.wgsl"));
-
-/// What happens to the product before it is stored.
-#[derive(Debug, Clone)]
-pub enum Epilogue {
-    /// Nothing.
-    Keep,
-    /// GELU, tanh form.
-    Gelu,
-    /// x · sigmoid(x).
-    Silu,
-    /// `residual + x`, `residual` shaped like the result.
-    Add(Tensor<3>),
-    /// `residual + gate × x`, `gate` `[1, 1 or L, N]`.
-    GatedAdd(Tensor<3>, Tensor<3>),
-}
 
 /// The weights of a linear layer, as its device wants them.
 #[derive(Debug, Clone)]
@@ -75,28 +61,17 @@ pub fn linear<const D: usize>(
     bias: Option<&Tensor<1>>,
     epilogue: Epilogue,
 ) -> Tensor<D> {
+    let switches = Switches::of(&x.device());
+    let gpu = || in_one_or_two(&x, weight, bias, &epilogue, switches);
     match weight {
         Matrix::Plain(plain) => {
-            if Kernel::Gemm.is_on() {
-                if let Some(done) = fused(&x, weight, bias, &epilogue) {
-                    return done;
-                }
-                if let Some(product) = fused(&x, weight, bias, &Epilogue::Keep) {
-                    return finish(product, epilogue);
-                }
-            }
-            match cpu::gemm::linear(&x, plain, bias, &epilogue) {
-                Some(done) => done,
-                None => linear_plain(x, plain, bias, epilogue),
-            }
+            let done = switches.run(Kernel::Gemm, gpu, || cpu::gemm::linear(&x, plain, bias, &epilogue));
+            done.unwrap_or_else(|| linear_plain(x, plain, bias, epilogue))
         }
-        Matrix::Packed { .. } => match fused(&x, weight, bias, &epilogue) {
+        Matrix::Packed { .. } => match gpu() {
             Some(done) => done,
-            None => match fused(&x, weight, bias, &Epilogue::Keep) {
-                Some(product) => finish(product, epilogue),
-                // Only tensors of another backend or type come here, and a model's tensors all live on one device.
-                None => unreachable!("weights packed for the GPU meet a tensor that is not there"),
-            },
+            // Only tensors of another backend or type come here, and a model's tensors all live on one device.
+            None => unreachable!("weights packed for the GPU meet a tensor that is not there"),
         },
     }
 }
@@ -125,12 +100,27 @@ fn finish<const D: usize>(y: Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
     }
 }
 
+/// In one launch, or the product by the kernel and the epilogue by Burn; `None` where the tensors are no GPU's.
+fn in_one_or_two<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Matrix,
+    bias: Option<&Tensor<1>>,
+    epilogue: &Epilogue,
+    switches: Switches,
+) -> Option<Tensor<D>> {
+    fused(x, weight, bias, epilogue, switches).or_else(|| {
+        let product = fused(x, weight, bias, &Epilogue::Keep, switches)?;
+        Some(finish(product, epilogue.clone()))
+    })
+}
+
 /// `None` where the kernel has no variant for the case.
 fn fused<const D: usize>(
     x: &Tensor<D>,
     weight: &Matrix,
     bias: Option<&Tensor<1>>,
     epilogue: &Epilogue,
+    switches: Switches,
 ) -> Option<Tensor<D>> {
     let mut shape = x.dims();
     let [k, n] = weight.dims();
@@ -169,7 +159,7 @@ fn fused<const D: usize>(
     let mut buffers = vec![&a, &w];
     buffers.extend(&extra);
     buffers.push(&out);
-    let variant = Variant::choose([m, n, k], packing, form);
+    let variant = Variant::choose([m, n, k], packing, form, switches);
     let count = variant.count(m, n);
     variant.shader().launch(&buffers, &[m as u32, n as u32, k as u32, gate_stride as u32], count);
     Some(tensor(out))
@@ -228,10 +218,10 @@ struct Variant {
 }
 
 impl Variant {
-    fn choose([m, n, k]: [usize; 3], packing: Option<Packing>, form: Form) -> Self {
+    fn choose([m, n, k]: [usize; 3], packing: Option<Packing>, form: Form, switches: Switches) -> Self {
         let rows = [1, 2, 4, 8].into_iter().find(|&rows| rows >= m);
         let workgroups = |side: usize| m.div_ceil(side) * n.div_ceil(side);
-        let tile = match (rows, on_software_adapter()) {
+        let tile = match (rows, switches.software) {
             (Some(rows), true) => Tile::FewRows(rows),
             (None, true) => Tile::Registers,
             (Some(rows), false) => Tile::FewRowsShared(rows),
@@ -240,7 +230,7 @@ impl Variant {
             (None, false) if workgroups(64) < 512 => TILE_64,
             (None, false) => TILE_128,
         };
-        let half = half_tiles() && matches!(tile, Tile::Workgroup { .. });
+        let half = switches.half_tiles && matches!(tile, Tile::Workgroup { .. });
         Self { tile, packing, form, whole_k: k.is_multiple_of(4), whole_n: n.is_multiple_of(4), half }
     }
 

@@ -7,7 +7,7 @@
 //! Source of the recipe: burn-cubecl 0.22.1 `template/base.rs` (the same trait, written here so that Burn's `template`
 //! feature is not needed).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_cubecl::CubeBackend;
@@ -21,16 +21,18 @@ use cubecl::prelude::{
 use cubecl::server::{KernelArguments, MetadataBindingInfo};
 use cubecl::{CubeKernel, PrecompiledSource};
 
-static LAUNCHES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LAUNCHES: Cell<usize> = const { Cell::new(0) };
+}
 
-/// Kernels of ours queued (or run, on the CPU) by this process so far: tells a test that it was the kernel that ran,
-/// not its twin.
+/// Kernels of ours queued (or run, on the CPU) by this thread so far: tells a test that it was the kernel that ran, not
+/// its twin, whatever tests beside it do.
 pub fn launches() -> usize {
-    LAUNCHES.load(Ordering::Relaxed)
+    LAUNCHES.get()
 }
 
 pub(super) fn count_launch() {
-    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+    LAUNCHES.set(LAUNCHES.get() + 1);
 }
 
 /// A text with named sections (`//@ name` starts one) and placeholders (`{{ name }}`).
@@ -148,4 +150,27 @@ pub fn output_like<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> Cube
 /// Back to Burn.
 pub fn tensor<const D: usize>(primitive: CubeTensor) -> Tensor<D> {
     Tensor::from_primitive::<CubeBackend>(primitive)
+}
+
+/// What a workgroup's tile is made of, as values of a template: `half` (declarations), `lane` (a type), `narrow` (f32
+/// vector to lane).
+pub fn lane_values(half: bool) -> [(&'static str, &'static str); 3] {
+    const HALF: &str = "enable f16;
+fn narrow(v: vec4<f32>) -> vec4<f16> { return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))); }
+";
+    match half {
+        true => [("half", HALF), ("lane", "vec4<f16>"), ("narrow", "narrow")],
+        false => [("half", ""), ("lane", "vec4<f32>"), ("narrow", "")],
+    }
+}
+
+/// `n / d`, rounded up.
+pub fn blocks(n: usize, d: usize) -> u32 {
+    n.div_ceil(d) as u32
+}
+
+/// A count of workgroups, past WebGPU's 65,535 folded into y: the kernels count them as `y × 65535 + x`.
+pub fn fold(groups: usize) -> [u32; 3] {
+    const MOST: usize = 65_535;
+    [groups.min(MOST) as u32, blocks(groups, MOST).max(1), 1]
 }

@@ -1,8 +1,7 @@
 //! Kernels of our own, one file each: WGSL beside a plain-tensor twin of the same name, and the CPU's in [`cpu`].
 //!
-//! The twin is the oracle of the tests, and what runs where a GPU's kernel failed its self-check. Which GPU kernels
-//! are on is one process-wide mask, because there is one adapter in a process: the pipeline switches them on once it
-//! knows the adapter, a bench switches them off to time stock Burn.
+//! The twin is the oracle of the tests, and what runs where a GPU's kernel failed its self-check. Which kernels are on
+//! is chosen for each device ([`Switches`]).
 
 pub mod attention;
 pub mod channel_norm;
@@ -12,110 +11,11 @@ pub mod cpu;
 pub mod gemm;
 pub mod launch;
 pub mod norm_modulate;
+pub mod ops;
+mod per_device;
 pub mod repack;
 pub mod rms_rope;
 mod rows;
+mod switch;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-/// A kernel that can be switched on and off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kernel {
-    /// Matrix product with bias and epilogue.
-    Gemm,
-    /// Attention without a score matrix.
-    Attention,
-    /// Causal 3-D convolution.
-    Conv3d,
-    /// Layer norm with modulation.
-    NormModulate,
-    /// RMS norm of queries and keys with their rotation.
-    RmsRope,
-    /// The VAE's channel norm with SiLU.
-    ChannelNorm,
-}
-
-impl Kernel {
-    /// All kernels, in the order of their self-checks.
-    pub const ALL: [Self; 6] =
-        [Self::Gemm, Self::Attention, Self::Conv3d, Self::NormModulate, Self::RmsRope, Self::ChannelNorm];
-
-    /// The kernel's name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gemm => "gemm",
-            Self::Attention => "attention",
-            Self::Conv3d => "conv3d",
-            Self::NormModulate => "norm_modulate",
-            Self::RmsRope => "rms_rope",
-            Self::ChannelNorm => "channel_norm",
-        }
-    }
-
-    fn bit(self) -> u32 {
-        1 << self as u32
-    }
-
-    /// True if this kernel, not its twin, runs on the GPU.
-    pub fn is_on(self) -> bool {
-        MASK.load(Ordering::Relaxed) & self.bit() != 0
-    }
-
-    /// Switches the kernel on or off.
-    pub fn set(self, on: bool) {
-        match on {
-            true => MASK.fetch_or(self.bit(), Ordering::Relaxed),
-            false => MASK.fetch_and(!self.bit(), Ordering::Relaxed),
-        };
-    }
-}
-
-static MASK: AtomicU32 = AtomicU32::new(0);
-static SOFTWARE: AtomicBool = AtomicBool::new(false);
-static HALF: AtomicBool = AtomicBool::new(false);
-
-/// Tells the kernels what adapter there is: one that runs on the CPU suffers from barriers and workgroup memory.
-pub fn set_software_adapter(software: bool) {
-    SOFTWARE.store(software, Ordering::Relaxed);
-}
-
-/// True if the adapter runs on the CPU (lavapipe, SwiftShader, WARP).
-pub fn on_software_adapter() -> bool {
-    SOFTWARE.load(Ordering::Relaxed)
-}
-
-/// Tiles in 16-bit floats for the matrix product and attention on real GPUs that have them: half the traffic of
-/// workgroup memory, inputs rounded to 11 bits and cut off at ±65,504, sums in f32. Only for an adapter with `f16`
-/// ([`crate::device::AdapterInfo`]). Off unless somebody asks: what it gains was not measured on a real GPU yet.
-pub fn set_half_tiles(half: bool) {
-    HALF.store(half, Ordering::Relaxed);
-}
-
-/// True if [`set_half_tiles`] switched them on.
-pub fn half_tiles() -> bool {
-    HALF.load(Ordering::Relaxed)
-}
-
-/// What a workgroup's tile is made of, as values of a template: `half` (declarations), `lane` (a type), `narrow` (f32
-/// vector to lane).
-pub(crate) fn lane_values(half: bool) -> [(&'static str, &'static str); 3] {
-    const HALF: &str = "enable f16;
-fn narrow(v: vec4<f32>) -> vec4<f16> { return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))); }
-";
-    match half {
-        true => [("half", HALF), ("lane", "vec4<f16>"), ("narrow", "narrow")],
-        false => [("half", ""), ("lane", "vec4<f32>"), ("narrow", "")],
-    }
-}
-
-/// `n / d`, rounded up.
-pub(crate) fn blocks(n: usize, d: usize) -> u32 {
-    n.div_ceil(d) as u32
-}
-
-/// A count of workgroups, past WebGPU's 65,535 folded into y: the kernels count them as `y × 65535 + x`.
-pub(crate) fn fold(groups: usize) -> [u32; 3] {
-    const MOST: usize = 65_535;
-    [groups.min(MOST) as u32, blocks(groups, MOST).max(1), 1]
-}
+pub use switch::{Kernel, Switches, set_half_tiles, set_software_adapter};

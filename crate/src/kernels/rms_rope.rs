@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::launch::{Template, on_gpu, output_like, tensor};
 use super::rows::row_shader;
-use super::{Kernel, cpu};
+use super::{Kernel, Switches, cpu};
 
 const TEMPLATE: Template = Template(include_str!("rms_rope.wgsl"));
 
@@ -15,15 +15,7 @@ const TEMPLATE: Template = Template(include_str!("rms_rope.wgsl"));
 /// # Shapes
 /// `x` `[.., D]`, `gain` `[D]` → `[.., D]`
 pub fn rms<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, eps: f64) -> Tensor<D> {
-    if Kernel::RmsRope.is_on()
-        && let Some(done) = fused(&x, gain, eps, None)
-    {
-        return done;
-    }
-    match cpu::rows::rms(&x, gain, eps, None) {
-        Some(done) => done,
-        None => rms_plain(x, gain, eps),
-    }
+    in_one_pass(&x, gain, eps, None).unwrap_or_else(|| rms_plain(x, gain, eps))
 }
 
 /// The twin of [`rms`] in plain tensors.
@@ -40,12 +32,7 @@ pub fn rms_plain<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, eps: f64) -> Te
 pub fn rms_rope(x: Tensor<3>, gain: &Tensor<1>, eps: f64, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
     let [b, l, d] = x.dims();
     let head = 2 * cos.dims()[3];
-    if Kernel::RmsRope.is_on()
-        && let Some(done) = fused(&x, gain, eps, Some((cos, sin)))
-    {
-        return done.reshape([b, l, d / head, head]);
-    }
-    match cpu::rows::rms(&x, gain, eps, Some((cos, sin))) {
+    match in_one_pass(&x, gain, eps, Some((cos, sin))) {
         Some(done) => done.reshape([b, l, d / head, head]),
         None => rms_rope_plain(x, gain, eps, cos, sin),
     }
@@ -64,11 +51,27 @@ pub fn rms_rope_plain(x: Tensor<3>, gain: &Tensor<1>, eps: f64, cos: &Tensor<4>,
     Tensor::stack::<5>(vec![turned_even, turned_odd], 4).reshape([b, l, n, k])
 }
 
+/// Norm and, with `turn` (cosines and sines), rotation by the device's kernel, heads still side by side.
+fn in_one_pass<const D: usize>(
+    x: &Tensor<D>,
+    gain: &Tensor<1>,
+    eps: f64,
+    turn: Option<(&Tensor<4>, &Tensor<4>)>,
+) -> Option<Tensor<D>> {
+    let switches = Switches::of(&x.device());
+    switches.run(
+        Kernel::RmsRope,
+        || fused(x, gain, eps, turn, switches.software),
+        || cpu::rows::rms(x, gain, eps, turn),
+    )
+}
+
 fn fused<const D: usize>(
     x: &Tensor<D>,
     gain: &Tensor<1>,
     eps: f64,
     turn: Option<(&Tensor<4>, &Tensor<4>)>,
+    software: bool,
 ) -> Option<Tensor<D>> {
     let shape = x.dims();
     let d = shape[D - 1];
@@ -82,12 +85,12 @@ fn fused<const D: usize>(
     let words = [rows, d / 4, head / 4, tokens, (eps as f32).to_bits() as usize, 0, 0, 0].map(|w| w as u32);
     match turn {
         None => {
-            let (shader, count) = row_shader("rms", TEMPLATE, ("turn", "turn.none"), rows);
+            let (shader, count) = row_shader("rms", TEMPLATE, ("turn", "turn.none"), rows, software);
             shader.launch(&[&x, &out, &gain], &words, count);
         }
         Some((cos, sin)) => {
             let (cos, sin) = (on_gpu(cos)?, on_gpu(sin)?);
-            let (shader, count) = row_shader("rms_rope", TEMPLATE, ("turn", "turn.rope"), rows);
+            let (shader, count) = row_shader("rms_rope", TEMPLATE, ("turn", "turn.rope"), rows, software);
             shader.launch(&[&x, &out, &gain, &cos, &sin], &words, count);
         }
     }

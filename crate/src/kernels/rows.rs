@@ -1,7 +1,6 @@
 //! Launching kernels that reduce over rows: one thread a row on software adapters, a workgroup a row on others.
 
-use super::launch::{Shader, Template, fill};
-use super::{fold, on_software_adapter};
+use super::launch::{Shader, Template, fill, fold};
 
 const ROWS: Template = Template(include_str!("rows.wgsl"));
 
@@ -11,8 +10,8 @@ pub fn row_shader(
     template: Template,
     part: (&'static str, &'static str),
     rows: usize,
+    software: bool,
 ) -> (Shader, [u32; 3]) {
-    let software = on_software_adapter();
     let (threads, count) = if software { (8, fold(rows.div_ceil(8))) } else { (64, fold(rows)) };
     let source = move || {
         fill(

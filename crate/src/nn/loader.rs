@@ -71,7 +71,7 @@ impl<'a> Loader<'a> {
     pub fn matrix(&self, name: &str, output: usize, input: usize) -> Result<Matrix> {
         let full = self.full(name);
         let (stored, bytes) = self.set.take_stored(&full, &[output, input])?;
-        match Packing::of(stored).filter(|_| Kernel::Gemm.is_on() && is_gpu(self.device)) {
+        match Packing::of(stored).filter(|_| Kernel::Gemm.is_on(self.device) && is_gpu(self.device)) {
             Some(packing) => {
                 let words = packing.repack(&full, bytes, output, input)?;
                 Ok(Matrix::packed(words, packing, [output, input], self.device))

@@ -4,11 +4,13 @@
 #[cfg(feature = "gpu")]
 mod on_gpu;
 
-use std::sync::{Mutex, MutexGuard};
-
 use burn::tensor::{Device, Tensor, TensorData};
+use pollster::block_on;
+use tabreel::device::Compute;
+use tabreel::kernels::Kernel;
 use tabreel::kernels::attention::{Scores, attention, attention_plain};
 use tabreel::kernels::channel_norm::{channel_norm, channel_norm_plain};
+use tabreel::kernels::check::{Finding, prepare, trust};
 use tabreel::kernels::conv3d::{Form, Weights, conv3d, conv3d_plain};
 use tabreel::kernels::gemm::{Epilogue, Matrix, linear, linear_plain};
 use tabreel::kernels::launch::launches;
@@ -19,12 +21,6 @@ use tabreel_tests::Array;
 
 /// Relative L2 that a kernel may differ from its twin by.
 const TOLERANCE: f64 = 1e-4;
-
-/// One test at a time: which flavour runs is a switch of the whole process, and so is the count of kernels.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// Repeatable numbers and choices.
 struct Draw {
@@ -65,10 +61,7 @@ impl Draw {
 /// Runs `case` for `count` seeds on the CPU and, where tests have one, on the GPU in both flavours. It draws its
 /// inputs on the device it is given; the last argument says whether the twin is wanted.
 fn compare(count: u64, case: impl Fn(&mut Draw, &Device, bool) -> Array) {
-    {
-        let _turn = turn();
-        agree(count, "CPU", &Device::flex(), &case);
-    }
+    agree(count, "CPU", &Device::flex(), &case);
     #[cfg(feature = "gpu")]
     on_gpu::compare_on_gpu(count, case);
 }
@@ -246,4 +239,13 @@ fn a_scale_that_is_not_finite_names_its_tensor() {
     assert!(why.to_string().contains("blocks.0.ffn"), "{why}");
     let why = Packing::Q8_0.repack("blocks.0.ffn", &block[1..], 1, 32).expect_err("a block cut short");
     assert!(why.to_string().contains("33 bytes"), "{why}");
+}
+
+#[test]
+fn the_cpu_s_kernels_are_on_until_switched_off() {
+    let device = Device::flex();
+    assert!(Kernel::ALL.into_iter().all(|kernel| kernel.is_on(&device)));
+    assert!(block_on(prepare(&Compute::cpu())).is_empty(), "a CPU has nothing to check");
+    trust(&Compute::cpu(), vec![Finding { kernel: Kernel::Gemm, error: None }]);
+    assert!(Kernel::Gemm.is_on(&device), "a GPU's findings say nothing about the CPU");
 }

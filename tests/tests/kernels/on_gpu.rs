@@ -1,48 +1,54 @@
 //! What only a GPU does: stored types, 16-bit tiles.
 
-use std::sync::{MutexGuard, OnceLock};
+use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pollster::block_on;
-use tabreel::device::Compute;
 use tabreel::kernels::attention::{Scores, attention, attention_plain};
 use tabreel::kernels::channel_norm::channel_norm;
 use tabreel::kernels::gemm::{Epilogue, Matrix, linear, linear_plain};
 use tabreel::kernels::repack::Packing;
-use tabreel::kernels::{Kernel, set_half_tiles, set_software_adapter};
+use tabreel::kernels::{Kernel, Switches, set_half_tiles, set_software_adapter};
 use tabreel::nn::loader::Loader;
 use tabreel::weights::{StoredType, WeightSet, decode};
 use tabreel_tests::{Array, fixtures, read_arrays};
 
 use super::{Draw, agree};
 
-/// One GPU for all tests.
-pub fn gpu() -> (MutexGuard<'static, ()>, Device) {
-    static GPU: OnceLock<Compute> = OnceLock::new();
-    let turn = super::turn();
-    let compute = GPU.get_or_init(|| {
+/// The adapter as three devices, a flavour of the kernels each: tests beside each other never switch a device over.
+struct Gpus {
+    real: Device,
+    software: Device,
+    half: Device,
+}
+
+fn gpus() -> &'static Gpus {
+    static GPUS: OnceLock<Gpus> = OnceLock::new();
+    GPUS.get_or_init(|| {
+        let options = || Device::wgpu_options().tasks_max(32);
+        let (real, setup) = options().init_with_setup().expect("an adapter");
+        // A device of Burn's own on the same handles.
+        let another = || options().setup(setup.clone()).init().expect("a second device on the adapter");
+        let gpus = Gpus { real, software: another(), half: another() };
         for kernel in Kernel::ALL {
-            kernel.set(true);
+            for device in [&gpus.real, &gpus.software, &gpus.half] {
+                kernel.set(device, true);
+            }
         }
-        block_on(Compute::gpu()).expect("an adapter")
-    });
-    (turn, compute.device().clone())
+        set_software_adapter(&gpus.software, true);
+        set_half_tiles(&gpus.half, true);
+        gpus
+    })
 }
 
 /// [`super::compare`] for what only a GPU does.
 pub fn compare_on_gpu(count: u64, case: impl Fn(&mut Draw, &Device, bool) -> Array) {
-    let (_turn, gpu) = gpu();
-    set_software_adapter(false);
-    agree(count, "GPU", &gpu, &case);
-    set_software_adapter(true);
-    agree(count, "software adapter", &gpu, &case);
+    agree(count, "GPU", &gpus().real, &case);
+    agree(count, "software adapter", &gpus().software, &case);
 }
 
 #[test]
 fn half_tiles_cost_little_accuracy_and_never_overflow() {
-    let (_turn, gpu) = gpu();
-    set_software_adapter(false);
-    set_half_tiles(true);
+    let gpu = &gpus().half;
     for seed in 0..6 {
         let gemm = |device: &Device, plain: bool| {
             let mut d = Draw::new(seed);
@@ -67,16 +73,14 @@ fn half_tiles_cost_little_accuracy_and_never_overflow() {
             })
         };
         for case in [&gemm as &dyn Fn(&Device, bool) -> Array, &attend] {
-            let apart = case(&gpu, false).relative_l2(&case(&Device::flex(), true)).expect("numbers");
+            let apart = case(gpu, false).relative_l2(&case(&Device::flex(), true)).expect("numbers");
             assert!(apart <= 1e-2, "seed {seed}: off by {apart:.1e}");
             assert!(apart > 1e-6, "seed {seed}: off by {apart:.1e} only: not 16-bit tiles");
         }
     }
-    let large = Tensor::<2>::full([40, 32], 1e6, &gpu);
-    let product = linear(large, &Matrix::Plain(Tensor::ones([32, 32], &gpu)), None, Epilogue::Keep);
+    let large = Tensor::<2>::full([40, 32], 1e6, gpu);
+    let product = linear(large, &Matrix::Plain(Tensor::ones([32, 32], gpu)), None, Epilogue::Keep);
     let values = Array::from_tensor(product).values;
-    set_half_tiles(false);
-    set_software_adapter(true);
     assert!(values.iter().all(|v| *v == 32.0 * 65504.0), "cut off at the largest 16-bit number, got {}", values[0]);
 }
 
@@ -129,32 +133,40 @@ fn reads_exactly(stored: StoredType) {
 #[test]
 fn stored_weights_come_out_of_the_kernel_bit_for_bit() {
     // One product with 1 and otherwise with 0 is the weight itself: what is left is the decoding.
-    let (_turn, gpu) = gpu();
     let folder = fixtures().join("gguf");
     let expected = read_arrays(&folder.join("io.safetensors")).expect("the fixture");
     let file = std::fs::read(folder.join("types.gguf")).expect("the fixture");
     let set = WeightSet::from_bytes(file, "types.gguf").expect("weights");
     let mut packed = 0;
-    for software in [true, false] {
-        set_software_adapter(software);
+    for (flavour, gpu) in [("software adapter", &gpus().software), ("GPU", &gpus().real)] {
         for (name, weight) in &expected {
             let kind = name.trim_start_matches("out.").to_lowercase();
             let [n, k] = weight.shape[..] else { panic!("{name} is no matrix") };
-            let matrix = Loader::new(&set, &gpu).matrix(&format!("{kind}.weight"), n, k).expect("a matrix");
+            let matrix = Loader::new(&set, gpu).matrix(&format!("{kind}.weight"), n, k).expect("a matrix");
             packed += usize::from(matches!(matrix, Matrix::Packed { .. }));
-            let found =
-                Array::from_tensor(linear(Tensor::<2>::eye(k, &gpu), &matrix, None, Epilogue::Keep).transpose());
-            assert_eq!(found.values, weight.values, "{kind}, for software adapters: {software}");
+            let found = Array::from_tensor(linear(Tensor::<2>::eye(k, gpu), &matrix, None, Epilogue::Keep).transpose());
+            assert_eq!(found.values, weight.values, "{kind}, {flavour}");
         }
     }
     assert_eq!(packed, 20, "ten types are read as they are stored, in both flavours");
-    set_software_adapter(true);
 }
 
 #[test]
 fn a_clip_of_zeros_stays_finite() {
-    let (_turn, device) = gpu();
-    let zeros = Tensor::<5>::zeros([1, 4, 1, 2, 2], &device);
-    let normed = Array::from_tensor(channel_norm(zeros, &Tensor::ones([1, 4, 1, 1, 1], &device), true));
+    let device = &gpus().software;
+    let zeros = Tensor::<5>::zeros([1, 4, 1, 2, 2], device);
+    let normed = Array::from_tensor(channel_norm(zeros, &Tensor::ones([1, 4, 1, 1, 1], device), true));
     assert!(normed.values.iter().all(|v| *v == 0.0), "{:?}", normed.values);
+}
+
+#[test]
+fn a_switch_is_one_device_s_own() {
+    let gpus = gpus();
+    assert_ne!(gpus.real, gpus.software);
+    let flavour = |device: &Device| {
+        let switches = Switches::of(device);
+        (switches.software, switches.half_tiles)
+    };
+    let flavours = [&gpus.real, &gpus.software, &gpus.half, &Device::flex()].map(flavour);
+    assert_eq!(flavours, [(false, false), (true, false), (false, true), (false, false)]);
 }

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 
 use super::{Target, Values, View, math, product, tensor};
-use crate::kernels::attention::Scores;
+use crate::kernels::ops::Scores;
 
 /// Scores held at once: 256 KiB, half of a small core's second cache.
 const SCORES: usize = 1 << 16;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::{Target, Values, View, product, tensor};
-use crate::kernels::conv3d::{Form, MERGED};
+use crate::kernels::ops::{Form, MERGED};
 
 /// Values of the copied band: 256 KiB, so that it stays in the second cache while the taps pass over it.
 const BAND: usize = 1 << 16;

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Target, Values, View, math, product, tensor};
-use crate::kernels::gemm::Epilogue;
+use crate::kernels::ops::Epilogue;
 
 /// As [`crate::kernels::gemm::linear_plain`]; `None` where a tensor is elsewhere or shapes need broadcasting.
 pub fn linear<const D: usize>(

@@ -10,34 +10,16 @@ pub mod gemm;
 pub mod math;
 pub mod rows;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{Flex, FlexTensor, Layout};
-
-static ON: AtomicBool = AtomicBool::new(true);
-
-/// Switches the CPU's kernels on (as they are at first) or off: a bench times stock Burn with them off. Convolutions
-/// keep what they were loaded with.
-pub fn set_on(on: bool) {
-    ON.store(on, Ordering::Relaxed);
-}
-
-/// True if tensors on the CPU go through these kernels.
-pub fn is_on() -> bool {
-    ON.load(Ordering::Relaxed)
-}
 
 /// A tensor's values in memory order.
 #[derive(Debug)]
 pub struct Values(FlexTensor);
 
 impl Values {
-    /// `None` for a tensor elsewhere or of another type than f32, and while the kernels are off.
+    /// `None` for a tensor elsewhere or of another type than f32.
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
-        if !is_on() {
-            return None;
-        }
         let primitive = tensor.clone().try_into_primitive::<Flex>().ok()?;
         (primitive.dtype() == DType::F32).then(|| Self(primitive.to_contiguous()))
     }
