@@ -3,15 +3,9 @@ import type { Backend, MemoryUse } from './messages.js';
 import type { ClipRecipe } from './options.js';
 import { enlarge } from './enlarge.js';
 import { TabreelError } from './errors.js';
+import type { Frame } from './frame.js';
 import { contactSheet } from './picture.js';
 import { encodeVideo } from './video.js';
-
-/** One picture: `width × height × 4` bytes of RGBA, rows top to bottom. Fits `new ImageData(data, width, height)`. */
-export interface Frame {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8ClampedArray<ArrayBuffer>;
-}
 
 export interface ClipParts {
   frames: readonly Frame[];

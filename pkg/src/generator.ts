@@ -1,11 +1,13 @@
 /** `Tabreel`: loads a model into a worker and turns prompts into clips. */
+import { adapterName, type AdapterFacts } from './adapter.js';
 import { CARD, cardBytes, type ModelCard } from './card.js';
-import { Clip, type Frame } from './clip.js';
+import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
+import type { Frame } from './frame.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
-import { adapterName, probe, type AdapterFacts, type Support } from './support.js';
+import { probe, type Support } from './support.js';
 import { unknownWords } from './vocabulary.js';
 import { openFolder, type ModelSource } from './weights.js';
 

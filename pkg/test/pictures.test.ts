@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { Clip, type Frame } from '../src/clip.js';
+import { Clip } from '../src/clip.js';
 import { enlarge } from '../src/enlarge.js';
+import type { Frame } from '../src/frame.js';
 import { sheetShape } from '../src/picture.js';
 import { encodeVideo, toI420 } from '../src/video.js';
 

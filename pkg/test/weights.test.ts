@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { ModelCard } from '../src/card.js';
+import type { FetchOptions, FetchProgress } from '../src/folder.js';
 import { deleteKept, keptModels } from '../src/shelf.js';
-import { PIECE_BYTES, describeModel, openFolder, type FetchOptions, type FetchProgress } from '../src/weights.js';
+import { PIECE_BYTES, describeModel, openFolder } from '../src/weights.js';
 import { FakeCaches, FakeServer, randomBytes } from './fakes.js';
 
 const BASE = 'https://models.test/small/';
