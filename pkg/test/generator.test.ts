@@ -1,12 +1,30 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { TabreelError } from '../src/errors.js';
 import { Tabreel, type LoadOptions } from '../src/generator.js';
-import type { FromWorker, ToWorker } from '../src/messages.js';
+import type { EngineModel, FromWorker, ToWorker } from '../src/messages.js';
 import { FakeWorker } from './fakes.js';
 
 const MEMORY = { wasmBytes: 9, gpuBytes: 0, gpuPeakBytes: 0 };
 const INFO = { device: 'cpu', wasmMemoryBytes: 0 };
-const MODEL = { name: 'tiny', widthMultiple: 16, heightMultiple: 16, maxTokens: 64, defaults: { num_steps: 3, fps: 8 } };
+const MODEL: EngineModel = {
+  name: 'tiny',
+  widthMultiple: 16,
+  heightMultiple: 16,
+  frameMultiple: 4,
+  maxTokens: 64,
+  capabilities: {
+    text: true,
+    image: true,
+    lastImage: false,
+    keyframes: false,
+    mask: false,
+    control: false,
+    reference: false,
+    source: true,
+    why: 'it takes text and a first frame only',
+  },
+  defaults: { numSteps: 3, fps: 8 },
+};
 const files = { 'model_index.json': new Blob(['{}']), 'transformer/w.gguf': new Blob(['12345']) };
 
 type Behaviour = (job: ToWorker, worker: FakeWorker) => void;
