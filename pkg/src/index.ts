@@ -1,10 +1,11 @@
 export { GUIDED_ABOVE, OPTIONS, type Capabilities, type KernelFinding, type OptionSpec } from './contract.js';
 export { adapterName, type AdapterFacts } from './adapter.js';
 export { cardBytes, type ModelCard, type ModelFile } from './card.js';
-export { Clip, drawSmooth, type SaveOptions } from './clip.js';
+export { Clip, drawSmooth, type GivenParts, type SaveOptions } from './clip.js';
 export { TabreelError, type TabreelErrorCode } from './errors.js';
 export type { Frame } from './frame.js';
 export { Tabreel, type GenerateOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
+export { readPicture, type GivenPictures, type PictureSource } from './inputs.js';
 export { kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
 export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules } from './options.js';

@@ -93,6 +93,7 @@ describe('a clip', () => {
     backend: 'cpu',
     adapter: undefined,
     memory: { wasmBytes: 0, gpuBytes: 0, gpuPeakBytes: 0 },
+    given: { image: false, lastImage: false },
     options: { prompt: 'a', negativePrompt: '', width: 16, height: 16, numFrames: 5, fps: 8, numSteps: 1, guidanceScale: 1, seed: 1 },
   });
 
