@@ -44,9 +44,9 @@ async function openOnGpu(host) {
 async function generate(host, engine, request, gpu) {
   const frames = [];
   const yields = {};
-  const told = await engine.generate(request, listener(host, gpu, (event) => {
+  const told = await engine.generate(request, undefined, listener(host, gpu, (event, rgba) => {
     // a view of wasm memory may change with the next call
-    if (event.type === 'frame') frames.push(Uint8Array.from(event.rgba).filter((_, i) => i % 4 !== 3));
+    if (event.type === 'frame') frames.push(Uint8Array.from(rgba).filter((_, i) => i % 4 !== 3));
     if (event.type === 'warning') throw new Error(event.message);
   }, yields));
   const rgb = new Float32Array(frames.reduce((sum, { length }) => sum + length, 0));

@@ -3,14 +3,14 @@ import type { Backend, MemoryUse } from './messages.js';
 import type { ClipRecipe } from './options.js';
 import { enlarge } from './enlarge.js';
 import { TabreelError } from './errors.js';
+import type { Frame } from './frame.js';
 import { contactSheet } from './picture.js';
 import { encodeVideo } from './video.js';
 
-/** One picture: `width × height × 4` bytes of RGBA, rows top to bottom. Fits `new ImageData(data, width, height)`. */
-export interface Frame {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8ClampedArray<ArrayBuffer>;
+/** Which pictures a clip was given; they are not kept. */
+export interface GivenParts {
+  readonly image: boolean;
+  readonly lastImage: boolean;
 }
 
 export interface ClipParts {
@@ -26,6 +26,7 @@ export interface ClipParts {
   adapter: string | undefined;
   memory: MemoryUse;
   options: ClipRecipe;
+  given: GivenParts;
 }
 
 /** How {@link Clip.toBlob} writes the clip. */
@@ -56,8 +57,10 @@ export class Clip {
   readonly adapter: string | undefined;
   /** The memory it took. */
   readonly memory: MemoryUse;
-  /** Every option with its final value: the recipe that makes this clip again. */
+  /** Every option with its final value: the recipe that makes this clip again, together with the pictures it was given. */
   readonly options: Readonly<ClipRecipe>;
+  /** Which pictures it was given: the recipe alone makes another clip then. */
+  readonly given: GivenParts;
 
   constructor(parts: ClipParts) {
     this.frames = parts.frames;
@@ -73,6 +76,7 @@ export class Clip {
     this.adapter = parts.adapter;
     this.memory = parts.memory;
     this.options = parts.options;
+    this.given = parts.given;
   }
 
   /** How long it plays, in seconds. */

@@ -5,7 +5,7 @@
  * browsers have, show the pixel grid as stairs along every slanted edge. Overshoot at hard edges is cut to
  * the range of the sixteen pixels around the point (that of the nearest four leaves creases in gradients).
  */
-import type { Frame } from './clip.js';
+import type { Frame } from './frame.js';
 
 /** The jinc's first and third zero, in px. */
 const FIRST_ZERO = 1.2196698912665045;

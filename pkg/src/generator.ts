@@ -1,11 +1,14 @@
 /** `Tabreel`: loads a model into a worker and turns prompts into clips. */
+import { adapterName, type AdapterFacts } from './adapter.js';
 import { CARD, cardBytes, type ModelCard } from './card.js';
-import { Clip, type Frame } from './clip.js';
+import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
+import type { Frame } from './frame.js';
+import { checkPictures, readCondition, type GivenPictures } from './inputs.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
-import { adapterName, probe, type AdapterFacts, type Support } from './support.js';
+import { probe, type Support } from './support.js';
 import { unknownWords } from './vocabulary.js';
 import { openFolder, type ModelSource } from './weights.js';
 
@@ -40,7 +43,8 @@ export interface LoadProgress {
   fromDevice?: boolean;
 }
 
-export interface GenerateOptions extends ClipOptions {
+/** What {@link Tabreel.generate} takes. */
+export interface GenerateOptions extends ClipOptions, GivenPictures {
   /** Called when a stage begins. */
   onStage?: (stage: Stage) => void;
   /** After every denoising step; `step` counts from 1, `seconds` is how long it took. */
@@ -134,7 +138,7 @@ export class Tabreel {
         },
       )) as EngineModel;
       const info = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card) };
-      const adapter = started.info.device === 'gpu' ? (started.info.adapter?.name || started.adapter) : undefined;
+      const adapter = started.info.device === 'gpu' ? started.info.adapter?.name || started.adapter : undefined;
       return new Tabreel(link, info, started.info.device, adapter, started.reason);
     } catch (thrown) {
       const error = toTabreelError(thrown);
@@ -150,6 +154,7 @@ export class Tabreel {
    */
   async generate(options: GenerateOptions): Promise<Clip> {
     const settings = resolveOptions(options, this.model);
+    checkPictures(options, this.model.capabilities);
     if (this.#busy) throw new TabreelError('invalid-options', 'already generating: wait for the clip, or stop it first');
     throwIfAborted(options.signal, 'generating');
     const { dead } = this.#link;
@@ -177,14 +182,16 @@ export class Tabreel {
     };
     this.#busy = true;
     try {
+      const condition = await readCondition(options);
       const result = (await this.#link.run(
-        { type: 'generate', options: { ...settings, preview: options.onPreview !== undefined } },
+        { type: 'generate', options: { ...settings, preview: options.onPreview !== undefined }, condition },
         {
           what: 'generating',
           // One block on the CPU can be long, and nothing can be heard during it.
           silenceMs: (this.device === 'gpu' ? 180 : 600) * SECOND,
           signal: options.signal,
           onEvent,
+          transfer: condition?.frames.map(({ rgba }) => rgba.buffer) ?? [],
         },
       )) as GenerateResult;
       if (Object.keys(frames).length !== result.numFrames) {
@@ -192,7 +199,8 @@ export class Tabreel {
         throw new TabreelError('internal', `the engine announced ${result.numFrames} frames but sent ${got}`);
       }
       const { width, height, fps, seed, timings, tokens } = result;
-      const made = { backend: this.device, adapter: this.adapter, options: settings, memory: result.memory };
+      const given = { image: options.image !== undefined, lastImage: options.lastImage !== undefined };
+      const made = { backend: this.device, adapter: this.adapter, options: settings, given, memory: result.memory };
       return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...made });
     } finally {
       this.#busy = false;

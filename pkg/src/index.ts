@@ -1,13 +1,16 @@
 export { GUIDED_ABOVE, OPTIONS, type Capabilities, type KernelFinding, type OptionSpec } from './contract.js';
+export { adapterName, type AdapterFacts } from './adapter.js';
 export { cardBytes, type ModelCard, type ModelFile } from './card.js';
-export { Clip, drawSmooth, type Frame, type SaveOptions } from './clip.js';
+export { Clip, drawSmooth, type GivenParts, type SaveOptions } from './clip.js';
 export { TabreelError, type TabreelErrorCode } from './errors.js';
+export type { Frame } from './frame.js';
 export { Tabreel, type GenerateOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
+export { readPicture, type GivenPictures, type PictureSource } from './inputs.js';
 export { kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
 export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules } from './options.js';
 export { deleteKept, keptModels, type KeptModel } from './shelf.js';
-export { adapterName, probe, type AdapterFacts, type Support } from './support.js';
+export { probe, type Support } from './support.js';
 export { unknownWords, type Vocabulary } from './vocabulary.js';
 export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';
 export { describeModel, type ModelSource } from './weights.js';

@@ -2,8 +2,8 @@
  * What the engine's start-up check of its GPU kernels found, kept on this device: the check costs a few shader
  * compilations, and a driver does not change between two visits without changing its description.
  */
+import type { AdapterFacts } from './adapter.js';
 import type { KernelFinding, KernelReport } from './contract.js';
-import type { AdapterFacts } from './support.js';
 
 export type { KernelFinding, KernelReport };
 

@@ -1,7 +1,7 @@
 /** A model folder whose files are in hand: dropped, picked, or made by the caller. */
 import { cardBytes, parseCard } from './card.js';
 import { TabreelError, throwIfAborted } from './errors.js';
-import type { ModelFolder } from './weights.js';
+import type { ModelFolder } from './folder.js';
 
 type Content = Blob | ArrayBuffer | Uint8Array;
 

@@ -1,8 +1,8 @@
 /** The typed protocol between the page and the worker, and between the worker and the wasm engine. */
+import type { AdapterFacts } from './adapter.js';
 import type * as contract from './contract.js';
 import type { Backend, ClipRecipe, EngineInfo, EngineModel, EngineResult, PlainError, Stage } from './contract.js';
 import type { GpuLedger } from './gpu-ledger.js';
-import type { AdapterFacts } from './support.js';
 
 export type { Backend, EngineInfo, EngineModel, EngineResult, Stage };
 

@@ -1,7 +1,7 @@
 /** Still pictures: the contact sheet. */
-import type { Frame } from './clip.js';
 import { enlarge } from './enlarge.js';
 import { TabreelError } from './errors.js';
+import type { Frame } from './frame.js';
 
 /** A gap between the pictures of a contact sheet, in px. */
 const GAP = 4;

@@ -1,14 +1,6 @@
 /** What this machine has, and whether it will do: `probe()` and the judgement behind it. */
+import { adapterName, looksLikeSoftware, type AdapterFacts } from './adapter.js';
 import { keptKernelReport, type KernelFinding } from './kernel-report.js';
-
-/** The GPU adapter as WebGPU describes it; browsers leave out what they hide. */
-export interface AdapterFacts {
-  vendor: string;
-  architecture: string;
-  description: string;
-  /** True when the browser says that this adapter is software, or its name says so. */
-  isFallback: boolean;
-}
 
 /** What was found, before anyone judges it. */
 export interface MachineFacts {
@@ -88,19 +80,6 @@ export function judge(facts: MachineFacts): Support {
   }
   const f16 = facts.features['shader-f16'] ? 'with' : 'without';
   return verdict('gpu', `Clips are made on the GPU: ${adapterName(facts.adapter)}, ${f16} 16-bit floats.`);
-}
-
-/** The best short name for an adapter; browsers hide some of these fields. */
-export function adapterName(adapter: AdapterFacts): string {
-  if (adapter.description !== '') return adapter.description;
-  const name = [adapter.vendor, adapter.architecture].filter((part) => part !== '').join(' ');
-  return name === '' ? 'unnamed adapter' : name;
-}
-
-/** Software renderers do not always say that they are: their names do. */
-export function looksLikeSoftware(info: { vendor: string; architecture: string; description: string }): boolean {
-  const words = `${info.vendor} ${info.architecture} ${info.description}`;
-  return /swiftshader|llvmpipe|lavapipe|softpipe|basic render|\bwarp\b|software/i.test(words);
 }
 
 async function lookAround(): Promise<MachineFacts> {

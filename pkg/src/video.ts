@@ -9,9 +9,9 @@ import {
   WebMOutputFormat,
   canEncodeVideo,
 } from 'mediabunny';
-import type { Frame } from './clip.js';
-import { TabreelError, throwIfAborted } from './errors.js';
 import { enlarge } from './enlarge.js';
+import { TabreelError, throwIfAborted } from './errors.js';
+import type { Frame } from './frame.js';
 
 /** How a video is encoded. */
 export interface VideoOptions {

@@ -1,28 +1,12 @@
 /** Reading a model folder: from the network with progress, keeping pieces on this device, or from files in hand. */
 import { cardBytes, parseCard, type ModelCard, type ModelFile } from './card.js';
 import { TabreelError, throwIfAborted } from './errors.js';
+import type { ModelFolder } from './folder.js';
 import { localFolder } from './local.js';
 import { Shelf } from './shelf.js';
 
 /** A model is a folder laid out as diffusers does: a base URL, or its files in hand. */
 export type ModelSource = string | URL | { files: Record<string, Blob | ArrayBuffer | Uint8Array> };
-
-/** How far a download is. `loaded` and `total` are bytes of the whole folder. */
-export interface FetchProgress {
-  loaded: number;
-  total: number;
-  /** The file being read. */
-  what: string;
-  /** True while it comes from this device and not from the network. */
-  fromDevice: boolean;
-}
-
-export interface FetchOptions {
-  onProgress?: ((progress: FetchProgress) => void) | undefined;
-  signal?: AbortSignal | undefined;
-  /** False leaves nothing on this device. Default true. */
-  keep?: boolean | undefined;
-}
 
 /** Pieces of this many bytes are kept as they arrive, so that a broken download goes on where it stopped. */
 export const PIECE_BYTES = 8 * 1024 * 1024;
@@ -31,12 +15,6 @@ export const PIECE_BYTES = 8 * 1024 * 1024;
 export async function describeModel(model: ModelSource, signal?: AbortSignal): Promise<ModelCard> {
   const folder = openFolder(model);
   return folder.card(signal);
-}
-
-export interface ModelFolder {
-  card(signal?: AbortSignal): Promise<ModelCard>;
-  /** Reads one file after another, so that only one is in memory at a time. */
-  read(card: ModelCard, options: FetchOptions): AsyncGenerator<{ path: string; bytes: Uint8Array<ArrayBuffer> }>;
 }
 
 export function openFolder(model: ModelSource): ModelFolder {

@@ -1,11 +1,11 @@
 /** The dedicated worker in which the wasm engine lives. One engine per worker; a dead one is replaced whole. */
 import init, { Engine } from '../wasm/tabreel.js';
+import type { AdapterFacts } from './adapter.js';
 import { guessCode, toPlainError, type PlainError } from './errors.js';
 import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu } from './gpu-patch.js';
 import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { EngineEvent, EngineHost, FromWorker, GenerateResult, ToWorker } from './messages.js';
-import type { AdapterFacts } from './support.js';
 
 interface WorkerScope {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;

@@ -73,13 +73,15 @@ export class FakeWorker implements WorkerLike {
   onerror: WorkerLike['onerror'] = null;
   onmessageerror: WorkerLike['onmessageerror'] = null;
   readonly received: ToWorker[] = [];
+  readonly transferred: Transferable[] = [];
   terminated = false;
 
   /** What it does with a job; by default nothing, as a worker that hangs. */
   constructor(readonly behave: (job: ToWorker, worker: FakeWorker) => void = () => undefined) {}
 
-  postMessage(message: ToWorker): void {
+  postMessage(message: ToWorker, transfer: Transferable[] = []): void {
     this.received.push(message);
+    this.transferred.push(...transfer);
     queueMicrotask(() => this.behave(message, this));
   }
 
@@ -93,3 +95,9 @@ export class FakeWorker implements WorkerLike {
 }
 
 export const randomBytes = (length: number): Uint8Array<ArrayBuffer> => Uint8Array.from({ length }, (_, i) => (i * 2654435761) >>> 24);
+
+/** What a canvas gives, where there is no canvas: one colour. */
+export function imageData(width: number, height: number, rgba: readonly [number, number, number, number]): ImageData {
+  const data = Uint8ClampedArray.from({ length: width * height * 4 }, (_, i) => rgba[i % 4]!);
+  return { width, height, data, colorSpace: 'srgb', [Symbol.toStringTag]: 'ImageData' } as unknown as ImageData;
+}

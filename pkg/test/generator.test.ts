@@ -1,12 +1,30 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { TabreelError } from '../src/errors.js';
 import { Tabreel, type LoadOptions } from '../src/generator.js';
-import type { FromWorker, ToWorker } from '../src/messages.js';
-import { FakeWorker } from './fakes.js';
+import type { EngineModel, FromWorker, ToWorker } from '../src/messages.js';
+import { FakeWorker, imageData } from './fakes.js';
 
 const MEMORY = { wasmBytes: 9, gpuBytes: 0, gpuPeakBytes: 0 };
 const INFO = { device: 'cpu', wasmMemoryBytes: 0 };
-const MODEL = { name: 'tiny', widthMultiple: 16, heightMultiple: 16, maxTokens: 64, defaults: { num_steps: 3, fps: 8 } };
+const MODEL: EngineModel = {
+  name: 'tiny',
+  widthMultiple: 16,
+  heightMultiple: 16,
+  frameMultiple: 4,
+  maxTokens: 64,
+  capabilities: {
+    text: true,
+    image: true,
+    lastImage: false,
+    keyframes: false,
+    mask: false,
+    control: false,
+    reference: false,
+    source: true,
+    why: 'it takes text and a first frame only',
+  },
+  defaults: { numSteps: 3, fps: 8 },
+};
 const files = { 'model_index.json': new Blob(['{}']), 'transformer/w.gguf': new Blob(['12345']) };
 
 type Behaviour = (job: ToWorker, worker: FakeWorker) => void;
@@ -239,6 +257,55 @@ test('frames that were promised and did not come are an error, not a shorter cli
     code: 'internal',
     message: 'the engine announced 5 frames but sent 0',
   });
+});
+
+test('a given picture goes to the engine by transfer, and the clip knows of it', async () => {
+  const tabreel = await load();
+  const image = imageData(3, 2, [10, 20, 30, 255]);
+  const clip = await tabreel.generate({ ...clipOptions, image });
+  const job = workers[0]!.received.find(({ type }) => type === 'generate') as Extract<ToWorker, { type: 'generate' }>;
+  expect(job.options).not.toHaveProperty('image');
+  expect(job.condition).toEqual({ frames: [{ index: 0, width: 3, height: 2, rgba: new Uint8Array(image.data) }] });
+  expect(workers[0]!.transferred).toContain(job.condition!.frames[0]!.rgba.buffer);
+  expect(job.condition!.frames[0]!.rgba.buffer).not.toBe(image.data.buffer);
+  expect(clip.given).toEqual({ image: true, lastImage: false });
+  expect(clip.options).not.toHaveProperty('image');
+});
+
+test('without pictures no condition is sent', async () => {
+  const tabreel = await load();
+  const clip = await tabreel.generate(clipOptions);
+  const job = workers[0]!.received.find(({ type }) => type === 'generate') as Extract<ToWorker, { type: 'generate' }>;
+  expect(job.condition).toBeUndefined();
+  expect(clip.given).toEqual({ image: false, lastImage: false });
+});
+
+test('a picture that the model cannot take is refused before anything is sent', async () => {
+  const why = 'it was trained on text alone';
+  const tabreel = await load((job, worker) =>
+    job.type === 'load'
+      ? worker.say({ type: 'done', id: job.id, result: { ...MODEL, capabilities: { ...MODEL.capabilities, image: false, why } } })
+      : healthy(job, worker),
+  );
+  expect(tabreel.model.capabilities).toMatchObject({ text: true, image: false });
+  expect(await caught(tabreel.generate({ ...clipOptions, image: imageData(2, 2, [0, 0, 0, 255]) }))).toMatchObject({
+    code: 'invalid-options',
+    message: `this model takes no first frame: ${why}`,
+  });
+  expect(workers[0]!.received.some(({ type }) => type === 'generate')).toBe(false);
+  await expect(tabreel.generate(clipOptions)).resolves.toBeDefined();
+});
+
+test('a picture that does not decode leaves the generator ready', async () => {
+  vi.stubGlobal('OffscreenCanvas', class {});
+  vi.stubGlobal('createImageBitmap', () => Promise.reject(new DOMException('no picture', 'InvalidStateError')));
+  const tabreel = await load();
+  const error = await caught(tabreel.generate({ ...clipOptions, image: new Blob(['words'], { type: 'text/plain' }) }));
+  expect(error).toMatchObject({
+    code: 'invalid-options',
+    message: 'image must be a picture that this browser can decode (PNG, JPEG, WebP, …), got a file (text/plain, 5 bytes)',
+  });
+  await expect(tabreel.generate(clipOptions)).resolves.toBeDefined();
 });
 
 test('dispose ends the worker and the clip in the making', async () => {

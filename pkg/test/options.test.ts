@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { TabreelError } from '../src/errors.js';
 import { randomSeed, resolveOptions, type ModelRules } from '../src/options.js';
 
-const rules: ModelRules = { widthMultiple: 16, heightMultiple: 32, defaults: { width: 64, height: 64, fps: 16 } };
+const rules: ModelRules = { widthMultiple: 16, heightMultiple: 32, frameMultiple: 4, defaults: { width: 64, height: 64, fps: 16 } };
 const good = { prompt: 'a red ball', seed: 7 };
 
 function refusal(change: object): string {
@@ -16,16 +16,16 @@ function refusal(change: object): string {
   throw new Error(`${JSON.stringify(change)} was accepted`);
 }
 
-test('what is left open comes from the model, then from the package', () => {
+test('what is left open comes from the model, then from the table', () => {
   expect(resolveOptions(good, rules)).toEqual({
     prompt: 'a red ball',
     negativePrompt: '',
     width: 64,
     height: 64,
-    numFrames: 17,
+    numFrames: 81,
     fps: 16,
-    numSteps: 12,
-    guidanceScale: 4,
+    numSteps: 50,
+    guidanceScale: 5,
     seed: 7,
   });
 });
@@ -60,9 +60,9 @@ test.each([
   [{ numFrames: '9' }, 'numFrames must be a number, got the string "9"'],
   [{ width: 100 }, 'width must be a multiple of 16 px, got 100 px'],
   [{ height: 48 }, 'height must be a multiple of 32 px, got 48 px'],
-  [{ width: 0 }, 'width must be 16 to 2048 px, got 0 px'],
-  [{ width: 4096 }, 'width must be 16 to 2048 px, got 4096 px'],
-  [{ width: Infinity }, 'width must be 16 to 2048 px, got Infinity px'],
+  [{ width: 0 }, 'width must be 1 to 2048 px, got 0 px'],
+  [{ width: 4096 }, 'width must be 1 to 2048 px, got 4096 px'],
+  [{ width: Infinity }, 'width must be 1 to 2048 px, got Infinity px'],
   [{ numSteps: 0 }, 'numSteps must be 1 to 200 steps, got 0 steps'],
   [{ numSteps: NaN }, 'numSteps must be 1 to 200 steps, got no number'],
   [{ guidanceScale: -1 }, 'guidanceScale must be 0 to 50, got -1'],
@@ -71,7 +71,7 @@ test.each([
   [{ seed: -1 }, 'seed must be 0 to 2^53 − 1, got -1'],
   [{ seed: 2 ** 53 }, 'seed must be 0 to 2^53 − 1, got 9007199254740992'],
   [{ seed: 1.5 }, 'seed must be a whole number, got 1.5'],
-  [{ flowShift: 0 }, 'flowShift must be above 0 up to 100, got number 0'],
+  [{ flowShift: 0 }, 'flowShift must be above 0 up to 100, got 0'],
   [{ prompt: '' }, 'prompt must not be empty'],
   [{ prompt: ' \n\t' }, 'prompt must not be empty'],
   [{ prompt: undefined }, 'prompt must be a string, got undefined'],

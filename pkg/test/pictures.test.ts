@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { Clip, type Frame } from '../src/clip.js';
+import { Clip } from '../src/clip.js';
 import { enlarge } from '../src/enlarge.js';
+import type { Frame } from '../src/frame.js';
 import { sheetShape } from '../src/picture.js';
 import { encodeVideo, toI420 } from '../src/video.js';
 
@@ -92,6 +93,7 @@ describe('a clip', () => {
     backend: 'cpu',
     adapter: undefined,
     memory: { wasmBytes: 0, gpuBytes: 0, gpuPeakBytes: 0 },
+    given: { image: false, lastImage: false },
     options: { prompt: 'a', negativePrompt: '', width: 16, height: 16, numFrames: 5, fps: 8, numSteps: 1, guidanceScale: 1, seed: 1 },
   });
 

@@ -1,5 +1,6 @@
 import { afterEach, expect, test, vi } from 'vitest';
-import { NEEDED_LIMITS, adapterName, judge, looksLikeSoftware, probe, type MachineFacts } from '../src/support.js';
+import { adapterName, looksLikeSoftware } from '../src/adapter.js';
+import { NEEDED_LIMITS, judge, probe, type MachineFacts } from '../src/support.js';
 
 const real: MachineFacts = {
   webgpu: true,

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { ModelCard } from '../src/card.js';
+import type { FetchOptions, FetchProgress } from '../src/folder.js';
 import { deleteKept, keptModels } from '../src/shelf.js';
-import { PIECE_BYTES, describeModel, openFolder, type FetchOptions, type FetchProgress } from '../src/weights.js';
+import { PIECE_BYTES, describeModel, openFolder } from '../src/weights.js';
 import { FakeCaches, FakeServer, randomBytes } from './fakes.js';
 
 const BASE = 'https://models.test/small/';
@@ -231,6 +232,7 @@ test('the card tells sizes, defaults and examples in camelCase, and forgives non
     numFrames: [1, 9],
     defaults: { width: 64, numSteps: 12, guidanceScale: 4 },
     examples: ['a ball'],
+    vocabulary: undefined,
     files: [{ path: 'a', bytes: 1 }],
     source,
   } satisfies ModelCard);

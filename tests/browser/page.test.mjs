@@ -4,6 +4,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { serve } from '../../tools/serve.mjs';
+import { distance, halves, scene } from '../node/fixtures.mjs';
 import {
   SMALLEST,
   canvasPixels,
@@ -20,6 +21,8 @@ import {
 } from './browser.mjs';
 
 const PROMPT = 'a large red ball bounces over grass at sunset';
+/** A PNG of 1 × 1 px. */
+const PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
 /** The cheapest settings that still make a moving clip. */
 const SHORT = { size: SMALLEST, frames: 5, fps: 8, steps: 3, guidance: 3, seed: 7, backend: 'cpu' };
 
@@ -150,6 +153,120 @@ describe('a prompt becomes a clip on the CPU', () => {
     assert.ok(statSync(path).size > 500);
   });
   test('nothing went wrong on the page', () => assert.deepEqual(page.problems, []));
+});
+
+describe('pictures', () => {
+  const SIZE = { width: 96, height: 64 };
+  /** Sky over grass with a red ball, as a PNG; drawn by the browser, and dropped, pasted or chosen. */
+  const drawPng = (page, look = {}) =>
+    page.evaluate(
+      async ({ width, height, sky, ground }) => {
+        const canvas = new OffscreenCanvas(width, height);
+        const context = canvas.getContext('2d');
+        for (const [colour, top] of [
+          [sky, 0],
+          [ground, height / 2],
+        ]) {
+          context.fillStyle = colour;
+          context.fillRect(0, top, width, height / 2);
+        }
+        context.fillStyle = 'rgb(215 40 35)';
+        context.arc(width / 2, height / 2, height / 6, 0, 2 * Math.PI);
+        context.fill();
+        const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+        return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+      },
+      { ...SIZE, sky: 'rgb(150 190 235)', ground: 'rgb(62 138 50)', ...look },
+    );
+  /** Lets go of a file over an element, or pastes it there. */
+  async function give(page, how, target, { base64, name = 'ball.png', type = 'image/png' }) {
+    await page.locator(target).evaluate(
+      (element, { how, base64, name, type }) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], name, { type }));
+        const more = { bubbles: true, cancelable: true };
+        const event =
+          how === 'paste'
+            ? new ClipboardEvent('paste', { ...more, clipboardData: data })
+            : new DragEvent('drop', { ...more, dataTransfer: data });
+        element.dispatchEvent(event);
+        if (!event.defaultPrevented) throw new Error(`the page left the ${how} to the browser`);
+      },
+      { how, base64, name, type },
+    );
+  }
+  const visible = (page, id) => page.locator(id).waitFor({ timeout: 20_000 });
+  /** Mean colours of the halves of a saved PNG. */
+  const halvesOf = (path) => halves(command('ffmpeg', ['-v', 'error', '-i', path, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-']), 3);
+
+  test('a picture dropped on the page is shown, can be removed, and becomes the first frame', () =>
+    onPage({}, async (page) => {
+      const base64 = await drawPng(page);
+      await give(page, 'drop', '#stage', { base64 });
+      await visible(page, '#first-thumb');
+      assert.match(await page.locator('#first-thumb').getAttribute('aria-label'), /First frame: ball\.png, 96 × 64 px/);
+      const shown = await page.locator('#first-thumb').evaluate((canvas) => [...canvas.getContext('2d').getImageData(2, 2, 1, 1).data]);
+      assert.deepEqual(shown, [150, 190, 235, 255]);
+      await visible(page, '#last-add');
+      await page.click('#first-remove');
+      await visible(page, '#first-add');
+      assert.equal(await page.locator('#first-thumb').isVisible(), false);
+      assert.equal(await page.locator('#last-add').isVisible(), false);
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'first-add', 'the focus is not lost');
+
+      const wanted = halves(scene({ sky: [150, 190, 235], ground: [62, 138, 50], width: 64 }).rgba);
+      await configure(page, { ...SHORT, frames: 1, steps: 8 });
+      await page.fill('#prompt', 'a large red ball bounces');
+      const found = {};
+      for (const given of [false, true]) {
+        if (given) await give(page, 'drop', '#prompt', { base64 });
+        if (given) await visible(page, '#first-thumb');
+        await page.click('#generate');
+        await page
+          .locator('#made')
+          .filter({ hasText: given ? /from a first frame/ : /^((?!from a).)*$/, visible: true })
+          .waitFor({ timeout: 240_000 });
+        found[given] = halvesOf(await save(page, '#save-png', folder.path));
+      }
+      const words = `${found[true].map(Math.round)} for ${wanted.map(Math.round)}, without it ${found[false].map(Math.round)}`;
+      assert.ok(
+        found[true].every((value, i) => Math.abs(value - wanted[i]) < 40),
+        words,
+      );
+      assert.ok(distance(found[true], wanted) < distance(found[false], wanted) / 2, words);
+    }));
+
+  test('a pasted picture too, a chosen one as the last frame, and both make a clip', () =>
+    onPage({}, async (page) => {
+      await give(page, 'paste', '#prompt', { base64: await drawPng(page) });
+      await visible(page, '#first-thumb');
+      const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.click('#last-add')]);
+      const night = await drawPng(page, { sky: 'rgb(60 70 110)', ground: 'rgb(225 232 242)' });
+      await chooser.setFiles({ name: 'night.png', mimeType: 'image/png', buffer: Buffer.from(night, 'base64') });
+      await visible(page, '#last-thumb');
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'last-remove', 'the focus is not lost');
+      await configure(page, SHORT);
+      await page.fill('#prompt', PROMPT);
+      await page.click('#generate');
+      assert.equal(await finished(page), undefined);
+      assert.match(await page.locator('#made').innerText(), /from a first and a last frame/);
+      assert.match(await page.locator('#history-strip button').first().innerText(), /from a first and a last frame/);
+    }));
+
+  test('what is no picture is answered in words, and nothing is lost', () =>
+    onPage({}, async (page) => {
+      await page.fill('#prompt', PROMPT);
+      await give(page, 'drop', 'body', { base64: await drawPng(page) });
+      await visible(page, '#first-thumb');
+      await give(page, 'drop', 'body', { base64: btoa('no picture'), name: 'notes.txt', type: 'text/plain' });
+      const words = /first frame must be a picture.*notes\.txt \(text\/plain, 10 bytes\)/;
+      await page.locator('#error').filter({ visible: true, hasText: words }).waitFor({ timeout: 20_000 });
+      assert.match(await page.locator('#first-thumb').getAttribute('aria-label'), /ball\.png/);
+      assert.equal(await page.locator('#prompt').inputValue(), PROMPT);
+      await give(page, 'drop', 'body', { base64: await drawPng(page), name: 'next.png' });
+      await page.locator('#error').waitFor({ state: 'hidden', timeout: 20_000 });
+      assert.match(await page.locator('#first-thumb').getAttribute('aria-label'), /next\.png/);
+    }));
 });
 
 describe('WebGPU', () => {
@@ -327,7 +444,7 @@ describe('for everyone', () => {
     ['light, desktop', { colorScheme: 'light' }],
     ['dark, phone', { colorScheme: 'dark', viewport: { width: 390, height: 844 } }],
   ]) {
-    test(`axe finds nothing wrong (${words}): empty, settings, error, clip`, () =>
+    test(`axe finds nothing wrong (${words}): empty, settings, picture, error, clip`, () =>
       onPage({ ...look, reducedMotion: 'reduce' }, async (page) => {
         const found = [];
         const look = async (state) => found.push(...(await violations(page)).map((line) => `${state}: ${line}`));
@@ -336,6 +453,11 @@ describe('for everyone', () => {
         await page.click('#open-settings');
         await look('settings');
         await page.click('#close-settings');
+        const picture = Buffer.from(PIXEL, 'base64');
+        await page.setInputFiles('#first-file', { name: 'dot.png', mimeType: 'image/png', buffer: picture });
+        await page.locator('#first-thumb').waitFor();
+        await look('picture');
+        await page.click('#first-remove');
         await configure(page, SHORT);
         await page.click('#generate');
         await page.locator('#error').filter({ visible: true }).waitFor();

@@ -33,11 +33,11 @@ const calls = {
     const { host, events } = listen(abortAfterTicks);
     return { model: await engine.load(host), events, memory: memory() };
   },
-  /** Generates a clip; the events come with it, in order. */
-  async generate({ options, abortAfterTicks = null }) {
+  /** Generates a clip, given pictures if there is a `condition`; the events come with it, in order. */
+  async generate({ options, condition, abortAfterTicks = null }) {
     const { host, events } = listen(abortAfterTicks);
     ledger.startPeak();
-    const clip = await engine.generate(options, host);
+    const clip = await engine.generate(options, condition, host);
     return { clip, events, ticks, info: engine.info(), memory: memory() };
   },
   async dispose() {
@@ -50,7 +50,7 @@ function listen(abortAfterTicks) {
   ticks = 0;
   const host = {
     // rgba may be a view of wasm memory, which the next call overwrites
-    event: (event) => events.push('rgba' in event ? { ...event, rgba: Uint8Array.from(event.rgba) } : event),
+    event: (event, rgba) => events.push(rgba === undefined ? event : { ...event, rgba: Uint8Array.from(rgba) }),
     aborted: () => abortAfterTicks !== null && ticks >= abortAfterTicks,
     gpu: ledger,
     tick: () => ((ticks += 1), new Promise((done) => setImmediate(done))),

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startEngine } from './engine.mjs';
-import { folderCase, framesOf, largestDifference, relativeL2 } from './fixtures.mjs';
+import { distance, folderCase, framesOf, halves, largestDifference, relativeL2, scene } from './fixtures.mjs';
 
 const wan21 = folderCase('folder_t2v');
 const wan22 = folderCase('folder_t2v_euler');
@@ -122,7 +122,7 @@ for (const device of ['cpu', 'gpu']) {
         [{ width: 48.5 }, /48\.5/],
         [{ width: 'wide' }, /wide/],
         [{ numFrames: 8 }, /4n \+ 1.*8 frames/],
-        [{ numFrames: 0 }, /4n \+ 1.*0 frames/],
+        [{ numFrames: 0 }, /1 to 1025 frames.*0 frames/],
         [{ numFrames: -3 }, /-3/],
         [{ numSteps: 0 }, /steps.*0 steps/],
         [{ numSteps: 1e6 }, /steps.*1000000 steps/],
@@ -219,12 +219,101 @@ describe('engine on cpu, other folders', () => {
     ));
 });
 
+describe('pictures', () => {
+  const day = scene({ sky: [150, 190, 235], ground: [62, 138, 50] });
+  const snow = scene({ sky: [60, 70, 110], ground: [225, 232, 242] });
+  const options = {
+    prompt: 'a large red ball bounces',
+    negativePrompt: '',
+    numFrames: 5,
+    fps: 16,
+    numSteps: 8,
+    guidanceScale: 3,
+    seed: 7,
+  };
+  let engine;
+  let loaded;
+  before(async () => {
+    engine = await startEngine({ device: 'cpu' });
+    loaded = await engine.load(join(import.meta.dirname, '../../models/small-world'));
+    const { width, height } = loaded.model.defaults;
+    Object.assign(options, { width, height });
+  });
+  after(() => engine?.stop());
+
+  /** The halves of the first and the last frame of a clip that is given these pictures. */
+  async function ends(frames) {
+    const { events } = await engine.generate(options, frames.length > 0 ? { condition: { frames } } : {});
+    const made = events.filter(({ type }) => type === 'frame');
+    return [made.at(0), made.at(-1)].map(({ rgba }) => halves(rgba));
+  }
+
+  test('the default model says that it takes them', () => {
+    const { image, lastImage, keyframes } = loaded.model.capabilities;
+    assert.ok(image && lastImage && keyframes, JSON.stringify(loaded.model.capabilities));
+  });
+
+  test('a picture of another size becomes the first frame', async () => {
+    const wanted = halves(scene({ sky: [150, 190, 235], ground: [62, 138, 50], width: 64 }).rgba); // as it is cut
+    const [[plain], [first]] = [await ends([]), await ends([{ index: 0, ...day }])];
+    for (const [i, value] of first.entries())
+      assert.ok(Math.abs(value - wanted[i]) < 40, `${first.map(Math.round)} for ${wanted.map(Math.round)}`);
+    assert.ok(
+      distance(first, wanted) < distance(plain, wanted) / 2,
+      `${distance(first, wanted)} against ${distance(plain, wanted)} without`,
+    );
+  });
+
+  test('a second one draws the last frame to it, and leaves the first', async () => {
+    const wanted = halves(scene({ sky: [60, 70, 110], ground: [225, 232, 242], width: 64 }).rgba);
+    const one = await ends([{ index: 0, ...day }]);
+    const both = await ends([
+      { index: 0, ...day },
+      { index: -1, ...snow },
+    ]);
+    assert.ok(distance(both[1], wanted) < distance(one[1], wanted), `${both[1].map(Math.round)}, without it ${one[1].map(Math.round)}`);
+    assert.ok(distance(both[0], one[0]) < distance(both[0], both[1]), `${both[0].map(Math.round)}, without it ${one[0].map(Math.round)}`);
+  });
+
+  test('bad ones are refused in words, and the next clip is made', async () => {
+    const given = (...frames) => engine.generate(options, { condition: { frames } });
+    const refused = (code, words) => (error) => {
+      assert.equal(error.code, code, error.message);
+      assert.match(error.message, words);
+      return true;
+    };
+    const invalid = (words) => refused('invalid-options', words);
+    await assert.rejects(given({ index: 5, ...day }), invalid(/5 frames.*frame 5/));
+    await assert.rejects(given({ index: 0, ...day }, { index: -5, ...day }), invalid(/once.*frame 0/));
+    await assert.rejects(given({ index: 0, ...day, height: 63 }), invalid(/96 × 63 px.*24192.*24576/));
+    await assert.rejects(given({ index: 0, width: 0, height: 0, rgba: new Uint8Array() }), invalid(/0 × 0 px/));
+    const { events } = await engine.generate({ ...options, numFrames: 1, numSteps: 1 });
+    assert.equal(framesOf(events).length, options.width * options.height * 3);
+  });
+
+  test('a model without a door for them says why', async () => {
+    const plain = await startEngine({ device: 'cpu' });
+    try {
+      const { model } = await plain.load(wan21.folder);
+      assert.equal(model.capabilities.image, false);
+      await assert.rejects(plain.generate(wan21.options, { condition: { frames: [{ index: 0, ...day }] } }), (error) => {
+        assert.equal(error.code, 'invalid-options');
+        assert.match(error.message, /takes no first frame: \w+/);
+        return true;
+      });
+      assert.equal(framesOf((await plain.generate({ ...wan21.options, numFrames: 1, numSteps: 1 })).events).length, 48 * 32 * 3);
+    } finally {
+      plain.stop();
+    }
+  });
+});
+
 describe('the default model on a GPU', () => {
   test('compiles its shaders while it is loaded, and returns the memory of each clip', async () => {
     const engine = await startEngine({ device: 'gpu' });
     try {
       const loaded = await engine.load(join(import.meta.dirname, '../../models/small-world'));
-      const { width, height, num_frames: numFrames } = loaded.model.defaults;
+      const { width, height, numFrames } = loaded.model.defaults;
       const options = {
         prompt: 'a red ball',
         negativePrompt: '',

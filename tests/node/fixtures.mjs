@@ -59,6 +59,32 @@ export function framesOf(events) {
   );
 }
 
+/** A picture of the kind that the default model knows: sky over ground, a red ball between them. RGBA, 3 : 2. */
+export function scene({ sky, ground, width = 96, height = 64 }) {
+  const rgba = new Uint8Array(width * height * 4);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const inBall = Math.hypot(x - width / 2, y - height / 2) < height / 6;
+      rgba.set([...(inBall ? [215, 40, 35] : y < height / 2 ? sky : ground), 255], (y * width + x) * 4);
+    }
+  }
+  return { width, height, rgba };
+}
+
+/** Mean colours of the upper and the lower half of RGBA or, with 3 `channels`, RGB: six numbers in 0…255. */
+export function halves(pixels, channels = 4) {
+  const half = pixels.length / 2;
+  const mean = (from, c) => {
+    let sum = 0;
+    for (let i = from + c; i < from + half; i += channels) sum += pixels[i];
+    return sum / (half / channels);
+  };
+  return [0, half].flatMap((from) => [0, 1, 2].map((c) => mean(from, c)));
+}
+
+/** How far apart two lists of numbers are. */
+export const distance = (a, b) => Math.hypot(...a.map((value, i) => value - b[i]));
+
 /** ‖a − b‖ / ‖b‖ of two byte arrays. */
 export function relativeL2(a, b) {
   if (a.length !== b.length) throw new Error(`${a.length} bytes against ${b.length}`);

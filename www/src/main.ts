@@ -1,5 +1,15 @@
 /** The page: a prompt, a button, and everything between the click and the clip. */
-import { Tabreel, TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type Support } from 'tabreel';
+import {
+  Tabreel,
+  TabreelError,
+  describeModel,
+  probe,
+  resolveOptions,
+  type Clip,
+  type GivenPictures,
+  type ModelCard,
+  type Support,
+} from 'tabreel';
 import { byId } from './dom';
 import { startDrawer } from './drawer';
 import { showError, hideError } from './error';
@@ -8,12 +18,13 @@ import { addToHistory, startHistory } from './history';
 import { showNeeds } from './needs';
 import { Countdown, expectedSecs, rememberPace } from './pace';
 import { showClip, showPreview, showRest, showSample, showWaiting } from './player';
+import { adoptCapabilities, givenPictures, startPictures } from './pictures';
 import { announce, countdown, endProgress, progress, startProgress } from './progress';
 import { fromHash, type Device, type Recipe } from './recipe';
 import { hideResult, showResult, totalSecs } from './result';
 import { adoptCard, buildSettings, nextSeed, readSettings, writeSettings } from './settings';
 import { adoptVocabulary, checkPrompt } from './vocabulary';
-import { STAGES, loadWords, seconds } from './words';
+import { STAGES, fromWords, loadWords, seconds } from './words';
 
 const MODEL = new URL('models/small-world/', document.baseURI).href;
 
@@ -42,6 +53,7 @@ async function generate(): Promise<void> {
     return fail(error as TabreelError);
   }
 
+  const pictures = givenPictures();
   const controller = (running = new AbortController());
   const began = performance.now();
   let succeeded = false;
@@ -52,10 +64,10 @@ async function generate(): Promise<void> {
   startProgress();
   try {
     const engine = await ready(settings.device, controller.signal);
-    const clip = await make(engine, recipe, controller.signal);
+    const clip = await make(engine, recipe, pictures, controller.signal);
     const wholeSecs = (performance.now() - began) / 1000;
     last = clip;
-    const made = `${clip.backend === 'gpu' ? 'GPU' : 'CPU'}, ${seconds(totalSecs(clip.timings))}`;
+    const made = [clip.backend === 'gpu' ? 'GPU' : 'CPU', seconds(totalSecs(clip.timings)), fromWords(clip)].filter(Boolean).join(', ');
     endProgress();
     showClip(clip);
     showResult(clip, engine);
@@ -90,15 +102,17 @@ async function ready(device: Device, signal: AbortSignal): Promise<Tabreel> {
     onProgress: (now) => progress(loadWords(now), now.total > 0 ? now.loaded / now.total : undefined),
   });
   loaded = { engine, device };
+  adoptCapabilities(engine.model.capabilities);
   return engine;
 }
 
-async function make(engine: Tabreel, recipe: Recipe, signal: AbortSignal): Promise<Clip> {
+async function make(engine: Tabreel, recipe: Recipe, pictures: GivenPictures, signal: AbortSignal): Promise<Clip> {
   const clock = new Countdown(recipe, engine.device);
   const began = performance.now();
   countdown(() => clock.left());
   const clip = await engine.generate({
     ...recipe,
+    ...pictures,
     signal,
     onStage(stage) {
       announce(STAGES[stage]);
@@ -170,6 +184,7 @@ async function start(): Promise<void> {
     if (support) void showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device });
   });
   startDrawer();
+  startPictures();
   startHistory({
     onShow(clip) {
       if (running) return;

@@ -4,7 +4,7 @@ import { byId } from './dom';
 import { showError } from './error';
 import { announce } from './progress';
 import { toHash } from './recipe';
-import { megabytes, seconds } from './words';
+import { fromWords, megabytes, seconds } from './words';
 
 const box = byId('result');
 const made = byId('made');
@@ -38,7 +38,8 @@ function describe(clip: Clip): string {
   const scale = scaleFor(clip, 'mp4');
   const size = `${width * scale} × ${height * scale} px${scale === 1 ? '' : `, enlarged from ${width} × ${height}`}`;
   const frames = numFrames === 1 ? '1 frame' : `${numFrames} frames`;
-  return `Made on ${where} in ${seconds(totalSecs(timings))} · ${size} · ${frames} · seed ${seed}`;
+  const from = fromWords(clip);
+  return `Made on ${where} in ${seconds(totalSecs(timings))}${from && ` ${from}`} · ${size} · ${frames} · seed ${seed}`;
 }
 
 /** "condition 0.1 s, denoise 9.1 s, decode 2.2 s; 210 MB of memory, up to 90 MB on the GPU" */
@@ -94,7 +95,7 @@ async function shareRecipe(): Promise<void> {
   try {
     await navigator.clipboard.writeText(url.href);
     share.textContent = 'Link copied';
-    announce('A link with these settings was copied.');
+    announce(`A link with these settings was copied${fromWords(shown) && '; it does not hold the pictures'}.`);
   } catch {
     share.textContent = 'Link is in the address bar';
     announce('The link with these settings is in the address bar.');

@@ -1,5 +1,5 @@
 /** Numbers, stages and errors as a visitor reads them. */
-import { TabreelError, type LoadProgress, type Stage, type TabreelErrorCode } from 'tabreel';
+import { TabreelError, type Clip, type LoadProgress, type Stage, type TabreelErrorCode } from 'tabreel';
 
 export function megabytes(bytes: number): string {
   const mb = bytes / 1e6;
@@ -38,6 +38,12 @@ export const STAGES: Record<Stage, string> = {
   denoise: 'Painting',
   decode: 'Developing the frames',
 };
+
+/** What a clip was made from besides its prompt; empty if from nothing. */
+export function fromWords({ given: { image, lastImage } }: Pick<Clip, 'given'>): string {
+  if (image) return lastImage ? 'from a first and a last frame' : 'from a first frame';
+  return lastImage ? 'from a last frame' : '';
+}
 
 interface Explanation {
   title: string;
@@ -87,6 +93,8 @@ const PARTS: Record<string, string> = {
   height: 'Height',
   fps: 'Frames per second',
   seed: 'The seed',
+  image: 'The first frame',
+  lastImage: 'The last frame',
 };
 
 export function explain(error: TabreelError): Explanation {
