@@ -159,4 +159,6 @@ async function draw(canvas: HTMLCanvasElement, { data, width, height }: Frame): 
   bitmap.close();
 }
 
-const capital = (words: string): string => words.charAt(0).toUpperCase() + words.slice(1);
+function capital(words: string): string {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
