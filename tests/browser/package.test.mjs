@@ -15,12 +15,12 @@ const version = (name) => JSON.parse(readFileSync(join(root, 'node_modules', nam
 
 /** What a user of the package would write; `window.tabreel` is for this test. */
 const MAIN = `
-import { Tabreel, encodeVideo, probe, TabreelError, type Clip, type ClipOptions, type Support } from 'tabreel';
+import { Tabreel, encodeVideo, probe, readPicture, TabreelError, type Clip, type ClipOptions, type GivenPictures, type Support } from 'tabreel';
 
 let model: Tabreel | undefined;
 const load = async (device: 'cpu' | 'gpu'): Promise<Tabreel> => (model ??= await Tabreel.load({ model: './model', device }));
 
-async function generate(options: ClipOptions, cancelAfterStep = 0): Promise<object> {
+async function generate(options: ClipOptions & GivenPictures, cancelAfterStep = 0): Promise<object> {
   const cancel = new AbortController();
   const [steps, previews]: number[][] = [[], []];
   try {
@@ -57,13 +57,60 @@ async function solid(colour: [number, number, number], format: 'mp4' | 'webm'): 
   return { file: await base64(blob), shown: [...context.getImageData(width / 2, height / 2, 1, 1).data].slice(0, 3) };
 }
 
+/** Red, with the left half transparent, in every form that generate() takes: the size and two pixels of each. */
+async function pictures(): Promise<Record<string, number[]>> {
+  const [width, height] = [20, 10];
+  const paint = <C extends HTMLCanvasElement | OffscreenCanvas>(canvas: C, from = 0): C => {
+    const context = canvas.getContext('2d') as OffscreenCanvasRenderingContext2D;
+    context.fillStyle = 'rgb(200 100 50)';
+    context.fillRect(from, 0, canvas.width, canvas.height);
+    return canvas;
+  };
+  const halved = paint(new OffscreenCanvas(width, height), width / 2);
+  const png = await halved.convertToBlob({ type: 'image/png' });
+  const image = Object.assign(new Image(), { src: URL.createObjectURL(png) });
+  const full = paint(new OffscreenCanvas(width, height));
+  const jpeg = new Uint8Array(await (await full.convertToBlob({ type: 'image/jpeg', quality: 1 })).arrayBuffer());
+  // An EXIF segment that says: turned by a quarter (orientation 6).
+  const exif = [255, 225, 0, 34, 69, 120, 105, 102, 0, 0, 73, 73, 42, 0, 8, 0, 0, 0, 1, 0, 18, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+  const forms = {
+    png,
+    image,
+    bitmap: await createImageBitmap(halved),
+    pixels: halved.getContext('2d')!.getImageData(0, 0, width, height),
+    offscreen: halved,
+    canvas: paint(Object.assign(document.createElement('canvas'), { width, height }), width / 2),
+    video: new VideoFrame(full, { timestamp: 0 }),
+    turned: new Blob([jpeg.slice(0, 2), new Uint8Array(exif), jpeg.slice(2)], { type: 'image/jpeg' }),
+    wide: paint(new OffscreenCanvas(4096, 16)),
+  };
+  const found: Record<string, number[]> = {};
+  for (const [name, form] of Object.entries(forms)) {
+    const { width, height, data } = await readPicture(form);
+    found[name] = [width, height, data[3]!, ...data.slice(-4)];
+  }
+  forms.video.close();
+  return found;
+}
+
+/** generate() with pictures that a message cannot carry to this page. */
+async function given(options: ClipOptions, what: 'text' | 'picture' | 'empty'): Promise<object> {
+  const image = { text: new Blob(['words'], { type: 'text/plain' }), picture: new ImageData(2, 2), empty: new OffscreenCanvas(0, 0) }[what];
+  try {
+    await readPicture(image);
+  } catch (error) {
+    return { message: (error as TabreelError).message, code: (error as TabreelError).code };
+  }
+  return generate({ ...options, image });
+}
+
 async function base64(blob: Blob): Promise<string> {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 }
 
 const look = (): Promise<Support> => probe();
-Object.assign(window, { tabreel: { look, generate, solid } });
+Object.assign(window, { tabreel: { look, generate, solid, pictures, given } });
 `;
 
 let browser;
@@ -173,6 +220,27 @@ test('bad options reject with their code and words', async () => {
   const refused = await page.evaluate((options) => tabreel.generate({ ...options, numFrames: 80 }), wan21.options);
   assert.equal(refused.code, 'invalid-options');
   assert.match(refused.message, /numFrames must be 4n \+ 1.*got 80 frames/);
+});
+
+test('readPicture() reads every form that generate() takes, upright, with its opacity, and not too large', async () => {
+  const found = await page.evaluate(() => tabreel.pictures());
+  const size = { turned: [10, 20], wide: [2048, 8] };
+  for (const [name, [width, height, opacity, ...last]] of Object.entries(found)) {
+    assert.deepEqual([width, height], size[name] ?? [20, 10], name);
+    assert.equal(opacity, ['video', 'turned', 'wide'].includes(name) ? 255 : 0, `opacity of ${name}`);
+    // a VideoFrame and a JPEG may go through YCbCr
+    assert.ok(Math.max(...[200, 100, 50, 255].map((value, i) => Math.abs(value - last[i]))) <= 3, `${name}: ${last}`);
+  }
+  assert.equal(Object.keys(found).length, 9);
+});
+
+test('pictures that are none, and those that the model has no use for, are refused in words', async () => {
+  const refused = (what) => page.evaluate(([options, what]) => tabreel.given(options, what), [wan21.options, what]);
+  const [text, empty, picture] = [await refused('text'), await refused('empty'), await refused('picture')];
+  for (const { code } of [text, empty, picture]) assert.equal(code, 'invalid-options');
+  assert.match(text.message, /image must be a picture.*got a file \(text\/plain, 5 bytes\)/);
+  assert.match(empty.message, /OffscreenCanvas of 0 × 0 px/);
+  assert.match(picture.message, /this model takes no first frame: it was trained on text alone/);
 });
 
 for (const [name, colour] of [
