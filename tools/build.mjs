@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { ensurePackages, ensureWasmBindgen, newest, output, root, run, wasm } from './common.mjs';
+import { ensurePackages, ensureWasmBindgen, newest, output, root, run, wasm, native } from './common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'pkg/wasm');
@@ -51,6 +51,12 @@ function optimise() {
   const features = ['simd', 'bulk-memory', 'nontrapping-float-to-int', 'sign-ext', 'mutable-globals', 'reference-types', 'multivalue'];
   run('npx', ['wasm-opt', '-O3', '--strip-debug', ...features.map((name) => `--enable-${name}`), file, '-o', `${file}.tmp`]);
   renameSync(`${file}.tmp`, file);
+}
+
+/** The command line; returns where it lies. With the features that the tests build with, so that both share their work. */
+export function buildCommand() {
+  run('cargo', ['build', '--release', '--workspace', '--bin', 'tabreel'], { env: native });
+  return join(native.CARGO_TARGET_DIR, 'release/tabreel');
 }
 
 /** pkg/src → pkg/dist, www → www/dist. */

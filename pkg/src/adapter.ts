@@ -2,8 +2,11 @@
 
 /** The GPU adapter as WebGPU describes it; browsers leave out what they hide. */
 export interface AdapterFacts {
+  /** Such as `nvidia`; empty where the browser does not say. */
   vendor: string;
+  /** Such as `ampere`; empty where the browser does not say. */
   architecture: string;
+  /** The driver's own words; often empty. */
   description: string;
   /** True when the browser says that this adapter is software, or its name says so. */
   isFallback: boolean;

@@ -5,7 +5,9 @@ import { parseVocabulary, type Vocabulary } from './vocabulary.js';
 
 /** One file of a model folder; `path` is relative, with forward slashes. */
 export interface ModelFile {
+  /** Relative to the folder, with forward slashes. */
   path: string;
+  /** Length, bytes. */
   bytes: number;
   /** Hex. When given, what was fetched is checked against it. */
   sha256?: string | undefined;
@@ -13,20 +15,28 @@ export interface ModelFile {
 
 /** The file's contents. Its names are snake_case, like all of a model folder's JSON; here they are camelCase. */
 export interface ModelCard {
+  /** Name to show. */
   name: string;
   /** SPDX expression. */
   license?: string | undefined;
   /** Where the weights come from, in words. */
   trainedOn?: string | undefined;
   /** Sizes that the model was trained on, in px, best first. */
-  sizes: { width: number; height: number }[];
+  sizes: {
+    /** Px. */
+    width: number;
+    /** Px. */
+    height: number;
+  }[];
   /** Clip lengths that the model was trained on, in frames. */
   numFrames: number[];
+  /** Settings to start from. */
   defaults: ModelDefaults;
   /** Prompts that show what the model can do. */
   examples: string[];
   /** The words it was trained on; undefined for a model that was trained on any. */
   vocabulary: Vocabulary | undefined;
+  /** What a load fetches. */
   files: ModelFile[];
   /** The card as it was read: the engine takes more from it, such as how many tokens a prompt may have. */
   source: string;

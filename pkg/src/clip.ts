@@ -1,4 +1,5 @@
 /** A finished clip: its frames, drawing one, and saving all of them. */
+import type { TokenCount } from './contract.js';
 import type { Backend, MemoryUse } from './messages.js';
 import type { ClipRecipe } from './options.js';
 import { enlarge } from './enlarge.js';
@@ -9,7 +10,9 @@ import { encodeVideo } from './video.js';
 
 /** Which pictures a clip was given; they are not kept. */
 export interface GivenParts {
+  /** A picture was given for the first frame. */
   readonly image: boolean;
+  /** A picture was given for the last frame. */
   readonly lastImage: boolean;
 }
 
@@ -35,21 +38,29 @@ export interface SaveOptions {
   format: 'mp4' | 'webm' | 'png';
   /** Enlarges every frame by this whole factor, 1 to 8, before encoding. Default 1. */
   scale?: number;
+  /** Stops the encoding. */
   signal?: AbortSignal;
 }
 
 /** A generated clip: its frames as RGBA pixels, what it was made from, and ways to show and save it. */
 export class Clip {
+  /** All frames, in order. */
   readonly frames: readonly Frame[];
+  /** Frame width, px. */
   readonly width: number;
+  /** Frame height, px. */
   readonly height: number;
+  /** Frames per second. */
   readonly fps: number;
+  /** How many frames. */
   readonly numFrames: number;
+  /** The noise's seed. */
   readonly seed: number;
   /** Seconds, by stage. */
   readonly timings: Readonly<Record<string, number>>;
   /** How many of the prompt's tokens the model read. */
-  readonly tokens: { readonly kept: number; readonly total: number };
+  readonly tokens: Readonly<TokenCount>;
+  /** What the engine said that was no error. */
   readonly warnings: readonly string[];
   /** Which backend made it. */
   readonly backend: Backend;

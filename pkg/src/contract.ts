@@ -322,18 +322,23 @@ findings: Array<KernelFinding>, };
 
 /** One row of the table of options. */
 export interface OptionSpec {
+  /** What kind of value it takes. */
   readonly kind: 'text' | 'whole' | 'number' | 'flag';
+  /** What it does. */
   readonly doc: string;
+  /** What the number counts; empty without a unit. */
   readonly unit: string;
   /** The command line's flag, and the name in a shared link. */
   readonly flag?: string;
+  /** The least. */
   readonly min?: number;
+  /** The most. */
   readonly max?: number;
   /** True if `min` itself is not allowed. */
   readonly aboveMin?: boolean;
   /** Which of the model's multiples a size keeps to. */
   readonly multiple?: keyof SizeRules;
-  /** Missing where there is no constant one. */
+  /** What stands in for a missing value; missing itself where that is no constant. */
   readonly default?: string | number | boolean;
 }
 
@@ -409,7 +414,7 @@ export interface ModelDefaults {
 }
 
 /** The table of options, by name. */
-export const OPTIONS = {
+export const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {
   prompt: {
     kind: 'text',
     doc: "What to show. Must not be empty; what is longer than the model reads is cut, with a warning.",
@@ -497,4 +502,4 @@ export const OPTIONS = {
     max: 100,
     aboveMin: true,
   },
-} as const satisfies Record<keyof ClipOptions, OptionSpec>;
+};

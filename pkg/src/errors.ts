@@ -6,7 +6,9 @@ const CODES: ReadonlySet<string> = new Set(ERROR_CODES);
 
 /** Every promise of this package that rejects, rejects with one of these. */
 export class TabreelError extends Error {
+  /** Always `TabreelError`. */
   override readonly name = 'TabreelError';
+  /** What the caller can do about it. */
   readonly code: TabreelErrorCode;
 
   constructor(code: TabreelErrorCode, message: string, options?: { cause?: unknown }) {

@@ -38,6 +38,7 @@ export interface LoadProgress {
   loaded: number;
   /** 0 when the server does not say. */
   total: number;
+  /** The part or file at hand. */
   what: string;
   /** True while weights come from this device and not from the network. */
   fromDevice?: boolean;
@@ -61,6 +62,7 @@ export interface GenerateOptions extends ClipOptions, GivenPictures {
 
 /** What is known about the loaded model. */
 export interface ModelInfo extends ModelRules, EngineModel {
+  /** What the card and the engine suggest. */
   defaults: ModelDefaults;
   /** The folder's `tabreel.json`. */
   card: ModelCard;
@@ -72,6 +74,7 @@ const SECOND = 1000;
 
 /** A loaded model in a worker of its own: generates one clip at a time, until it is closed. */
 export class Tabreel {
+  /** What is known about the loaded model. */
   readonly model: ModelInfo;
   /** Which backend runs. */
   readonly device: Backend;

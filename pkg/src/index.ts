@@ -1,4 +1,4 @@
-export { GUIDED_ABOVE, OPTIONS, type Capabilities, type KernelFinding, type OptionSpec } from './contract.js';
+export { GUIDED_ABOVE, OPTIONS, type Capabilities, type TokenCount, type KernelFinding, type OptionSpec } from './contract.js';
 export { adapterName, type AdapterFacts } from './adapter.js';
 export { cardBytes, type ModelCard, type ModelFile } from './card.js';
 export { Clip, drawSmooth, type GivenParts, type SaveOptions } from './clip.js';

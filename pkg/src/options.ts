@@ -1,18 +1,12 @@
 /** Options of `generate()`, checked against the table in contract.ts: the sentences name rule, value and unit. */
-import {
-  OPTIONS,
-  type ClipOptions,
-  type ClipRecipe,
-  type ModelDefaults,
-  type OptionSpec,
-  type SizeRules,
-} from './contract.js';
+import { OPTIONS, type ClipOptions, type ClipRecipe, type ModelDefaults, type OptionSpec, type SizeRules } from './contract.js';
 import { TabreelError } from './errors.js';
 
 export type { ClipOptions, ClipRecipe, ModelDefaults };
 
 /** What the rules need to know about the model. */
 export interface ModelRules extends SizeRules {
+  /** What the model suggests. */
   defaults: ModelDefaults;
 }
 
@@ -53,7 +47,11 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
   }
   const settled: Partial<Record<Name, unknown>> = {};
   for (const name of NAMES) {
-    const value = options[name] ?? (rules.defaults as Record<string, unknown>)[name] ?? TABLE[name].default ?? (name === 'seed' ? randomSeed() : undefined);
+    const value =
+      options[name] ??
+      (rules.defaults as Record<string, unknown>)[name] ??
+      TABLE[name].default ??
+      (name === 'seed' ? randomSeed() : undefined);
     if (value !== undefined || name === 'prompt') settled[name] = checked(name, value, rules);
   }
   if ((settled.prompt as string).trim() === '') throw invalid('prompt must not be empty');

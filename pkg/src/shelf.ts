@@ -18,6 +18,7 @@ const VERSION = 'of';
 export interface KeptModel {
   /** The folder's URL. */
   url: string;
+  /** What it takes on this device, bytes. */
   bytes: number;
 }
 

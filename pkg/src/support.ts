@@ -10,21 +10,37 @@ export interface MachineFacts {
   secureContext: boolean;
   /** WebAssembly with 128-bit SIMD, which the engine needs on every path. */
   wasmSimd: boolean;
+  /** The GPU that WebGPU offers, if any. */
   adapter?: AdapterFacts;
   /** Why there is no adapter, in the browser's words, if it gave any. */
   adapterError?: string;
-  features: { 'shader-f16': boolean; 'timestamp-query': boolean; subgroups: boolean };
+  /** Optional features of the GPU. */
+  features: {
+    /** Shaders may use 16-bit floats. */
+    'shader-f16': boolean;
+    /** The GPU tells how long its work takes. */
+    'timestamp-query': boolean;
+    /** Threads of a group may exchange values directly. */
+    subgroups: boolean;
+  };
+  /** Limits of the GPU, by their WebGPU names. */
   limits: Record<string, number>;
   /** How the GPU kernels compared with their plain twins when they last ran here; missing before the first load. */
   kernels?: KernelFinding[];
   /** What the browser tells about memory; both are hints, and both may be missing. */
-  memory: { deviceGiB?: number; storageFreeBytes?: number };
+  memory: {
+    /** Rounded by the browser, at most 8. */
+    deviceGiB?: number;
+    /** What this site may still store, bytes. */
+    storageFreeBytes?: number;
+  };
 }
 
 /** What `probe()` found, and what it recommends. */
 export interface Support extends MachineFacts {
   /** Something here can run the default model. */
   ok: boolean;
+  /** Which backend 'auto' takes; 'none' if neither works. */
   recommended: 'gpu' | 'cpu' | 'none';
   /** One or two sentences for the visitor: what was chosen and why. */
   reason: string;
@@ -153,7 +169,9 @@ interface GpuLike {
   requestAdapter(options?: object): Promise<AdapterLike | null>;
 }
 interface AdapterLike {
+  /** Optional features of the GPU. */
   features: ReadonlySet<string>;
+  /** Limits of the GPU, by their WebGPU names. */
   limits: Record<string, number>;
   info?: { vendor?: string; architecture?: string; description?: string; isFallbackAdapter?: boolean };
   isFallbackAdapter?: boolean;

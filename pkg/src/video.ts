@@ -15,10 +15,13 @@ import type { Frame } from './frame.js';
 
 /** How a video is encoded. */
 export interface VideoOptions {
+  /** Which container. */
   format: 'mp4' | 'webm';
+  /** Frames per second. */
   fps: number;
   /** Whole factor by which frames are enlarged first. Default 1. */
   scale?: number | undefined;
+  /** Stops the encoding. */
   signal?: AbortSignal | undefined;
 }
 
@@ -27,9 +30,13 @@ export type VideoCodec = 'avc' | 'av1' | 'vp9' | 'vp8';
 
 /** An encoded video and what the browser made it with. */
 export interface EncodedVideo {
+  /** The file. */
   blob: Blob;
+  /** Which codec was used. */
   codec: VideoCodec;
+  /** Px. */
   width: number;
+  /** Px. */
   height: number;
 }
 

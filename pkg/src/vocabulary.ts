@@ -2,7 +2,9 @@
 
 /** Role (`shape`, `colour`, …) → plain word → its other wordings. `other` holds words without content. */
 export interface Vocabulary {
+  /** By role, then by plain word: its other wordings. */
   roles: Record<string, Record<string, string[]>>;
+  /** Words without content. */
   other: string[];
 }
 

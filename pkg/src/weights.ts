@@ -6,7 +6,13 @@ import { localFolder } from './local.js';
 import { Shelf } from './shelf.js';
 
 /** A model is a folder laid out as diffusers does: a base URL, or its files in hand. */
-export type ModelSource = string | URL | { files: Record<string, Blob | ArrayBuffer | Uint8Array> };
+export type ModelSource =
+  | string
+  | URL
+  | {
+      /** By their paths in the folder. */
+      files: Record<string, Blob | ArrayBuffer | Uint8Array>;
+    };
 
 /** Pieces of this many bytes are kept as they arrive, so that a broken download goes on where it stopped. */
 export const PIECE_BYTES = 8 * 1024 * 1024;

@@ -189,7 +189,11 @@ function edited(by?: string): void {
   byId('frames-note').textContent = lengthWords(numFrames, fps);
   byId('steps-note').textContent = numSteps < 8 ? 'Draft' : numSteps < 20 ? 'Good' : 'Fine, and slower';
   byId('guidance-note').textContent =
-    guidanceScale <= GUIDED_ABOVE ? 'Off: twice as fast, looser' : guidanceScale > 8 ? 'Strict, may look harsh' : 'How closely to follow the prompt';
+    guidanceScale <= GUIDED_ABOVE
+      ? 'Off: twice as fast, looser'
+      : guidanceScale > 8
+        ? 'Strict, may look harsh'
+        : 'How closely to follow the prompt';
   markShape();
   onChange();
 }

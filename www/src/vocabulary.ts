@@ -59,7 +59,12 @@ function fillBuilder({ roles }: Vocabulary): void {
       });
       return chip;
     });
-    return make('div', { className: 'role', role: 'group', ariaLabel: TITLES[role]! }, make('span', { className: 'fine' }, TITLES[role]!), ...chips);
+    return make(
+      'div',
+      { className: 'role', role: 'group', ariaLabel: TITLES[role]! },
+      make('span', { className: 'fine' }, TITLES[role]!),
+      ...chips,
+    );
   });
   byId('builder-rows').replaceChildren(...rows);
 }

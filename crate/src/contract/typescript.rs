@@ -68,10 +68,10 @@ fn type_of<T: TS>(out: &mut String) {
 /// The table and the types made of it.
 fn options(out: &mut String) {
     out.push_str(
-        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  readonly kind: 'text' | 'whole' | 'number' | 'flag';\n  \
-         readonly doc: string;\n  readonly unit: string;\n  /** The command line's flag, and the name in a shared link. */\n  readonly flag?: string;\n  \
-         readonly min?: number;\n  readonly max?: number;\n  /** True if `min` itself is not allowed. */\n  readonly aboveMin?: boolean;\n  \
-         /** Which of the model's multiples a size keeps to. */\n  readonly multiple?: keyof SizeRules;\n  /** Missing where there is no constant one. */\n  \
+        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  /** What kind of value it takes. */\n  readonly kind: 'text' | 'whole' | 'number' | 'flag';\n  \
+         /** What it does. */\n  readonly doc: string;\n  /** What the number counts; empty without a unit. */\n  readonly unit: string;\n  /** The command line's flag, and the name in a shared link. */\n  readonly flag?: string;\n  \
+         /** The least. */\n  readonly min?: number;\n  /** The most. */\n  readonly max?: number;\n  /** True if `min` itself is not allowed. */\n  readonly aboveMin?: boolean;\n  \
+         /** Which of the model's multiples a size keeps to. */\n  readonly multiple?: keyof SizeRules;\n  /** What stands in for a missing value; missing itself where that is no constant. */\n  \
          readonly default?: string | number | boolean;\n}\n",
     );
     let _ = write!(
@@ -95,11 +95,11 @@ fn options(out: &mut String) {
     for row in MODEL_OPTIONS {
         field(out, row, "?", " | undefined");
     }
-    out.push_str("}\n\n/** The table of options, by name. */\nexport const OPTIONS = {\n");
+    out.push_str("}\n\n/** The table of options, by name. */\nexport const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {\n");
     for row in all() {
         spec(out, row);
     }
-    out.push_str("} as const satisfies Record<keyof ClipOptions, OptionSpec>;\n");
+    out.push_str("};\n");
 }
 
 fn field(out: &mut String, row: &OptionSpec, optional: &str, or: &str) {

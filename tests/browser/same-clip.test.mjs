@@ -1,0 +1,104 @@
+// One recipe, three ways: the command line, the engine in Node and the package in Chromium make the same clip on the CPU,
+// from text and from a picture; compared pixel by pixel, before any encoding.
+import assert from 'node:assert/strict';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { buildCommand } from '../../tools/build.mjs';
+import { serve } from '../../tools/serve.mjs';
+import { startEngine } from '../node/engine.mjs';
+import { framesOf, largestDifference } from '../node/fixtures.mjs';
+import { command, launch, openPage, root, temporaryFolder } from './browser.mjs';
+
+// Everything else is left to the model's card: the three must settle it alike.
+const recipe = { prompt: 'a small blue cube moves left over sand', seed: 11, numFrames: 5, numSteps: 4 };
+const folder = temporaryFolder();
+const at = (name) => join(folder.path, name);
+const model = join(root, 'models/small-world');
+
+// The package as it is published, without a bundler.
+const PAGE = `<!doctype html><title>same clip</title><link rel="icon" href="data:,">
+<script type="importmap">{ "imports": { "mediabunny": "./mediabunny/dist/bundles/mediabunny.mjs" } }</script>
+<script type="module">
+import { Tabreel } from './pkg/dist/index.js';
+let model;
+window.make = async (recipe, picture) => {
+  model ??= await Tabreel.load({ model: new URL('models/small-world/', location.href), device: 'cpu', keep: false });
+  const image = picture && (await (await fetch(picture)).blob());
+  const clip = await model.generate({ ...recipe, ...(image && { image }) });
+  return { width: clip.width, height: clip.height, rgb: clip.frames.flatMap(({ data }) => [...data.filter((_, i) => i % 4 !== 3)]) };
+};
+</script>`;
+
+let engine;
+let server;
+let browser;
+let page;
+let tabreel;
+before(async () => {
+  tabreel = buildCommand();
+  writeFileSync(at('index.html'), PAGE);
+  for (const [name, target] of Object.entries({ pkg: 'pkg', models: 'models', mediabunny: 'node_modules/mediabunny' })) {
+    symlinkSync(join(root, target), at(name));
+  }
+  server = await serve(folder.path);
+  browser = await launch();
+  page = await openPage(browser, server.url);
+  await page.waitForFunction(() => 'make' in window);
+  engine = await startEngine({ device: 'cpu' });
+  await engine.load(model);
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+  engine?.stop();
+  folder.remove();
+});
+
+/** The frames of a `.safetensors` file as bytes [F, H, W, 3]. */
+function bytesOf(file) {
+  const bytes = readFileSync(file);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const { dtype, data_offsets } = JSON.parse(bytes.subarray(8, 8 + length).toString()).frames;
+  assert.equal(dtype, 'U8');
+  const [start, end] = data_offsets.map((offset) => offset + 8 + length);
+  return new Uint8Array(bytes.subarray(start, end));
+}
+
+/** The clip by the command line. */
+function natively(...more) {
+  const options = ['--prompt', recipe.prompt, '--seed', recipe.seed, '--frames', recipe.numFrames, '--steps', recipe.numSteps];
+  command(tabreel, ['generate', '--model', model, '--device', 'cpu', ...options.map(String), ...more, '--out', at('clip.safetensors')]);
+  return bytesOf(at('clip.safetensors'));
+}
+
+function same({ native, node, chromium }) {
+  assert.equal(chromium.length, native.length);
+  assert.equal(largestDifference(Uint8Array.from(chromium), node), 0, 'Node and Chromium run the same wasm');
+  // Another compiler's sums differ in the last bits; a rounding that falls the other way is one step of 255.
+  const most = largestDifference(native, node);
+  assert.ok(most <= 2, `the command line is up to ${most} of 255 away`);
+}
+
+test('from text', async () => {
+  const { events } = await engine.generate(recipe);
+  const { rgb } = await page.evaluate((recipe) => window.make(recipe), recipe);
+  same({ native: natively(), node: framesOf(events), chromium: rgb });
+});
+
+test('from a picture of another size, scaled and cut', async () => {
+  // A sky over sand with a ball, 200 × 120 px, written by ffmpeg without loss.
+  const [width, height] = [200, 120];
+  const rgba = new Uint8Array(width * height * 4).map((_, i) => {
+    const [x, y] = [((i >> 2) % width) - 90, Math.floor((i >> 2) / width) - 60];
+    const colour = x * x + y * y < 900 ? [40, 80, 220] : y < 25 ? [120 + y, 170, 240] : [210, 190, 130];
+    return [...colour, 255][i & 3];
+  });
+  const size = ['-f', 'rawvideo', '-pix_fmt', 'rgba', '-s', `${width}x${height}`];
+  writeFileSync(at('raw'), rgba);
+  command('ffmpeg', ['-v', 'error', ...size, '-i', at('raw'), '-frames:v', '1', at('given.png')]);
+  const condition = { frames: [{ index: 0, width, height, rgba }] };
+  const { events } = await engine.generate(recipe, { condition });
+  const { rgb } = await page.evaluate(([recipe, url]) => window.make(recipe, url), [recipe, './given.png']);
+  same({ native: natively('--image', at('given.png')), node: framesOf(events), chromium: rgb });
+});
