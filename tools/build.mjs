@@ -53,9 +53,9 @@ function optimise() {
   renameSync(`${file}.tmp`, file);
 }
 
-/** The command line; returns where it lies. With the features that the tests build with, so that both share their work. */
+/** The command line; returns where it lies. Built as tests/src/lib.rs builds it, so that both share their work. */
 export function buildCommand() {
-  run('cargo', ['build', '--release', '--workspace', '--bin', 'tabreel'], { env: native });
+  run('cargo', ['build', '--release', '--package', 'tabreel', '--bin', 'tabreel'], { env: native });
   return join(native.CARGO_TARGET_DIR, 'release/tabreel');
 }
 

@@ -22,9 +22,12 @@ import train_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TABREEL = os.environ.get('TABREEL_BIN', os.path.join(os.environ.get('CARGO_TARGET_DIR', HERE + '/../target'), 'release/tabreel'))
-EXAMPLES = ['a large red ball bounces over grass at sunset', 'a large yellow ball falls over the sea at night',
-            'a small blue cube moves to the right on the beach by day', 'a large purple ball rises over a road in fog',
-            'a small orange ball gets smaller over snow in fog', 'a big pink cube rests over sand at sunset']
+EXAMPLES = ['a large orange ring rolls left over grass by day',
+            'a small blue cube moves to the right on the beach by day',
+            'a large purple triangle rises over a road in fog',
+            'a big pink cube rests over sand at sunset',
+            'a large red ball bounces over grass at sunset',
+            'a large yellow ball falls over the sea at night']
 DEFAULT = {'width': 128, 'height': 128, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 3.0, 'flow_shift': 3.0}
 
 

@@ -1,7 +1,7 @@
 //! What preparing once a clip saves: the default model's transformer, its 24 evaluations of a default clip with and without
 //! redoing positions, the projected prompt and the control branch's input each time, in turns, on the CPU.
 //!
-//!     cargo run --release --workspace --example prepare_once
+//! `npm test -- rust` builds it; then `target/release/examples/prepare_once`.
 
 use std::time::Instant;
 
