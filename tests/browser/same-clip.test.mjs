@@ -1,7 +1,7 @@
 // One recipe, three ways: the command line, the engine in Node and the package in Chromium make the same clip on the CPU,
 // from text and from a picture; compared pixel by pixel, before any encoding.
 import assert from 'node:assert/strict';
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { buildCommand } from '../../tools/build.mjs';
@@ -18,7 +18,7 @@ const model = join(root, 'models/small-world');
 
 // The package as it is published, without a bundler.
 const PAGE = `<!doctype html><title>same clip</title><link rel="icon" href="data:,">
-<script type="importmap">{ "imports": { "mediabunny": "./mediabunny/dist/bundles/mediabunny.mjs" } }</script>
+<script type="importmap">{ "imports": { "mediabunny": "./mediabunny.js" } }</script>
 <script type="module">
 import { Tabreel } from './pkg/dist/index.js';
 let model;
@@ -38,9 +38,10 @@ let tabreel;
 before(async () => {
   tabreel = buildCommand();
   writeFileSync(at('index.html'), PAGE);
-  for (const [name, target] of Object.entries({ pkg: 'pkg', models: 'models', mediabunny: 'node_modules/mediabunny' })) {
+  for (const [name, target] of Object.entries({ pkg: 'pkg', models: 'models' })) {
     symlinkSync(join(root, target), at(name));
   }
+  copyFileSync(join(root, 'node_modules/mediabunny/dist/bundles/mediabunny.mjs'), at('mediabunny.js'));
   server = await serve(folder.path);
   browser = await launch();
   page = await openPage(browser, server.url);
