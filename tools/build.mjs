@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { compressFolder } from './compress.mjs';
 import { ensurePackages, ensureWasmBindgen, newest, output, root, run, wasm } from './common.mjs';
 
 const triple = 'wasm32-unknown-unknown';
@@ -53,7 +54,7 @@ function optimise() {
   renameSync(`${file}.tmp`, file);
 }
 
-/** pkg/src → pkg/dist, www → www/dist. */
+/** pkg/src → pkg/dist, www → www/dist, with compressed siblings. */
 export function buildPages() {
   const pkg = ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, 'pkg', name));
   const build = (name, sources) => {
@@ -66,6 +67,7 @@ export function buildPages() {
     join(root, 'www', name),
   );
   build('www', [...www, stamp('pkg'), file, join(root, 'models'), join(root, 'package-lock.json')]);
+  compressFolder(join(root, 'www/dist'), stamp('compressed'));
 }
 
 /** Everything, from a fresh clone too. */
