@@ -30,6 +30,10 @@ export default ts.config(
     },
   },
   { files: ['**/*.mjs'], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
+  {
+    files: ['www/plugins/offline-worker.js'],
+    languageOptions: { globals: { ...globals.serviceworker, VERSION: 'readonly', FILES: 'readonly' } },
+  },
   { files: ['eslint.config.js'], languageOptions: { globals: globals.node } },
   { files: ['tests/browser/package.test.mjs'], languageOptions: { globals: { tabreel: 'readonly' } } }, // in the page
 );

@@ -5,7 +5,8 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { ensurePackages, ensureWasmBindgen, newest, output, root, run, wasm, native } from './common.mjs';
+import { ensurePackages, ensureWasmBindgen, native, newest, output, root, run, wasm } from './common.mjs';
+import { compressFolder } from './compress.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'pkg/wasm');
@@ -53,13 +54,8 @@ function optimise() {
   renameSync(`${file}.tmp`, file);
 }
 
-/** The command line; returns where it lies. Built as tests/src/lib.rs builds it, so that both share their work. */
-export function buildCommand() {
-  run('cargo', ['build', '--release', '--package', 'tabreel', '--bin', 'tabreel'], { env: native });
-  return join(native.CARGO_TARGET_DIR, 'release/tabreel');
-}
-
-/** pkg/src → pkg/dist, www → www/dist. */
+import { ensurePackages, ensureWasmBindgen, native, newest, output, root, run, wasm } from './common.mjs';
+import { compressFolder } from './compress.mjs';
 export function buildPages() {
   const pkg = ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, 'pkg', name));
   const build = (name, sources) => {
@@ -72,6 +68,7 @@ export function buildPages() {
     join(root, 'www', name),
   );
   build('www', [...www, stamp('pkg'), file, join(root, 'models'), join(root, 'package-lock.json')]);
+  compressFolder(join(root, 'www/dist'), stamp('compressed'));
 }
 
 /** Everything, from a fresh clone too. */

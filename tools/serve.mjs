@@ -1,7 +1,8 @@
-// A static file server of fifty lines: what `npm start` serves and the browser tests load.
+// A small static file server: what `npm start` serves and the browser tests load.
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize, resolve, sep } from 'node:path';
+import { isFresh } from './compress.mjs';
 
 const types = {
   '.html': 'text/html; charset=utf-8',
@@ -15,7 +16,12 @@ const types = {
   '.gif': 'image/gif',
   '.mp4': 'video/mp4',
   '.ico': 'image/x-icon',
+  '.webmanifest': 'application/manifest+json',
 };
+/** Codings a file may have a sibling of (compress.mjs), best first. */
+const codings = { br: '.br', gzip: '.gz' };
+/** Vite puts the hash of the contents into these names: what has the name never changes. */
+const HASHED = /\/assets\/.+-[\w-]{8}\.\w+$/;
 
 /** Serves `folder` on localhost; port 0 picks a free one. Resolves to the address and a function that stops it. */
 export async function serve(folder, port = 0) {
@@ -26,22 +32,42 @@ export async function serve(folder, port = 0) {
       response.writeHead(file ? 405 : 404, { 'content-type': 'text/plain' }).end(file ? 'GET only' : 'not found');
       return;
     }
-    const { size } = statSync(file);
+    // A range is of the file as it is, so only the whole of it is sent compressed.
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
+    const coding = range ? undefined : bestCoding(file, request.headers['accept-encoding'] ?? '');
+    const sent = coding ? file + codings[coding] : file;
+    const { size } = statSync(sent);
     const [start, end] = range ? [Number(range[1]), Math.min(Number(range[2] || size - 1), size - 1)] : [0, size - 1];
     const headers = { 'content-type': types[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes' };
+    headers['cache-control'] = HASHED.test(file) ? 'public, max-age=31536000, immutable' : 'no-cache';
+    if (hasSibling(file)) headers.vary = 'accept-encoding';
+    if (coding) headers['content-encoding'] = coding;
     if (range && start > end) {
       response.writeHead(416, { 'content-range': `bytes */${size}` }).end();
       return;
     }
     if (range) headers['content-range'] = `bytes ${start}-${end}/${size}`;
-    response.writeHead(range ? 206 : 200, { ...headers, 'content-length': end - start + 1, 'cache-control': 'no-cache' });
+    response.writeHead(range ? 206 : 200, { ...headers, 'content-length': end - start + 1 });
     if (request.method === 'HEAD' || size === 0) response.end();
-    else createReadStream(file, { start, end }).pipe(response);
+    else createReadStream(sent, { start, end }).pipe(response);
   });
   await new Promise((done, fail) => server.once('error', fail).listen(port, 'localhost', done));
   const close = () => new Promise((done) => (server.close(done), server.closeAllConnections()));
   return { url: `http://localhost:${server.address().port}/`, close };
+}
+
+const hasSibling = (file) => Object.values(codings).some((suffix) => isFresh(file + suffix, file));
+
+/** The best coding that the client takes and the file has a sibling of, or undefined. `q=0` refuses one. */
+function bestCoding(file, accepted) {
+  const weights = accepted.split(',').map((part) =>
+    part
+      .trim()
+      .toLowerCase()
+      .split(/\s*;\s*q=/),
+  );
+  const takes = (name) => weights.some(([coding, weight = '1']) => coding === name && Number(weight) > 0);
+  return Object.keys(codings).find((name) => takes(name) && isFresh(file + codings[name], file));
 }
 
 /** The file a path names, or undefined when it is missing or outside the folder. */

@@ -26,12 +26,18 @@ export const launch = ({ webgpu = true } = {}) =>
     args: webgpu ? [...QUIET, ...SWIFTSHADER] : [...QUIET, '--disable-gpu'],
   });
 
+/** A headless Chromium with a profile in `folder`: what sites keep outlives the browser, as it does for a visitor. */
+export const launchProfile = (folder) =>
+  chromium.launchPersistentContext(folder, { executablePath: ensureChromium(), headless: true, args: [...QUIET, '--disable-gpu'] });
+
 /**
  * A page that collects what goes wrong in it: `page.problems` must stay empty.
+ * No service worker, unless `serviceWorkers: 'allow'`: what it answers, `page.route` does not see.
  * `noWebGpu` hides `navigator.gpu`, as in a browser that lacks it.
  */
 export async function openPage(browser, url, { noWebGpu = false, ...options } = {}) {
-  const context = await browser.newContext({ acceptDownloads: true, viewport: { width: 1280, height: 900 }, ...options });
+  const common = { acceptDownloads: true, viewport: { width: 1280, height: 900 }, serviceWorkers: 'block' };
+  const context = await browser.newContext({ ...common, ...options });
   if (noWebGpu) await context.addInitScript(() => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }));
   const page = await context.newPage();
   page.problems = [];

@@ -18,6 +18,7 @@ import { addToHistory, startHistory } from './history';
 import { showNeeds } from './needs';
 import { Countdown, expectedSecs, rememberPace } from './pace';
 import { showClip, showPreview, showRest, showSample, showWaiting } from './player';
+import { startOffline } from './offline';
 import { adoptCapabilities, givenPictures, startPictures } from './pictures';
 import { announce, countdown, endProgress, progress, startProgress } from './progress';
 import { fromHash, type Device, type Recipe } from './recipe';
@@ -238,3 +239,4 @@ async function start(): Promise<void> {
 }
 
 void start();
+void startOffline();
