@@ -54,8 +54,13 @@ function optimise() {
   renameSync(`${file}.tmp`, file);
 }
 
-import { ensurePackages, ensureWasmBindgen, native, newest, output, root, run, wasm } from './common.mjs';
-import { compressFolder } from './compress.mjs';
+/** The command line; returns where it lies. Built as tests/src/lib.rs builds it, so that both share their work. */
+export function buildCommand() {
+  run('cargo', ['build', '--release', '--package', 'tabreel', '--bin', 'tabreel'], { env: native });
+  return join(native.CARGO_TARGET_DIR, 'release/tabreel');
+}
+
+/** pkg/src → pkg/dist, www → www/dist, with compressed siblings. */
 export function buildPages() {
   const pkg = ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, 'pkg', name));
   const build = (name, sources) => {
