@@ -315,6 +315,33 @@ fn a_picture_that_is_none_or_that_the_model_cannot_take_is_refused() {
 }
 
 #[test]
+fn an_output_that_cannot_be_written_is_found_out_before_the_model_is_loaded() {
+    let folder = temp();
+    let nowhere = folder.path().join("no/clip.gif");
+    // the model does not exist either: the output is looked at first
+    refused(generate(Path::new("no-model"), &nowhere, &[]), 3, &["no/clip.gif"]);
+    let taken = folder.path().join("folder.gif");
+    std::fs::create_dir(&taken).expect("a folder");
+    refused(generate(Path::new("no-model"), &taken, &[]), 3, &["is a folder"]);
+    // and one that ends in an error leaves the file that was there, and no other
+    let out = folder.path().join("clip.gif");
+    std::fs::write(&out, "an older clip").expect("a file");
+    refused(generate(Path::new("no-model"), &out, &[]), 3, &["no-model"]);
+    assert_eq!(std::fs::read(&out).expect("the file"), b"an older clip");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn the_device_and_warnings_are_said_where_there_is_no_terminal() {
+    let folder = temp();
+    let output = generate(&model(), &folder.path().join("clip.gif"), &[("--device", "cpu")]);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    done(output);
+    assert!(err.contains("device: CPU"), "{err}");
+}
+
+#[test]
 fn a_card_lists_every_file_with_its_size_and_hash_and_keeps_the_rest() {
     let folder = temp();
     let model = copied_model(folder.path());

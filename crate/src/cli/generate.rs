@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Instant;
@@ -61,7 +62,7 @@ enum DeviceArg {
 /// # Errors
 /// As [`Pipeline::load`] and [`Pipeline::generate`]; [`Error::Fetch`] when the output cannot be written.
 pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
-    output::check_extension(&args.out)?;
+    let out = output::Partial::create(&args.out)?;
     let host = TerminalHost::new(json);
     pollster::block_on(async {
         let mut files = ModelFiles::read_dir(&args.model)?;
@@ -80,7 +81,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let frames = host.take_frames();
         let size = [frames.count, options.height, options.width];
         let latents = (clip.latents.as_slice(), clip.latents_shape);
-        output::write(&args.out, &frames.rgb, size, options.fps, Some(latents))?;
+        output::write(out, &frames.rgb, size, options.fps, Some(latents))?;
         host.finish(&args.out, &EngineResult::new(&clip, &options, pipeline.compute()))
     })
 }
@@ -148,8 +149,22 @@ impl TerminalHost {
 
     fn say(&self, what: &str, words: &str) {
         match self.json {
-            true => println!("{}", serde_json::json!({ "type": what, what: words })),
-            false => self.bar.println(format!("{what}: {words}")),
+            true => self.line(&serde_json::json!({ "type": what, what: words }).to_string()),
+            false => self.note(&format!("{what}: {words}")),
+        }
+    }
+
+    /// A line of output. A reader that has gone away must not cost the clip.
+    fn line(&self, text: &str) {
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
+
+    /// A word to the person at the terminal, or to the log where there is no terminal to draw a bar on.
+    fn note(&self, text: &str) {
+        if self.bar.is_hidden() {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        } else {
+            self.bar.println(text);
         }
     }
 
@@ -169,11 +184,12 @@ impl TerminalHost {
                 let mut line = serde_json::json!(clip);
                 line["type"] = "done".into();
                 line["out"] = out.to_string_lossy().into();
-                println!("{line}");
+                self.line(&line.to_string());
             }
             false => {
                 let total = clip.timings.get("total").copied().unwrap_or_default();
-                println!("{} ({} frames, seed {}, {total:.1} s)", out.display(), clip.num_frames, clip.seed);
+                let made = format!("{} frames, seed {}, {total:.1} s", clip.num_frames, clip.seed);
+                self.line(&format!("{} ({made})", out.display()));
             }
         }
         Ok(())
@@ -183,7 +199,7 @@ impl TerminalHost {
 impl Host for TerminalHost {
     fn event(&self, event: Event) {
         if self.json && matches!(event, Event::Stage { .. } | Event::Step { .. } | Event::Warning { .. }) {
-            println!("{}", serde_json::json!(event));
+            self.line(&serde_json::json!(event).to_string());
         }
         match event {
             Event::Loading { loaded, total, what } => {
@@ -193,7 +209,8 @@ impl Host for TerminalHost {
             }
             Event::Stage { stage } => self.bar.set_message(stage.name()),
             Event::Step { step, .. } => self.bar.set_position(step as u64),
-            Event::Warning { message } => self.bar.println(format!("warning: {message}")),
+            Event::Warning { message } if !self.json => self.note(&format!("warning: {message}")),
+            Event::Warning { .. } => {}
             Event::Frame { rgba, .. } => {
                 let mut frames = self.frames.borrow_mut();
                 frames.rgb.extend(rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]));

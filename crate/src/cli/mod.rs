@@ -8,6 +8,7 @@ mod options;
 mod output;
 mod pictures;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -56,7 +57,7 @@ pub fn main() -> ExitCode {
                 true => {
                     let mut line = serde_json::json!(error.report());
                     line["type"] = "error".into();
-                    println!("{line}");
+                    let _ = writeln!(std::io::stdout(), "{line}");
                 }
                 false => eprintln!("error: {error}"),
             }

@@ -7,7 +7,7 @@ mod y4m;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -33,11 +33,11 @@ impl<'a> Clip<'a> {
 
 const EXTENSIONS: [&str; 4] = ["gif", "png", "y4m", "safetensors"];
 
-/// Checks, before anything is computed, that [`write`] will know the format.
+/// Checks that [`write`] will know the format.
 ///
 /// # Errors
 /// [`Error::InvalidOptions`] listing the extensions there are.
-pub fn check_extension(path: &Path) -> Result<()> {
+fn check_extension(path: &Path) -> Result<()> {
     let extension = extension(path);
     match EXTENSIONS.contains(&extension.as_str()) {
         true => Ok(()),
@@ -49,6 +49,44 @@ pub fn check_extension(path: &Path) -> Result<()> {
     }
 }
 
+/// The file that a clip will be written to: made beside its target before anything is computed, so that a target that cannot
+/// be written is found out then; it takes the target's place once it is whole, and is removed if it never is.
+#[derive(Debug)]
+pub struct Partial {
+    target: PathBuf,
+    path: PathBuf,
+}
+
+impl Partial {
+    /// Makes the file.
+    ///
+    /// # Errors
+    /// As [`check_extension`]; [`Error::Fetch`] when the target is a folder or its folder cannot be written.
+    pub fn create(target: &Path) -> Result<Self> {
+        check_extension(target)?;
+        if target.is_dir() {
+            return Err(Error::Fetch(format!("the output must be a file, {} is a folder", target.display())));
+        }
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let path = target.with_file_name(name);
+        File::create(&path).map_err(|e| Error::Fetch(format!("could not create {}: {e}", path.display())))?;
+        Ok(Self { target: target.to_owned(), path })
+    }
+
+    fn finish(self) -> Result<()> {
+        std::fs::rename(&self.path, &self.target)
+            .map_err(|e| Error::Fetch(format!("could not write {}: {e}", self.target.display())))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already where it took its target's place.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// Writes a clip: `.gif` loops, `.png` is a contact sheet (one frame: the picture itself), `.y4m` is raw video in
 /// BT.709 limited range 4:2:0, `.safetensors` holds `frames` u8 `[F, H, W, 3]` and, if given, `latents` f32.
 ///
@@ -56,10 +94,9 @@ pub fn check_extension(path: &Path) -> Result<()> {
 /// `rgb`: `[F, H, W, 3]`, `size`: `[F, H, W]`; `fps` frames a second.
 ///
 /// # Errors
-/// [`Error::InvalidOptions`] for an unknown extension, a size the format cannot hold or data that do not fit the
+/// [`Error::InvalidOptions`] for a size the format cannot hold or data that do not fit the
 /// size; [`Error::Fetch`] when the file cannot be written.
-pub fn write(path: &Path, rgb: &[u8], size: [usize; 3], fps: f64, latents: Option<Latents<'_>>) -> Result<()> {
-    check_extension(path)?;
+pub fn write(out: Partial, rgb: &[u8], size: [usize; 3], fps: f64, latents: Option<Latents<'_>>) -> Result<()> {
     let [frames, height, width] = size;
     if size.contains(&0) || rgb.len() != frames * height * width * 3 {
         let rule = format!(
@@ -73,12 +110,14 @@ pub fn write(path: &Path, rgb: &[u8], size: [usize; 3], fps: f64, latents: Optio
         return Err(Error::InvalidOptions(format!("fps must be finite and above 0, got {fps}")));
     }
     let clip = Clip { rgb, width, height, fps };
-    match extension(path).as_str() {
-        "gif" => with_file(path, |out| animated::write(clip, out)),
-        "png" => with_file(path, |out| sheet::write(clip, out)),
-        "y4m" => with_file(path, |out| y4m::write(clip, out)),
-        _ => write_tensors(path, rgb, [frames, height, width, 3], latents),
+    let path = &out.path;
+    match extension(&out.target).as_str() {
+        "gif" => with_file(path, |out| animated::write(clip, out))?,
+        "png" => with_file(path, |out| sheet::write(clip, out))?,
+        "y4m" => with_file(path, |out| y4m::write(clip, out))?,
+        _ => write_tensors(path, rgb, [frames, height, width, 3], latents)?,
     }
+    out.finish()
 }
 
 fn write_tensors(path: &Path, rgb: &[u8], shape: [usize; 4], latents: Option<Latents<'_>>) -> Result<()> {
@@ -135,7 +174,7 @@ mod tests {
         10.0 * (255.0f64.powi(2) / (error / a.len() as f64).max(1e-9)).log10()
     }
 
-    fn temporary(name: &str) -> std::path::PathBuf {
+    fn temporary(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("tabreel-output-{}-{name}", std::process::id()))
     }
 
@@ -144,7 +183,7 @@ mod tests {
         let path = temporary("clip.safetensors");
         let rgb = moving_square(2, 16, 16);
         let latents: Vec<f32> = (0..24).map(|i| i as f32 / 7.0).collect();
-        write(&path, &rgb, [2, 16, 16], 16.0, Some((&latents, [1, 4, 1, 2, 3]))).unwrap();
+        write(Partial::create(&path).unwrap(), &rgb, [2, 16, 16], 16.0, Some((&latents, [1, 4, 1, 2, 3]))).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let set = crate::weights::WeightSet::from_bytes(bytes, "clip").unwrap();
@@ -158,7 +197,7 @@ mod tests {
         let rgb = moving_square(5, 32, 16);
         for (name, magic) in [("a.gif", &b"GIF89a"[..]), ("a.PNG", b"\x89PNG"), ("a.y4m", b"YUV4MPEG2 W32 H16 F16:1")] {
             let path = temporary(name);
-            write(&path, &rgb, [5, 16, 32], 16.0, None).unwrap();
+            write(Partial::create(&path).unwrap(), &rgb, [5, 16, 32], 16.0, None).unwrap();
             let bytes = std::fs::read(&path).unwrap();
             std::fs::remove_file(&path).unwrap();
             assert!(bytes.starts_with(magic), "{name}");
@@ -170,8 +209,11 @@ mod tests {
         let text = |r: Result<()>| r.unwrap_err().to_string();
         assert!(text(check_extension(Path::new("clip.mp4"))).contains(".gif, .png, .y4m, .safetensors, got clip.mp4"));
         assert!(text(check_extension(Path::new("clip"))).contains("got clip"));
-        assert!(text(write(Path::new("x.gif"), &[0; 11], [1, 2, 2], 8.0, None)).contains("take 12 bytes, got 11"));
-        assert!(text(write(Path::new("x.gif"), &[0; 12], [1, 2, 2], 0.0, None)).contains("fps"));
-        assert!(matches!(write(Path::new("/nonexistent/x.gif"), &[0; 12], [1, 2, 2], 8.0, None), Err(Error::Fetch(_))));
+        let target = temporary("refused.gif");
+        let out = || Partial::create(&target).unwrap();
+        assert!(text(write(out(), &[0; 11], [1, 2, 2], 8.0, None)).contains("take 12 bytes, got 11"));
+        assert!(text(write(out(), &[0; 12], [1, 2, 2], 0.0, None)).contains("fps"));
+        assert!(!target.exists() && !target.with_extension("gif.partial").exists(), "a refusal leaves nothing");
+        assert!(matches!(Partial::create(Path::new("/nonexistent/x.gif")), Err(Error::Fetch(_))));
     }
 }
