@@ -1,14 +1,16 @@
-//! What preparing once a clip saves: the default model's transformer, its 24 evaluations of a default clip with and without
-//! redoing positions, the projected prompt and the control branch's input each time, in turns, on the CPU.
+//! What the two ways of doing a clip's work together save, with the default model's transformer at its default size: 24
+//! evaluations with and without redoing positions, the projected prompt and the control branch's input each time; and 12
+//! guided steps as two passes each and as one batch of two. In turns, on the CPU, or with `gpu` on the best adapter.
 //!
-//! `npm test -- rust` builds it; then `target/release/examples/prepare_once`.
+//! `npm test -- rust` builds it; then `target/release/examples/prepare_once [gpu]`.
 
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
-use tabreel::device::Compute;
+use tabreel::device::{Compute, DeviceChoice};
 use tabreel::host::SilentHost;
+use tabreel::kernels::check::prepare;
 use tabreel::models::wan::{Control, Timesteps, TransformerConfig, WanTransformer};
 use tabreel::nn::loader::Loader;
 use tabreel::noise::randn;
@@ -16,8 +18,21 @@ use tabreel::pace::Pace;
 use tabreel::pipeline::ModelFiles;
 use tabreel_tests::root;
 
-fn random<const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(randn(seed, &shape), shape), &Device::flex())
+fn random<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(randn(seed, &shape), shape), device)
+}
+
+/// The least of five times of each of two ways, in turns, seconds; a way returns what it made, which is waited for.
+fn compare(mut a: impl FnMut() -> Tensor<5>, mut b: impl FnMut() -> Tensor<5>) -> (f64, f64) {
+    let mut least = [f64::INFINITY; 2];
+    for _ in 0..5 {
+        for (way, least) in [&mut a as &mut dyn FnMut() -> Tensor<5>, &mut b].into_iter().zip(&mut least) {
+            let start = Instant::now();
+            let _ = way().into_data();
+            *least = least.min(start.elapsed().as_secs_f64());
+        }
+    }
+    (least[0], least[1])
 }
 
 fn main() {
@@ -25,39 +40,44 @@ fn main() {
     let config: TransformerConfig =
         serde_json::from_slice(files.require("transformer/config.json").expect("its configuration")).expect("JSON");
     let set = files.take_weights("transformer").expect("its weights");
-    let compute = Compute::cpu();
+    let choice = if std::env::args().any(|arg| arg == "gpu") { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
+    let compute = block_on(Compute::new(choice)).expect("the device");
+    block_on(prepare(&compute));
     let model = WanTransformer::load(&Loader::new(&set, compute.device()), &config).expect("a sound model");
     let pace = Pace::new(&SilentHost, &compute);
 
     let [pt, ph, pw] = config.patch_size;
     let cells = [5 * pt, 8 * ph, 8 * pw];
     let [f, h, w] = cells;
-    let latents = random(1, [1, config.in_channels, f, h, w]);
-    let prompt = random(2, [1, 32, config.text_dim]);
+    let device = compute.device();
+    let latents = random(1, [1, config.in_channels, f, h, w], device);
+    let prompts = [2, 4].map(|seed| random(seed, [1, 32, config.text_dim], device));
     let scales = vec![1.0; config.vace_layers.len()];
-    let control = Control { latents: random(3, [1, config.vace_in_channels, f, h, w]), scales };
+    let control = Control { latents: random(3, [1, config.vace_in_channels, f, h, w], device), scales };
     let control = (!config.vace_layers.is_empty()).then_some(&control);
     let time = Timesteps::Shared(500.0);
+    let fixed = |prompts: Tensor<3>| model.prepare(cells, prompts, None, control).expect("fitting shapes");
+    let pass = |fixed: &_| block_on(model.denoise(latents.clone(), &time, fixed, &pace)).expect("a pass");
+    let last = |made: Option<Tensor<5>>| made.expect("one evaluation at least");
 
     const EVALUATIONS: usize = 24;
-    let (mut each, mut once) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        let start = Instant::now();
-        for _ in 0..EVALUATIONS {
-            block_on(model.forward(latents.clone(), &time, prompt.clone(), None, control, &pace)).expect("a pass");
-        }
-        each.push(start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        let fixed = model.prepare(cells, prompt.clone(), None, control).expect("fitting shapes");
-        for _ in 0..EVALUATIONS {
-            block_on(model.denoise(latents.clone(), &time, &fixed, &pace)).expect("a pass");
-        }
-        once.push(start.elapsed().as_secs_f64());
-    }
-    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    let (each, once) = (least(&each), least(&once));
+    let forward = || block_on(model.forward(latents.clone(), &time, prompts[0].clone(), None, control, &pace));
+    let each = || last((0..EVALUATIONS).fold(None, |_, _| Some(forward().expect("a pass"))));
+    let once = || {
+        let fixed = fixed(prompts[0].clone());
+        last((0..EVALUATIONS).fold(None, |_, _| Some(pass(&fixed))))
+    };
+    let (each, once) = compare(each, once);
+    println!("{EVALUATIONS} evaluations: prepared each time {each:.3} s, once {once:.3} s, {:.3} ×", each / once);
+
+    let apart = prompts.clone().map(fixed);
+    let together = fixed(Tensor::cat(prompts.to_vec(), 0));
+    let two = || last((0..EVALUATIONS).fold(None, |_, i| Some(pass(&apart[i % 2]))));
+    let batch = || last((0..EVALUATIONS / 2).fold(None, |_, _| Some(pass(&together))));
+    let (two, batch) = compare(two, batch);
     println!(
-        "{EVALUATIONS} evaluations, least of 5: prepared each time {each:.3} s, once {once:.3} s, {:.3} ×",
-        each / once
+        "{} guided steps: two passes {two:.3} s, a batch of two {batch:.3} s, {:.3} ×",
+        EVALUATIONS / 2,
+        two / batch
     );
 }
