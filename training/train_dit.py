@@ -120,10 +120,10 @@ class Clips:
         return [self.pick(group, rng) for _ in range(self.size(key, tokens))], key
 
     def pick(self, group, rng):
-        """Stars and bounces are the hardest to draw: --hard times as likely as in the world."""
+        """Two objects, stars and bounces are the hardest to draw (EVAL.md): --hard times as likely as in the world."""
         while True:
             item = group[rng.randrange(len(group))]
-            if rng.random() < 1 / self.hard or any(o.shape == 'star' or o.motion == 'bounces' for o in item[3].things):
+            if rng.random() < 1 / self.hard or len(item[3].things) > 1 or any(o.shape == 'star' or o.motion == 'bounces' for o in item[3].things):
                 return item
 
     def size(self, key, tokens):
