@@ -8,8 +8,12 @@ async function open(host, device, use) {
 }
 
 async function load(host, engine, folder, gpu) {
-  for (const path of await host.files(folder)) engine.addFile(path, await host.bytes(`${folder}/${path}`));
-  await engine.load(listener(host, gpu, () => {}));
+  const files = [];
+  for (const path of await host.files(folder)) {
+    const bytes = await host.bytes(`${folder}/${path}`);
+    files.push({ path, size: bytes.length, read: async (start, end) => bytes.subarray(start, end) });
+  }
+  await engine.load(files, listener(host, gpu, () => {}));
 }
 
 /** `yields.longestMs`: the longest time from one turn of the event loop that the engine asked for to the next. */

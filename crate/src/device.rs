@@ -43,12 +43,13 @@ pub struct AdapterInfo {
 pub struct Compute {
     device: Device,
     adapter: Option<AdapterInfo>,
+    queue: Option<wgpu::Queue>,
 }
 
 impl Compute {
     /// The CPU backend. Cannot fail.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), adapter: None }
+        Self { device: Device::flex(), adapter: None, queue: None }
     }
 
     /// The best GPU adapter there is.
@@ -74,7 +75,7 @@ impl Compute {
             max_storage_buffers_per_stage: limits.max_storage_buffers_per_shader_stage,
             max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
         };
-        Ok(Self { device, adapter: Some(adapter) })
+        Ok(Self { device, adapter: Some(adapter), queue: Some(setup.queue) })
     }
 
     /// The device chosen.
@@ -96,6 +97,11 @@ impl Compute {
     /// The adapter, if this is a GPU.
     pub fn adapter(&self) -> Option<&AdapterInfo> {
         self.adapter.as_ref()
+    }
+
+    /// The GPU's queue, for writing to its buffers.
+    pub fn queue(&self) -> Option<&wgpu::Queue> {
+        self.queue.as_ref()
     }
 
     /// True if work is queued on a GPU rather than done at once.

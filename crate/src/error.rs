@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,6 +41,14 @@ pub enum Error {
     /// The caller cancelled.
     #[error("cancelled")]
     Aborted,
+    /// What the host answered when it was asked for something; passed on as it is.
+    #[error("{message}")]
+    Host {
+        /// The host's code.
+        code: ErrorCode,
+        /// The host's words.
+        message: String,
+    },
     /// A bug in this crate or below it.
     #[error("{0}")]
     Internal(String),
@@ -58,6 +66,7 @@ impl Error {
             Self::Tokenizer(_) => ErrorCode::Tokenizer,
             Self::InvalidOptions(_) => ErrorCode::InvalidOptions,
             Self::Aborted => ErrorCode::Aborted,
+            Self::Host { code, .. } => *code,
             Self::Internal(_) => ErrorCode::Internal,
         }
     }
@@ -79,7 +88,7 @@ impl Error {
 }
 
 /// What went wrong, by what the caller can do about it. The names are stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TabreelErrorCode"))]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {

@@ -16,7 +16,11 @@ use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
 use crate::kernels::check::{REVISION, prepare, trust};
 use crate::options::GivenOptions;
-use crate::pipeline::{Inputs, ModelFiles, Pipeline};
+use crate::pipeline::{Inputs, Pipeline};
+
+mod source;
+
+use source::model_files;
 
 unsafe extern "C" {
     fn __wasm_call_ctors();
@@ -53,7 +57,6 @@ pub fn start() {
 #[wasm_bindgen]
 pub struct Engine {
     compute: Compute,
-    files: RefCell<ModelFiles>,
     pipeline: RefCell<Option<std::rc::Rc<Pipeline>>>,
 }
 
@@ -98,7 +101,7 @@ impl Engine {
     pub async fn create(options: JsValue) -> Result<Engine, JsValue> {
         let options: CreateOptions = from_js(options)?;
         let compute = Compute::new(options.device).await.map_err(to_js_error)?;
-        Ok(Self { compute, files: RefCell::default(), pipeline: RefCell::default() })
+        Ok(Self { compute, pipeline: RefCell::default() })
     }
 
     /// Compares the kernels with their plain twins on this device, unless `known` says what an earlier run found:
@@ -123,19 +126,15 @@ impl Engine {
         to_js(&EngineInfo::new(&self.compute, memory))
     }
 
-    /// Hands over one file of the model folder, by its path in it.
-    #[wasm_bindgen(js_name = addFile)]
-    pub fn add_file(&self, path: String, bytes: Vec<u8>) {
-        self.files.borrow_mut().insert(path, bytes);
-    }
-
-    /// Builds the model from the files handed over; they are released.
-    pub async fn load(&self, host: JsValue) -> Result<JsValue, JsValue> {
+    /// Builds the model of a folder whose files the host reads: an array of `{ path, size, read(start, end) }`, `read`
+    /// giving a promise of a `Uint8Array` of the bytes from `start` up to `end`. Only headers and configurations are read
+    /// whole. The files are kept as long as the model: its larger parts may be read again.
+    pub async fn load(&self, files: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
         // Unload first: two models at once may not fit.
         self.pipeline.borrow_mut().take();
-        let mut files = self.files.take();
-        let pipeline = Pipeline::load(&mut files, self.compute.clone(), &host).await.map_err(to_js_error)?;
+        let files = model_files(&files)?;
+        let pipeline = Pipeline::load(&files, self.compute.clone(), &host).await.map_err(to_js_error)?;
         drop(files);
         pipeline.warm_up(&host).await.map_err(to_js_error)?;
         let info = to_js(&EngineModel::new(&pipeline));
@@ -165,7 +164,6 @@ impl Engine {
     /// Frees the model.
     pub fn dispose(&self) {
         self.pipeline.borrow_mut().take();
-        self.files.take();
         self.compute.release_unused();
     }
 }

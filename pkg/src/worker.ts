@@ -16,6 +16,7 @@ const scope = globalThis as unknown as WorkerScope;
 
 let engine: Engine | undefined;
 let panic: string | undefined;
+const files = new Map<string, Uint8Array>();
 const aborted = new Set<number>();
 const ledger = new GpuLedger();
 
@@ -54,9 +55,17 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknow
       return engine.info();
     }
     case 'file':
-      return alive().addFile(job.path, job.bytes);
-    case 'load':
-      return alive().load(hostFor(job.id));
+      files.set(job.path, job.bytes);
+      return undefined;
+    case 'load': {
+      const given = Array.from(files, ([path, bytes]) => ({
+        path,
+        size: bytes.length,
+        read: (start: number, end: number) => Promise.resolve(bytes.subarray(start, end)),
+      }));
+      files.clear();
+      return alive().load(given, hostFor(job.id));
+    }
     case 'generate': {
       ledger.startPeak();
       const result = await alive().generate(job.options, job.condition, hostFor(job.id));

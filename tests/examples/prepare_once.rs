@@ -4,6 +4,7 @@
 //!
 //! `npm test -- rust` builds it; then `target/release/examples/prepare_once [gpu]`.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -36,14 +37,15 @@ fn compare(mut a: impl FnMut() -> Tensor<5>, mut b: impl FnMut() -> Tensor<5>) -
 }
 
 fn main() {
-    let mut files = ModelFiles::read_dir(&root().join("models/small-world")).expect("the default model");
+    let files = ModelFiles::read_dir(&root().join("models/small-world")).expect("the default model");
     let config: TransformerConfig =
-        serde_json::from_slice(files.require("transformer/config.json").expect("its configuration")).expect("JSON");
-    let set = files.take_weights("transformer").expect("its weights");
+        serde_json::from_slice(&block_on(files.require("transformer/config.json")).expect("its configuration"))
+            .expect("JSON");
+    let set = Rc::new(block_on(files.weights("transformer")).expect("its weights"));
     let choice = if std::env::args().any(|arg| arg == "gpu") { DeviceChoice::Gpu } else { DeviceChoice::Cpu };
     let compute = block_on(Compute::new(choice)).expect("the device");
     block_on(prepare(&compute));
-    let model = WanTransformer::load(&Loader::new(&set, compute.device()), &config).expect("a sound model");
+    let model = block_on(WanTransformer::load(&Loader::new(&set, compute.device()), &config)).expect("a sound model");
     let pace = Pace::new(&SilentHost, &compute);
 
     let [pt, ph, pw] = config.patch_size;

@@ -1,6 +1,7 @@
 // A process that holds one wasm engine, as the package's worker does in the browser, and answers one call at a time.
 // A process of its own because Dawn must be left by process.exit, and because a panic kills the wasm instance.
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { GpuLedger } from '../../pkg/dist/gpu-ledger.js';
 import { provideWebGpu } from '../../bench/lib/dawn.mjs';
@@ -27,11 +28,9 @@ const calls = {
   },
   /** Hands over every file of a model folder and builds the models. */
   async load({ folder, abortAfterTicks = null }) {
-    for (const path of filesIn(folder)) {
-      engine.addFile(relative(folder, path).replaceAll('\\', '/'), new Uint8Array(readFileSync(path)));
-    }
+    const files = filesIn(folder).map((path) => fileOf(path, relative(folder, path).replaceAll('\\', '/')));
     const { host, events } = listen(abortAfterTicks);
-    return { model: await engine.load(host), events, memory: memory() };
+    return { model: await engine.load(files, host), events, reads: files.map(({ path, reads }) => ({ path, reads })), memory: memory() };
   },
   /** Generates a clip, given pictures if there is a `condition`; the events come with it, in order. */
   async generate({ options, condition, abortAfterTicks = null }) {
@@ -44,6 +43,23 @@ const calls = {
     engine.dispose();
   },
 };
+
+/** A file as the engine wants it: read by range, from the disk. `reads` counts. */
+function fileOf(full, path) {
+  const handle = open(full);
+  const file = {
+    path,
+    size: statSync(full).size,
+    reads: 0,
+    async read(start, end) {
+      file.reads += 1;
+      const bytes = new Uint8Array(end - start);
+      const { bytesRead } = await (await handle).read(bytes, 0, bytes.length, start);
+      return bytes.subarray(0, bytesRead);
+    },
+  };
+  return file;
+}
 
 function listen(abortAfterTicks) {
   const events = [];

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
+use std::rc::Rc;
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
@@ -21,8 +22,8 @@ fn model(case: &str) -> WanTransformer {
     let classes = ["WanTransformer3DModel", "WanVACETransformer3DModel"];
     let config: TransformerConfig =
         config::parse(json["weights"].to_string().as_bytes(), case, &classes).expect("its config");
-    let set = WeightSet::from_bytes(read("weights.safetensors"), case).expect("its weights");
-    WanTransformer::load(&Loader::new(&set, &Device::flex()), &config).expect("a sound model")
+    let set = Rc::new(WeightSet::from_bytes(read("weights.safetensors"), case).expect("its weights"));
+    block_on(WanTransformer::load(&Loader::new(&set, &Device::flex()), &config)).expect("a sound model")
 }
 
 fn random<const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<D> {

@@ -48,9 +48,8 @@ impl Host for Impatient {
 }
 
 fn pipeline() -> Pipeline {
-    let mut files =
-        ModelFiles::read_dir(&root().join("tests/fixtures/folder_t2v/model")).expect("the committed folder");
-    block_on(Pipeline::load(&mut files, Compute::cpu(), &Impatient::default())).expect("a sound folder")
+    let files = ModelFiles::read_dir(&root().join("tests/fixtures/folder_t2v/model")).expect("the committed folder");
+    block_on(Pipeline::load(&files, Compute::cpu(), &Impatient::default())).expect("a sound folder")
 }
 
 fn options() -> GenerateOptions {

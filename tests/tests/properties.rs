@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
 use proptest::prelude::*;
+use std::rc::Rc;
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::error::ErrorCode;
@@ -44,8 +45,8 @@ fn fixture_vae(case: &str) -> (Compute, Vae) {
     let config = case.config["weights"].to_string();
     let config: VaeConfig = config::parse(config.as_bytes(), "weights", &["AutoencoderKLWan"]).expect("its config");
     let bytes = std::fs::read(case.dir.join("weights.safetensors")).expect("its weights");
-    let set = WeightSet::from_bytes(bytes, "weights.safetensors").expect("sound weights");
-    let vae = Vae::load(&Loader::new(&set, compute.device()), &config).expect("a VAE");
+    let set = Rc::new(WeightSet::from_bytes(bytes, "weights.safetensors").expect("sound weights"));
+    let vae = block_on(Vae::load(&Loader::new(&set, compute.device()), &config)).expect("a VAE");
     (compute, vae)
 }
 

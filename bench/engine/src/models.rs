@@ -30,36 +30,36 @@ impl Bench {
     /// A transformer block: `x` `[l, d]`, `text` `[lt, d]`, `modulation` `[6, d]`, `grid` frames, rows and columns of
     /// tokens. With `vace` the projection of its output to a hint comes too.
     #[expect(clippy::too_many_arguments, reason = "one flat call from JavaScript")]
-    pub fn block(
+    pub async fn block(
         &self,
         own: bool,
-        config: &str,
+        config: String,
         weights: Vec<u8>,
-        x: &[f32],
-        text: &[f32],
-        modulation: &[f32],
-        grid: &[usize],
+        x: Vec<f32>,
+        text: Vec<f32>,
+        modulation: Vec<f32>,
+        grid: Vec<usize>,
         vace: bool,
     ) -> Result<Row, JsValue> {
         switch(&self.device(), own); // weights are packed for the kernels that will run
-        let &[frames, rows, columns] = grid else { return Err(js_error("a grid has three sizes")) };
+        let &[frames, rows, columns] = grid.as_slice() else { return Err(js_error("a grid has three sizes")) };
         let config: TransformerConfig = parse(config.as_bytes(), ROW, &[""]).map_err(js_error)?;
         let d = config.hidden_dim();
-        let set = WeightSet::from_bytes(weights, ROW).map_err(js_error)?;
+        let set = Rc::new(WeightSet::from_bytes(weights, ROW).map_err(js_error)?);
         let device = self.device();
         let loader = Loader::new(&set, &device);
-        let block = Block::load(&loader, &config).map_err(js_error)?;
+        let block = Block::load(&loader, &config).await.map_err(js_error)?;
         let project = match vace {
-            true => Some(Linear::load(&loader.at("proj_out"), d, d).map_err(js_error)?),
+            true => Some(Linear::load(&loader.at("proj_out"), d, d).await.map_err(js_error)?),
             false => None,
         };
         all_used(&set)?;
         let rope = Rope::new(config.attention_head_dim, [frames, rows, columns], config.rope_max_seq_len, &device)
             .map_err(js_error)?;
         let tokens = Tokens::of_one(rope);
-        let x = self.tensor(x, [1, x.len() / d, d]);
-        let context = Context { text: self.tensor(text, [1, text.len() / d, d]), image: None };
-        let modulation = self.tensor(modulation, [1, 1, 6, d]);
+        let x = self.tensor(&x, [1, x.len() / d, d]);
+        let context = Context { text: self.tensor(&text, [1, text.len() / d, d]), image: None };
+        let modulation = self.tensor(&modulation, [1, 1, 6, d]);
         Ok(Row::new(self.device(), own, move || {
             let stream = block.forward(x.clone(), &[&block.project(&context)], &modulation, &tokens);
             let hint = project.as_ref().map(|project| flat(project.forward(stream.clone())));
@@ -69,21 +69,21 @@ impl Bench {
 
     /// A umT5 layer: `x` `[l, d]`, `position` `[heads, l, l]`, its relative position bias.
     #[wasm_bindgen(js_name = textLayer)]
-    pub fn text_layer(
+    pub async fn text_layer(
         &self,
         own: bool,
-        config: &str,
+        config: String,
         weights: Vec<u8>,
-        x: &[f32],
-        position: &[f32],
+        x: Vec<f32>,
+        position: Vec<f32>,
     ) -> Result<Row, JsValue> {
         switch(&self.device(), own);
         let config: Umt5Config = parse(config.as_bytes(), ROW, &[""]).map_err(js_error)?;
-        let set = WeightSet::from_bytes(weights, ROW).map_err(js_error)?;
-        let layer = Layer::load(&Loader::new(&set, &self.device()), &config).map_err(js_error)?;
+        let set = Rc::new(WeightSet::from_bytes(weights, ROW).map_err(js_error)?);
+        let layer = Layer::load(&Loader::new(&set, &self.device()), &config).await.map_err(js_error)?;
         all_used(&set)?;
         let (l, heads) = (x.len() / config.d_model, config.num_heads);
-        let (x, position) = (self.tensor(x, [1, l, config.d_model]), self.tensor(position, [1, heads, l, l]));
+        let (x, position) = (self.tensor(&x, [1, l, config.d_model]), self.tensor(&position, [1, heads, l, l]));
         Ok(Row::new(self.device(), own, move || vec![flat(layer.forward(x.clone(), None, position.clone(), heads))]))
     }
 
@@ -103,8 +103,8 @@ impl Bench {
         switch(&self.device(), own);
         let config: VaeConfig = parse(config.as_bytes(), ROW, &[""]).map_err(js_error)?;
         config.check(ROW).map_err(js_error)?;
-        let set = WeightSet::from_bytes(weights, ROW).map_err(js_error)?;
-        let decoder = Decoder::load(&Loader::new(&set, &self.device()), &config).map_err(js_error)?;
+        let set = Rc::new(WeightSet::from_bytes(weights, ROW).map_err(js_error)?);
+        let decoder = Decoder::load(&Loader::new(&set, &self.device()), &config).await.map_err(js_error)?;
         all_used(&set)?;
         let shape = [1, config.z_dim, 1, height, width];
         let frames = |values: &[f32]| -> Vec<Tensor<5>> {

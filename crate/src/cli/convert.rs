@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::models::names;
+use crate::weights::source::DiskFile;
 use crate::weights::{ShardIndex, StoredType, WeightFile, WeightSet, gguf_write};
 
 /// Options of `convert`.
@@ -78,7 +80,7 @@ pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
     written?;
     bar.finish_and_clear();
 
-    let bytes_in: usize = set.files().iter().map(WeightFile::len_bytes).sum();
+    let bytes_in: u64 = set.files().iter().map(WeightFile::len_bytes).sum();
     let bytes_out = std::fs::metadata(&args.output).map_err(|e| io_error(&args.output, &e))?.len();
     let mut types: BTreeMap<&str, usize> = BTreeMap::new();
     planned.iter().for_each(|p| *types.entry(p.dtype.name()).or_default() += 1);
@@ -88,7 +90,7 @@ pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
         .to_string(),
         false => {
             let types: Vec<String> = types.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            let (from, to) = (super::inspect::size(bytes_in as u64), super::inspect::size(bytes_out));
+            let (from, to) = (super::inspect::size(bytes_in), super::inspect::size(bytes_out));
             format!("{}: {} tensors ({}), {from} became {to}", args.output.display(), planned.len(), types.join(", "))
         }
     })
@@ -122,7 +124,7 @@ fn read_component(path: &Path) -> Result<WeightSet> {
 }
 
 fn read_file(path: &Path) -> Result<WeightFile> {
-    WeightFile::parse(std::fs::read(path).map_err(|e| io_error(path, &e))?, &path.to_string_lossy())
+    WeightFile::open_now(Rc::new(DiskFile::open(path)?), &path.to_string_lossy())
 }
 
 fn write_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {

@@ -65,10 +65,10 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     let out = output::Partial::create(&args.out)?;
     let host = TerminalHost::new(json);
     pollster::block_on(async {
-        let mut files = ModelFiles::read_dir(&args.model)?;
+        let files = ModelFiles::read_dir(&args.model)?;
         let compute = args.device.open().await?;
         host.say("device", &compute.describe());
-        let pipeline = Pipeline::load(&mut files, compute, &host).await?;
+        let pipeline = Pipeline::load(&files, compute, &host).await?;
         let mut given = args.options.0.clone();
         given.seed.get_or_insert_with(random_seed);
         let options = given.settle(&pipeline.card().default);

@@ -1,14 +1,15 @@
 //! `tabreel inspect`: what a weight file or a model folder holds. Only headers are read.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::weights::source::DiskFile;
 use crate::weights::{FileFormat, WeightFile};
 
 /// Options of `inspect`.
@@ -70,7 +71,7 @@ fn model_report(dir: &Path) -> Result<Value> {
             tensors += file.tensors().len();
             for info in file.tensors() {
                 parameters += info.len();
-                *types.entry(info.dtype.name()).or_insert(0usize) += info.range.len();
+                *types.entry(info.dtype.name()).or_insert(0u64) += info.stored_bytes();
             }
         }
         let bytes: u64 =
@@ -89,7 +90,7 @@ fn file_report(path: &Path) -> Result<Value> {
     let tensors: Vec<Value> = file
         .tensors()
         .iter()
-        .map(|t| json!({ "name": t.name, "type": t.dtype.name(), "shape": t.shape, "bytes": t.range.len() }))
+        .map(|t| json!({ "name": t.name, "type": t.dtype.name(), "shape": t.shape, "bytes": t.stored_bytes() }))
         .collect();
     let metadata: BTreeMap<&str, String> = file.metadata().iter().map(|(k, v)| (k.as_str(), v.summary())).collect();
     let format = match file.format() {
@@ -201,22 +202,9 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads as much of a file as its header takes, in growing steps (a GGUF header does not say how long it is).
+/// Opens a file; only its header is read.
 fn read_header(path: &Path) -> Result<WeightFile> {
-    let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
-    let mut file = File::open(path).map_err(failed)?;
-    let len = file.metadata().map_err(failed)?.len();
-    let file_len =
-        usize::try_from(len).map_err(|_| Error::Fetch(format!("{} is too large for this machine", path.display())))?;
-    let mut bytes = Vec::new();
-    let mut step = 1 << 20;
-    loop {
-        let read = Read::by_ref(&mut file).take(step).read_to_end(&mut bytes).map_err(failed)?;
-        match WeightFile::parse_header(bytes.clone(), file_len, &path.to_string_lossy()) {
-            Err(_) if read > 0 && bytes.len() < file_len => step *= 4,
-            result => return result,
-        }
-    }
+    WeightFile::open_now(Rc::new(DiskFile::open(path)?), &path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// Text-to-video generation on your own machine: the native twin of the browser version.
 #[derive(Debug, Parser)]
@@ -67,12 +67,12 @@ pub fn main() -> ExitCode {
 }
 
 fn exit_code(error: &Error) -> u8 {
-    match error {
-        Error::InvalidOptions(_) => 2,
-        Error::Fetch(_) => 3,
-        Error::Weights { .. } | Error::Tokenizer(_) => 4,
-        Error::UnsupportedDevice(_) | Error::OutOfMemory(_) | Error::DeviceLost(_) => 5,
-        Error::Aborted => 130,
-        Error::Internal(_) => 1,
+    match error.code() {
+        ErrorCode::InvalidOptions => 2,
+        ErrorCode::Fetch => 3,
+        ErrorCode::Weights | ErrorCode::Tokenizer => 4,
+        ErrorCode::UnsupportedDevice | ErrorCode::OutOfMemory | ErrorCode::DeviceLost => 5,
+        ErrorCode::Aborted => 130,
+        ErrorCode::Internal => 1,
     }
 }

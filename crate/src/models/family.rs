@@ -115,7 +115,7 @@ pub struct Entry<T: ?Sized> {
     /// True for weights that only it has (diffusers names), where config.json names no class.
     pub owns: fn(&WeightSet) -> bool,
     /// Builds it from its config.json.
-    pub load: fn(&Component<'_>) -> Result<Box<T>>,
+    pub load: for<'a> fn(&'a Component<'a>) -> Later<'a, Box<T>>,
 }
 
 /// A component of a model folder.
@@ -125,7 +125,7 @@ pub struct Component<'a> {
     /// Where that lies, for messages.
     pub file: &'a str,
     /// Its weights.
-    pub loader: Loader<'a>,
+    pub loader: Loader,
     /// What model_index.json says.
     pub index: &'a serde_json::Value,
 }

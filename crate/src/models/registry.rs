@@ -4,7 +4,6 @@ use super::family::{Component, Denoiser, Entry, TextEncoder, VideoCodec};
 use super::{umt5, wan};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::weights::WeightSet;
 
 /// All models that are known.
 pub struct Registry {
@@ -26,14 +25,14 @@ impl Default for Registry {
 ///
 /// # Errors
 /// [`Error::Weights`] when nothing here knows it, or as the entry's `load`.
-pub fn load<T: ?Sized>(entries: &[Entry<T>], set: &WeightSet, component: &Component<'_>) -> Result<Box<T>> {
+pub async fn load<T: ?Sized>(entries: &[Entry<T>], component: &Component<'_>) -> Result<Box<T>> {
     let class = config::class(component.config, component.file)?;
     let entry = match class.as_str() {
-        "" => entries.iter().find(|entry| (entry.owns)(set)),
+        "" => entries.iter().find(|entry| (entry.owns)(component.loader.set())),
         class => entries.iter().find(|entry| entry.classes.contains(&class)),
     };
     match entry {
-        Some(entry) => (entry.load)(component),
+        Some(entry) => (entry.load)(component).await,
         None => {
             let known: Vec<&str> = entries.iter().flat_map(|entry| entry.classes).copied().collect();
             let found = if class.is_empty() {

@@ -43,8 +43,8 @@ fn converting_the_diffusers_file_gives_the_types_and_bytes_of_the_python_writer(
             assert_eq!((info.dtype, &info.shape), (theirs_info.dtype, &theirs_info.shape), "{}", info.name);
         }
         assert_eq!(
-            decode(info.dtype, ours.data(info)),
-            decode(theirs_info.dtype, theirs.data(theirs_info)),
+            decode(info.dtype, &ours.read_now(info).unwrap()),
+            decode(theirs_info.dtype, &theirs.read_now(theirs_info).unwrap()),
             "{}",
             info.name
         );

@@ -23,18 +23,18 @@ impl CausalConv3d {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, input: usize, output: usize, kernel: [usize; 3]) -> Result<Self> {
-        Self::load_form(loader, input, output, Form::plain(kernel))
+    pub async fn load(loader: &Loader, input: usize, output: usize, kernel: [usize; 3]) -> Result<Self> {
+        Self::load_form(loader, input, output, Form::plain(kernel)).await
     }
 
     /// As [`CausalConv3d::load`], for another form.
     ///
     /// # Errors
     /// As [`CausalConv3d::load`].
-    pub fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
+    pub async fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
         let [t, h, w] = form.kernel;
-        let values = loader.values("weight", &[output, input, t, h, w])?;
-        let bias = loader.tensor("bias", [output])?;
+        let values = loader.values("weight", &[output, input, t, h, w]).await?;
+        let bias = loader.tensor("bias", [output]).await?;
         Ok(Self { weights: Weights::new(values, [output, input], form, bias, loader.device()) })
     }
 
@@ -144,30 +144,30 @@ impl FrameConv {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, input: usize, output: usize, kernel: usize) -> Result<Self> {
-        Self::load_form(loader, input, output, Form::plain([1, kernel, kernel]))
+    pub async fn load(loader: &Loader, input: usize, output: usize, kernel: usize) -> Result<Self> {
+        Self::load_form(loader, input, output, Form::plain([1, kernel, kernel])).await
     }
 
     /// Kernel 3, stride 2, one row and column of zeros below and to the right only.
     ///
     /// # Errors
     /// As [`FrameConv::load`].
-    pub fn load_halving(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Self::load_form(loader, input, output, Form { halved: true, ..Form::plain([1, 3, 3]) })
+    pub async fn load_halving(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+        Self::load_form(loader, input, output, Form { halved: true, ..Form::plain([1, 3, 3]) }).await
     }
 
     /// Kernel 3 over each frame with its pixels doubled in both directions (torch's "nearest-exact" at factor 2).
     ///
     /// # Errors
     /// As [`FrameConv::load`].
-    pub fn load_doubling(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Self::load_form(loader, input, output, Form { doubled: true, ..Form::plain([1, 3, 3]) })
+    pub async fn load_doubling(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+        Self::load_form(loader, input, output, Form { doubled: true, ..Form::plain([1, 3, 3]) }).await
     }
 
-    fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
+    async fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
         let [_, h, w] = form.kernel;
-        let values = loader.values("weight", &[output, input, h, w])?;
-        let bias = loader.tensor("bias", [output])?;
+        let values = loader.values("weight", &[output, input, h, w]).await?;
+        let bias = loader.tensor("bias", [output]).await?;
         Ok(Self { weights: Weights::new(values, [output, input], form, bias, loader.device()) })
     }
 

@@ -19,16 +19,19 @@ impl Linear {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Ok(Self { weight: loader.matrix("weight", output, input)?, bias: Some(loader.tensor("bias", [output])?) })
+    pub async fn load(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+        Ok(Self {
+            weight: loader.matrix("weight", output, input).await?,
+            bias: Some(loader.tensor("bias", [output]).await?),
+        })
     }
 
     /// Reads `weight` `[out, in]` only.
     ///
     /// # Errors
     /// As [`Linear::load`].
-    pub fn load_without_bias(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Ok(Self { weight: loader.matrix("weight", output, input)?, bias: None })
+    pub async fn load_without_bias(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+        Ok(Self { weight: loader.matrix("weight", output, input).await?, bias: None })
     }
 
     /// # Shapes

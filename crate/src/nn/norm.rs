@@ -24,8 +24,8 @@ impl LayerNorm {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, dim: usize, eps: f64) -> Result<Self> {
-        Ok(Self { gain: loader.tensor("weight", [dim])?, shift: loader.tensor("bias", [dim])?, eps })
+    pub async fn load(loader: &Loader, dim: usize, eps: f64) -> Result<Self> {
+        Ok(Self { gain: loader.tensor("weight", [dim]).await?, shift: loader.tensor("bias", [dim]).await?, eps })
     }
 
     /// A norm without parameters.
@@ -62,8 +62,8 @@ impl RmsNorm {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when it is missing or mis-shaped.
-    pub fn load(loader: &Loader, dim: usize, eps: f64) -> Result<Self> {
-        Ok(Self { gain: loader.tensor("weight", [dim])?, eps })
+    pub async fn load(loader: &Loader, dim: usize, eps: f64) -> Result<Self> {
+        Ok(Self { gain: loader.tensor("weight", [dim]).await?, eps })
     }
 
     /// # Shapes
@@ -94,11 +94,11 @@ impl ChannelNorm {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when it is missing or mis-shaped.
-    pub fn load(loader: &Loader, channels: usize, images: bool) -> Result<Self> {
+    pub async fn load(loader: &Loader, channels: usize, images: bool) -> Result<Self> {
         let gain: Tensor<5> = if images {
-            loader.tensor("gamma", [channels, 1, 1])?.reshape([1, channels, 1, 1, 1])
+            loader.tensor("gamma", [channels, 1, 1]).await?.reshape([1, channels, 1, 1, 1])
         } else {
-            loader.tensor("gamma", [channels, 1, 1, 1])?.reshape([1, channels, 1, 1, 1])
+            loader.tensor("gamma", [channels, 1, 1, 1]).await?.reshape([1, channels, 1, 1, 1])
         };
         Ok(Self { scaled_gain: gain * (channels as f64).sqrt() })
     }

@@ -18,11 +18,11 @@ impl PatchEmbedding {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, channels: usize, hidden: usize, patch: [usize; 3]) -> Result<Self> {
+    pub async fn load(loader: &Loader, channels: usize, hidden: usize, patch: [usize; 3]) -> Result<Self> {
         let inner = channels * patch.iter().product::<usize>();
-        let values = loader.values("weight", &[hidden, channels, patch[0], patch[1], patch[2]])?;
+        let values = loader.values("weight", &[hidden, channels, patch[0], patch[1], patch[2]]).await?;
         let weight = Tensor::<2>::from_data(TensorData::new(values, [hidden, inner]), loader.device());
-        Ok(Self { weight: weight.transpose(), bias: loader.tensor("bias", [hidden])?, patch })
+        Ok(Self { weight: weight.transpose(), bias: loader.tensor("bias", [hidden]).await?, patch })
     }
 
     /// # Shapes

@@ -1,6 +1,7 @@
 //! The files of a model folder, by their path in it.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
@@ -8,18 +9,34 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::models::names;
 use crate::options::ModelDefaults;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::weights::source::DiskFile;
+use crate::weights::source::{ByteSource, Memory};
 use crate::weights::{ShardIndex, WeightFile, WeightSet};
 
-/// Files handed over before a load. Weight files are released as soon as their tensors are built.
+/// The files of a model, by their paths in its folder; they stay where they are and are read by range.
 #[derive(Debug, Default)]
 pub struct ModelFiles {
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Rc<dyn ByteSource>>,
 }
 
+/// Longest configuration, card or tokenizer that is read, bytes: umT5's `tokenizer.json` takes 17 million.
+const MOST_TEXT: u64 = 64 << 20;
+
 impl ModelFiles {
-    /// Adds or replaces a file; `path` is relative to the folder, with forward slashes.
+    /// Adds or replaces a file in memory; `path` is relative to the folder, with forward slashes.
     pub fn insert(&mut self, path: impl Into<String>, bytes: Vec<u8>) {
-        self.files.insert(path.into(), bytes);
+        self.add(path, Rc::new(Memory::new(bytes)));
+    }
+
+    /// Adds or replaces a file that lies elsewhere.
+    pub fn add(&mut self, path: impl Into<String>, source: Rc<dyn ByteSource>) {
+        self.files.insert(path.into(), source);
+    }
+
+    /// Takes a file out again.
+    pub fn remove(&mut self, path: &str) {
+        self.files.remove(path);
     }
 
     /// True if there is such a file.
@@ -27,58 +44,62 @@ impl ModelFiles {
         self.files.contains_key(path)
     }
 
-    /// The bytes of a file that the folder must have.
+    /// The bytes of a small file that the folder must have.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when it is missing.
-    pub fn require(&self, path: &str) -> Result<&[u8]> {
-        self.files.get(path).map(Vec::as_slice).ok_or_else(|| Error::Fetch(format!("the model folder has no {path}")))
+    /// [`Error::Fetch`] when it is missing or cannot be read, [`Error::Weights`] when it is too long to be what it should.
+    pub async fn require(&self, path: &str) -> Result<Vec<u8>> {
+        let source = self.files.get(path).ok_or_else(|| Error::Fetch(format!("the model folder has no {path}")))?;
+        let length = source.len();
+        if length > MOST_TEXT {
+            return Err(Error::weights(path, format!("at most {MOST_TEXT} bytes"), format!("{length} bytes")));
+        }
+        Ok(source.read(0..length).await?.here().into_owned())
     }
 
-    /// All weights of a component, under diffusers names, taken out of the folder.
+    /// All weights of a component, under diffusers names; only the files' headers are read.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when the component has no weight file, [`Error::Weights`] when one is damaged or a shard is missing.
-    pub fn take_weights(&mut self, component: &str) -> Result<WeightSet> {
+    /// [`Error::Fetch`] when the component has no weight file or one cannot be read, [`Error::Weights`] when one is
+    /// damaged or a shard is missing.
+    pub async fn weights(&self, component: &str) -> Result<WeightSet> {
         let prefix = format!("{component}/");
-        let paths: Vec<String> =
-            self.files.keys().filter(|p| p.starts_with(&prefix) && is_weight_file(p)).cloned().collect();
-        if paths.is_empty() {
+        let inside = || self.files.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        let mut files = Vec::new();
+        for (path, source) in inside().filter(|(path, _)| is_weight_file(path)) {
+            files.push(WeightFile::open(source.clone(), path).await?);
+        }
+        if files.is_empty() {
             return Err(Error::Fetch(format!(
                 "the model folder has no weights in {component}/ (.safetensors or .gguf)"
             )));
         }
-        let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
-            if let Some(bytes) = self.files.remove(&path) {
-                files.push(WeightFile::parse(bytes, &path)?);
-            }
-        }
         let set = WeightSet::new(files)?;
-        for (path, bytes) in self.files.range(prefix.clone()..).take_while(|(p, _)| p.starts_with(&prefix)) {
-            if path.ends_with(".index.json") {
-                let json = std::str::from_utf8(bytes).map_err(|e| Error::weights(path, "UTF-8 text", e.to_string()))?;
-                ShardIndex::parse(json, path)?.check(&set)?;
-            }
+        for (path, _) in inside().filter(|(path, _)| path.ends_with(".index.json")) {
+            let json = self.require(path).await?;
+            let json = std::str::from_utf8(&json).map_err(|e| Error::weights(path, "UTF-8 text", e.to_string()))?;
+            ShardIndex::parse(json, path)?.check(&set)?;
         }
         names::to_diffusers(set)
     }
 
-    /// Reads a model folder from disk: configurations, tokenizer and weights; other files are left out.
+    /// The files of a model folder on disk: configurations, tokenizer and weights; others are left out.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when the folder or a file cannot be read.
+    /// [`Error::Fetch`] when the folder or a file cannot be opened.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_dir(folder: &std::path::Path) -> Result<Self> {
         let mut out = Self::default();
         for name in folder_files(folder)? {
-            let path = folder.join(&name);
-            let bytes = std::fs::read(&path).map_err(|e| Error::Fetch(format!("{}: {e}", path.display())))?;
-            out.insert(name, bytes);
+            out.add(name.clone(), Rc::new(DiskFile::open(&folder.join(&name))?));
         }
         Ok(out)
     }
 }
+
+/// The folders of a model's components; nothing else below a model's folder is read, however large or deep it is.
+#[cfg(not(target_arch = "wasm32"))]
+const FOLDERS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "transformer", "vae"];
 
 /// The files of a model folder that a load needs: configurations, tokenizer and weights, by their paths in it, sorted.
 ///
@@ -86,24 +107,29 @@ impl ModelFiles {
 /// [`Error::Fetch`] when the folder cannot be read.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn folder_files(folder: &std::path::Path) -> Result<Vec<String>> {
-    let failed = |path: &std::path::Path, e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
-    let mut out = Vec::new();
-    let mut todo = vec![folder.to_path_buf()];
-    while let Some(dir) = todo.pop() {
-        for entry in std::fs::read_dir(&dir).map_err(|e| failed(&dir, e))? {
-            let path = entry.map_err(|e| failed(&dir, e))?.path();
-            if path.is_dir() {
-                todo.push(path);
-                continue;
-            }
-            let inside = path.strip_prefix(folder).unwrap_or(&path);
-            let name = inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-            if name.ends_with(".json") || is_weight_file(&name) {
-                out.push(name);
-            }
+    let mut out = files_in(folder, "")?;
+    for name in FOLDERS {
+        let inside = folder.join(name);
+        if inside.is_dir() {
+            out.extend(files_in(&inside, &format!("{name}/"))?);
         }
     }
     out.sort();
+    Ok(out)
+}
+
+/// The configurations and weights that lie directly in a folder, `prefix` before their names.
+#[cfg(not(target_arch = "wasm32"))]
+fn files_in(dir: &std::path::Path, prefix: &str) -> Result<Vec<String>> {
+    let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", dir.display()));
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if (name.ends_with(".json") || is_weight_file(&name)) && path.is_file() {
+            out.push(format!("{prefix}{name}"));
+        }
+    }
     Ok(out)
 }
 
@@ -141,11 +167,11 @@ impl ModelCard {
     ///
     /// # Errors
     /// [`Error::Weights`] when the card does not parse, or suggests what no clip can have.
-    pub fn read(files: &ModelFiles) -> Result<Self> {
+    pub async fn read(files: &ModelFiles) -> Result<Self> {
         if !files.contains(CARD) {
             return Ok(Self::default());
         }
-        let card: Self = config::parse(files.require(CARD)?, CARD, &["model card"])?;
+        let card: Self = config::parse(&files.require(CARD).await?, CARD, &["model card"])?;
         if !(1..=MOST_TOKENS).contains(&card.max_sequence_length) {
             let found = card.max_sequence_length.to_string();
             return Err(Error::weights(CARD, format!("max_sequence_length 1 to {MOST_TOKENS} tokens"), found));

@@ -1,5 +1,7 @@
 //! From the files of a folder to a pipeline: which component is built when, and whether they belong together.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::files::{ModelCard, ModelFiles};
@@ -23,12 +25,12 @@ const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"
 const PIPELINES: [&str; 4] = ["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline", "WanImageToVideoPipeline"];
 
 impl Pipeline {
-    /// Builds every component of a folder, releasing each file once its tensors exist.
+    /// Builds every component of a folder, reading each tensor when its turn comes.
     ///
     /// # Errors
     /// [`Error::Fetch`] when a file is missing, [`Error::Weights`] and [`Error::Tokenizer`] when one does not fit,
     /// [`Error::Aborted`] from between the components.
-    pub async fn load(files: &mut ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
+    pub async fn load(files: &ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
         Self::load_with(&Registry::default(), files, compute, host).await
     }
 
@@ -36,20 +38,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::load`].
-    pub async fn load_with(
-        registry: &Registry,
-        files: &mut ModelFiles,
-        compute: Compute,
-        host: &dyn Host,
-    ) -> Result<Self> {
-        let index = model_index(files, registry)?;
-        let card = ModelCard::read(files)?;
-        let scheduler: SchedulerConfig = config::parse(
-            files.require("scheduler/scheduler_config.json")?,
-            "scheduler/scheduler_config.json",
-            &["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
-        )?;
-        Scheduler::new(&scheduler)?;
+    pub async fn load_with(registry: &Registry, files: &ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
+        let index = model_index(files, registry).await?;
+        let card = ModelCard::read(files).await?;
+        let scheduler = scheduler(files).await?;
         // Before any weights: convolutions pack theirs for the kernel that will run.
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
             host.event(Event::warning(format!("on this GPU {finding}: a slower one is used instead")));
@@ -63,16 +55,16 @@ impl Pipeline {
             host.tick().await;
             if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
         };
-        let mut building = Building { files, compute: &compute, index: &index, host };
+        let building = Building { files, compute: &compute, index: &index, host };
 
         progress(0).await?;
-        let tokenizer = Tokenizer::from_json(building.files.require("tokenizer/tokenizer.json")?)?;
+        let tokenizer = Tokenizer::from_json(&files.require("tokenizer/tokenizer.json").await?)?;
         progress(1).await?;
-        let encoder = building.component("text_encoder", &registry.text_encoders)?;
+        let encoder = building.component("text_encoder", &registry.text_encoders).await?;
         progress(2).await?;
-        let denoiser = building.component("transformer", &registry.denoisers)?;
+        let denoiser = building.component("transformer", &registry.denoisers).await?;
         progress(3).await?;
-        let codec = building.component("vae", &registry.codecs)?;
+        let codec = building.component("vae", &registry.codecs).await?;
         progress(4).await?;
 
         let text = Some(TextStage { tokenizer, encoder });
@@ -83,9 +75,9 @@ impl Pipeline {
 }
 
 /// The folder's `model_index.json`; a pipeline class that nothing here can run is refused.
-fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
+async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
     const FILE: &str = "model_index.json";
-    let json = files.require(FILE)?;
+    let json = &files.require(FILE).await?;
     let index: Value = config::parse(json, FILE, &[config::class(json, FILE)?.as_str()])?;
     let class = index["_class_name"].as_str().unwrap_or_default();
     // A pipeline of another name will do where its parts are known: `"transformer": ["diffusers", "<class>"]`.
@@ -100,22 +92,33 @@ fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
     Ok(index)
 }
 
+/// How the folder's scheduler is set, tried on a grid of two steps: what cannot make one is the file's fault, not the caller's.
+async fn scheduler(files: &ModelFiles) -> Result<SchedulerConfig> {
+    const FILE: &str = "scheduler/scheduler_config.json";
+    const CLASSES: [&str; 2] = ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"];
+    let config: SchedulerConfig = config::parse(&files.require(FILE).await?, FILE, &CLASSES)?;
+    Scheduler::new(&config)
+        .and_then(|mut scheduler| scheduler.set_timesteps(2))
+        .map_err(|e| Error::weights(FILE, "settings that can be sampled with", e.to_string()))?;
+    Ok(config)
+}
+
 /// What is at hand while the components are built.
 struct Building<'a> {
-    files: &'a mut ModelFiles,
+    files: &'a ModelFiles,
     compute: &'a Compute,
     index: &'a Value,
     host: &'a dyn Host,
 }
 
 impl Building<'_> {
-    fn component<T: ?Sized>(&mut self, name: &str, entries: &[Entry<T>]) -> Result<Box<T>> {
+    async fn component<T: ?Sized>(&self, name: &str, entries: &[Entry<T>]) -> Result<Box<T>> {
         let file = format!("{name}/config.json");
-        let config = self.files.require(&file)?.to_vec();
-        let set = self.files.take_weights(name)?;
+        let config = self.files.require(&file).await?;
+        let set = Rc::new(self.files.weights(name).await?);
         let loader = Loader::new(&set, self.compute.device());
-        let built =
-            registry::load(entries, &set, &Component { config: &config, file: &file, loader, index: self.index })?;
+        let component = Component { config: &config, file: &file, loader, index: self.index };
+        let built = registry::load(entries, &component).await?;
         warn_of_unused(&set, name, self.host);
         Ok(built)
     }

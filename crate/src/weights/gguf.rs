@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::Parsed;
 use super::info::{StoredType, TensorInfo};
 use crate::error::{Error, Result};
 
@@ -101,19 +102,20 @@ impl MetaValue {
     }
 }
 
-/// A header read: metadata and tensors in file order.
-#[derive(Debug)]
-pub(super) struct Header {
-    pub metadata: Metadata,
-    pub tensors: Vec<TensorInfo>,
-}
-
 /// Reads the header of a GGUF file of `file_len` bytes, of which `bytes` are the first.
 ///
 /// # Errors
 /// [`Error::Weights`] naming `label` (or the tensor) for anything that breaks the format's rules.
-pub(super) fn parse(bytes: &[u8], file_len: usize, label: &str) -> Result<Header> {
-    let mut at = Reader { bytes, pos: 0, label };
+pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> {
+    let mut at = Reader { bytes, pos: 0, label, file_len, needs: None };
+    match (parse_header(&mut at), at.needs) {
+        (Err(_), Some(needs)) => Ok(Parsed::Needs(needs)),
+        (result, _) => result,
+    }
+}
+
+fn parse_header(at: &mut Reader<'_>) -> Result<Parsed> {
+    let (label, file_len) = (at.label, at.file_len);
     if at.take(4, "the magic \"GGUF\"")? != MAGIC {
         return Err(Error::weights(label, "a GGUF file (magic \"GGUF\")", "another magic"));
     }
@@ -128,7 +130,7 @@ pub(super) fn parse(bytes: &[u8], file_len: usize, label: &str) -> Result<Header
     }
     let num_tensors = at.count("tensors", 24)?;
     let num_keys = at.count("metadata entries", 13)?;
-    let metadata = read_metadata(&mut at, num_keys)?;
+    let metadata = read_metadata(at, num_keys)?;
     let alignment = match metadata.get("general.alignment") {
         None => DEFAULT_ALIGNMENT,
         Some(v) => v
@@ -140,15 +142,15 @@ pub(super) fn parse(bytes: &[u8], file_len: usize, label: &str) -> Result<Header
     let mut tensors = Vec::with_capacity(num_tensors);
     let mut seen = HashSet::with_capacity(num_tensors);
     for _ in 0..num_tensors {
-        let (info, offset) = read_tensor_info(&mut at, &metadata)?;
+        let (info, offset) = read_tensor_info(at, &metadata)?;
         if !seen.insert(info.name.clone()) {
             return Err(Error::weights(&info.name, "each name once", format!("it twice in {label}")));
         }
         tensors.push((info, offset));
     }
-    let data_start = at.pos.checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
+    let data_start = (at.pos as u64).next_multiple_of(alignment as u64);
     let tensors = place_tensors(tensors, data_start, alignment, file_len, label)?;
-    Ok(Header { metadata, tensors })
+    Ok(Parsed::Header(metadata, tensors))
 }
 
 fn read_metadata(at: &mut Reader<'_>, num_keys: usize) -> Result<Metadata> {
@@ -210,9 +212,9 @@ fn original_shape(metadata: &Metadata, name: &str, stored: Vec<usize>) -> Result
 /// Turns stated offsets into ranges, and checks that they are aligned, inside the file and disjoint.
 fn place_tensors(
     tensors: Vec<(TensorInfo, u64)>,
-    data_start: usize,
+    data_start: u64,
     alignment: usize,
-    file_len: usize,
+    file_len: u64,
     label: &str,
 ) -> Result<Vec<TensorInfo>> {
     let mut placed = Vec::with_capacity(tensors.len());
@@ -225,7 +227,7 @@ fn place_tensors(
             ));
         }
         let size = info.range.end;
-        let start = usize::try_from(offset).ok().and_then(|o| data_start.checked_add(o));
+        let start = data_start.checked_add(offset);
         let end = start.and_then(|s| s.checked_add(size));
         match (start, end) {
             (Some(start), Some(end)) if end <= file_len => info.range = start..end,
@@ -260,24 +262,32 @@ struct Reader<'a> {
     bytes: &'a [u8],
     pos: usize,
     label: &'a str,
+    file_len: u64,
+    /// Set where reading ended for want of bytes that the file has: so many of its bytes are needed at least.
+    needs: Option<u64>,
 }
 
 impl<'a> Reader<'a> {
-    fn left(&self) -> usize {
-        self.bytes.len() - self.pos
+    /// Bytes of the file that are left, given or not.
+    fn left(&self) -> u64 {
+        self.file_len.saturating_sub(self.pos as u64)
     }
 
-    fn truncated(&self, what: &str, wanted: u64) -> Error {
+    fn truncated(&mut self, what: &str, wanted: u64) -> Error {
+        self.needs = (self.pos as u64).checked_add(wanted).filter(|end| *end <= self.file_len);
         let found = format!("{} bytes left at byte {} (truncated or damaged file)", self.left(), self.pos);
         Error::weights(self.label, format!("{what}, {wanted} bytes"), found)
     }
 
     fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8]> {
         let end = self.pos.checked_add(len);
-        let slice =
-            end.and_then(|end| self.bytes.get(self.pos..end)).ok_or_else(|| self.truncated(what, len as u64))?;
-        self.pos += len;
-        Ok(slice)
+        match end.and_then(|end| self.bytes.get(self.pos..end)) {
+            Some(slice) => {
+                self.pos += len;
+                Ok(slice)
+            }
+            None => Err(self.truncated(what, len as u64)),
+        }
     }
 
     fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
@@ -297,9 +307,10 @@ impl<'a> Reader<'a> {
     /// A count of things that take at least `min_bytes` each, so that it can be trusted for an allocation.
     fn count(&mut self, what: &str, min_bytes: usize) -> Result<usize> {
         let count = self.u64(&format!("the number of {what}"))?;
+        let wanted = count.saturating_mul(min_bytes as u64);
         match usize::try_from(count) {
-            Ok(n) if n.checked_mul(min_bytes).is_some_and(|b| b <= self.left()) => Ok(n),
-            _ => Err(self.truncated(&format!("{count} {what}"), count.saturating_mul(min_bytes as u64))),
+            Ok(n) if wanted <= (self.bytes.len() - self.pos) as u64 => Ok(n),
+            _ => Err(self.truncated(&format!("{count} {what}"), wanted)),
         }
     }
 

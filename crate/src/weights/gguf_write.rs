@@ -125,7 +125,7 @@ pub fn write(
         header.extend(type_number(value).to_le_bytes());
         put_value(&mut header, value);
     }
-    let mut offset = 0usize;
+    let mut offset = 0u64;
     let mut sizes = Vec::with_capacity(tensors.len());
     for &(name, shape, dtype) in tensors {
         let number = dtype.gguf_number().zip(dtype.bytes_for(shape));
@@ -136,9 +136,11 @@ pub fn write(
         header.extend((shape.len() as u32).to_le_bytes());
         shape.iter().rev().for_each(|&d| header.extend((d as u64).to_le_bytes()));
         header.extend(number.to_le_bytes());
-        header.extend((offset as u64).to_le_bytes());
+        header.extend(offset.to_le_bytes());
+        let size = usize::try_from(size)
+            .map_err(|_| Error::weights(name, "a tensor that fits in memory", format!("{size} bytes")))?;
         sizes.push(size);
-        offset += size.next_multiple_of(alignment);
+        offset += size.next_multiple_of(alignment) as u64;
     }
     header.resize(header.len().next_multiple_of(alignment), 0);
     put(out, &header)?;

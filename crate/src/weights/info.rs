@@ -92,13 +92,13 @@ impl StoredType {
     }
 
     /// Bytes a tensor of this shape takes, or `None` if that overflows or a row is not whole blocks.
-    pub fn bytes_for(self, shape: &[usize]) -> Option<usize> {
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    pub fn bytes_for(self, shape: &[usize]) -> Option<u64> {
+        let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?;
         let row = shape.last().copied().unwrap_or(1);
         if row % self.block_len() != 0 {
             return None;
         }
-        (count / self.block_len()).checked_mul(self.block_bytes())
+        (count / self.block_len() as u64).checked_mul(self.block_bytes() as u64)
     }
 }
 
@@ -118,13 +118,18 @@ pub struct TensorInfo {
     /// How its elements are stored.
     pub dtype: StoredType,
     /// Where its bytes lie in the file.
-    pub range: Range<usize>,
+    pub range: Range<u64>,
 }
 
 impl TensorInfo {
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Bytes that it takes in the file.
+    pub fn stored_bytes(&self) -> u64 {
+        self.range.end - self.range.start
     }
 
     /// True if it has no elements.

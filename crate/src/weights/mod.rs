@@ -1,7 +1,7 @@
 //! Weights as bytes: safetensors and GGUF files, dequantisation, and the names by which models ask for tensors.
 //!
 //! ```text
-//! bytes → WeightFile (header read, data untouched) → WeightSet (one or more files) → rename::to_diffusers → take_f32
+//! ByteSource → WeightFile (header read, data untouched) → WeightSet (one or more files) → rename::to_diffusers → fetch
 //! ```
 //!
 //! Nothing here knows a model or a device: a model asks for a name and a shape and gets numbers or an error that
@@ -15,18 +15,26 @@ pub mod quantize;
 pub mod rename;
 mod safetensors;
 mod set;
+pub mod source;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::rc::Rc;
 
 pub use dequantize::decode;
 pub use gguf::{MetaValue, Metadata};
 pub use info::{StoredType, TensorInfo};
-pub use set::{ShardIndex, WeightSet};
+pub use set::{ShardIndex, WeightSet, finite};
+pub use source::{ByteSource, Bytes};
 
 use crate::error::{Error, Result};
+
+/// What is read of a file at first; nearly every safetensors header fits.
+const FIRST_READ: u64 = 1 << 18;
+/// Longest header that is read on for: 256 thousand vocabulary entries of a GGUF take some 10 MB.
+const MOST_HEADER: u64 = 256 << 20;
 
 /// The two file formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,53 +45,83 @@ pub enum FileFormat {
     Gguf,
 }
 
-/// One weight file in memory with its header read; the tensor data stay where they are.
+/// One weight file with its header read; the tensors' data stay where they are.
 #[derive(Debug, Clone)]
 pub struct WeightFile {
     label: String,
     format: FileFormat,
-    bytes: Arc<Vec<u8>>,
-    file_len: usize,
+    source: Rc<dyn ByteSource>,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
 }
 
+/// What the beginning of a file told.
+enum Parsed {
+    Header(Metadata, Vec<TensorInfo>),
+    /// The header goes on behind what was given: so many bytes of the file are needed at least.
+    Needs(u64),
+}
+
 impl WeightFile {
-    /// Reads the header of a safetensors or GGUF file, told apart by its first bytes.
+    /// Reads the header of a safetensors or GGUF file, told apart by its first bytes, and no more than that.
     ///
     /// `label` (a file name) stands in error messages.
     ///
     /// # Errors
     /// [`Error::Weights`] when the file is neither, is truncated, or its header contradicts itself or the file's
-    /// length.
-    pub fn parse(bytes: impl Into<Arc<Vec<u8>>>, label: &str) -> Result<Self> {
-        let bytes = bytes.into();
-        let file_len = bytes.len();
-        Self::parse_header(bytes, file_len, label)
+    /// length; [`Error::Fetch`] when it cannot be read.
+    pub async fn open(source: Rc<dyn ByteSource>, label: &str) -> Result<Self> {
+        let mut take = FIRST_READ.min(source.len());
+        loop {
+            let start = source.read(0..take).await?.here();
+            match Self::parse_start(&start, source.clone(), label)? {
+                Ok(file) => return Ok(file),
+                Err(needed) => take = next_read(take, needed, source.len(), label)?,
+            }
+        }
     }
 
-    /// As [`WeightFile::parse`] for a file of `file_len` bytes of which only the beginning is given: enough to see
-    /// what is in it. Tensors that lie beyond have no [`WeightFile::data`].
+    /// As [`WeightFile::open`] for a file that can be read at once: one in memory or on a disk.
     ///
     /// # Errors
-    /// As [`WeightFile::parse`], and when the header does not end within what is given.
-    pub fn parse_header(bytes: impl Into<Arc<Vec<u8>>>, file_len: usize, label: &str) -> Result<Self> {
-        let bytes = bytes.into();
-        let (format, metadata, tensors) = if bytes.starts_with(gguf::MAGIC) {
-            let header = gguf::parse(&bytes, file_len, label)?;
-            (FileFormat::Gguf, header.metadata, header.tensors)
-        } else if bytes.get(8) == Some(&b'{') {
-            let (metadata, tensors) = safetensors::parse(&bytes, file_len, label)?;
-            (FileFormat::Safetensors, metadata, tensors)
-        } else {
-            let start: Vec<String> = bytes.iter().take(9).map(|b| format!("{b:02x}")).collect();
-            let found = format!("{} bytes that begin with [{}]", bytes.len(), start.join(" "));
-            return Err(Error::weights(label, "a safetensors or GGUF file", found));
-        };
-        Ok(Self { label: label.to_owned(), format, bytes, file_len, metadata, tensors })
+    /// As [`WeightFile::open`]; [`Error::Internal`] for a source that must be waited for.
+    pub fn open_now(source: Rc<dyn ByteSource>, label: &str) -> Result<Self> {
+        let mut take = FIRST_READ.min(source.len());
+        loop {
+            let start = source.read_now(0..take)?.ok_or_else(not_here)?.into_owned();
+            match Self::parse_start(&start, source.clone(), label)? {
+                Ok(file) => return Ok(file),
+                Err(needed) => take = next_read(take, needed, source.len(), label)?,
+            }
+        }
     }
 
-    /// The name given at parsing.
+    /// As [`WeightFile::open`] for bytes in memory.
+    ///
+    /// # Errors
+    /// As [`WeightFile::open`].
+    pub fn parse(bytes: Vec<u8>, label: &str) -> Result<Self> {
+        Self::open_now(Rc::new(source::Memory::new(bytes)), label)
+    }
+
+    /// The file, or how many bytes of it are needed to read its header.
+    fn parse_start(start: &[u8], source: Rc<dyn ByteSource>, label: &str) -> Result<std::result::Result<Self, u64>> {
+        let (format, parsed) = if start.starts_with(gguf::MAGIC) {
+            (FileFormat::Gguf, gguf::parse(start, source.len(), label)?)
+        } else if start.get(8) == Some(&b'{') {
+            (FileFormat::Safetensors, safetensors::parse(start, source.len(), label)?)
+        } else {
+            return Err(Error::weights(label, "a safetensors or GGUF file", what_it_is(start, source.len())));
+        };
+        Ok(match parsed {
+            Parsed::Header(metadata, tensors) => {
+                Ok(Self { label: label.to_owned(), format, source, metadata, tensors })
+            }
+            Parsed::Needs(bytes) => Err(bytes),
+        })
+    }
+
+    /// The name given at opening.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -103,13 +141,53 @@ impl WeightFile {
         &self.tensors
     }
 
-    /// The stored bytes of a tensor of this file; empty if they were not given or `info` belongs to another file.
-    pub fn data(&self, info: &TensorInfo) -> &[u8] {
-        self.bytes.get(info.range.clone()).unwrap_or_default()
+    /// The stored bytes of a tensor of this file.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when they cannot be read.
+    pub async fn read(&self, info: &TensorInfo) -> Result<Bytes<'_>> {
+        self.source.read(info.range.clone()).await
+    }
+
+    /// The stored bytes of a tensor of a file that can be read at once.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`] when they cannot be read, [`Error::Internal`] when they must be waited for.
+    pub fn read_now(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>> {
+        self.source.read_now(info.range.clone())?.ok_or_else(not_here)
     }
 
     /// Length of the whole file, bytes.
-    pub fn len_bytes(&self) -> usize {
-        self.file_len
+    pub fn len_bytes(&self) -> u64 {
+        self.source.len()
     }
+}
+
+fn next_read(taken: u64, needed: u64, len: u64, label: &str) -> Result<u64> {
+    let next = needed.max(taken.saturating_mul(4)).min(len);
+    match next > taken && taken < MOST_HEADER {
+        true => Ok(next.min(MOST_HEADER.max(needed))),
+        false => Err(Error::weights(
+            label,
+            format!("a header of at most {MOST_HEADER} bytes that ends within the file"),
+            format!("one that goes on behind byte {taken} of {len} (truncated?)"),
+        )),
+    }
+}
+
+fn not_here() -> Error {
+    Error::Internal("bytes were asked for at once that must be waited for".into())
+}
+
+/// What lies in place of weights, in words.
+fn what_it_is(start: &[u8], len: u64) -> String {
+    let text = String::from_utf8_lossy(&start[..start.len().min(64)]).to_lowercase();
+    if text.starts_with("version https://git-lfs") {
+        return "a git-lfs pointer: the file itself was not fetched (git lfs pull)".into();
+    }
+    if text.trim_start().starts_with("<!doctype html") || text.trim_start().starts_with("<html") {
+        return "a web page: the address answers with a page in place of the file".into();
+    }
+    let first: Vec<String> = start.iter().take(9).map(|b| format!("{b:02x}")).collect();
+    format!("{len} bytes that begin with [{}]", first.join(" "))
 }

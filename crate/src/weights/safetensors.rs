@@ -3,7 +3,8 @@
 use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata as Header;
 
-use super::gguf::{MetaValue, Metadata};
+use super::Parsed;
+use super::gguf::MetaValue;
 use super::info::{StoredType, TensorInfo};
 use crate::error::{Error, Result};
 
@@ -15,15 +16,16 @@ const LENGTH_BYTES: usize = 8;
 /// # Errors
 /// [`Error::Weights`] when the header is damaged, does not cover the file exactly, or a tensor has a type that
 /// no model here uses.
-pub(super) fn parse(bytes: &[u8], file_len: usize, label: &str) -> Result<(Metadata, Vec<TensorInfo>)> {
+pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> {
     let broken = |found: String| Error::weights(label, "a whole safetensors file", found);
     let cut = || broken(format!("a header that does not end within {file_len} bytes (truncated?)"));
     let length = bytes.first_chunk::<LENGTH_BYTES>().map(|b| u64::from_le_bytes(*b)).ok_or_else(cut)?;
-    let data_start = usize::try_from(length).ok().and_then(|n| n.checked_add(LENGTH_BYTES)).ok_or_else(cut)?;
-    let json = bytes.get(LENGTH_BYTES..data_start).ok_or_else(cut)?;
+    let data_start = length.checked_add(LENGTH_BYTES as u64).filter(|end| *end <= file_len).ok_or_else(cut)?;
+    let json = usize::try_from(data_start).ok().and_then(|end| bytes.get(LENGTH_BYTES..end));
+    let Some(json) = json else { return Ok(Parsed::Needs(data_start)) };
     // The crate checks that the tensors lie one after another and are as long as type and shape say.
     let header: Header = serde_json::from_slice(json).map_err(|e| broken(format!("a bad header: {e}")))?;
-    if data_start.checked_add(header.data_len()) != Some(file_len) {
+    if data_start.checked_add(header.data_len() as u64) != Some(file_len) {
         let found =
             format!("{file_len} bytes where the header promises {data_start} + {} (truncated?)", header.data_len());
         return Err(broken(found));
@@ -34,18 +36,18 @@ pub(super) fn parse(bytes: &[u8], file_len: usize, label: &str) -> Result<(Metad
         let dtype = stored_type(info.dtype).ok_or_else(|| {
             Error::weights(&name, "F32, F16, BF16, F64, I64, I32, U8 or BOOL", info.dtype.to_string())
         })?;
-        let range = data_start + info.data_offsets.0..data_start + info.data_offsets.1;
-        if dtype.bytes_for(&info.shape) != Some(range.len()) {
+        let range = data_start + info.data_offsets.0 as u64..data_start + info.data_offsets.1 as u64;
+        if dtype.bytes_for(&info.shape) != Some(range.end - range.start) {
             return Err(Error::weights(
                 &name,
                 format!("{dtype} data of shape {:?}", info.shape),
-                format!("{} bytes", range.len()),
+                format!("{} bytes", range.end - range.start),
             ));
         }
         tensors.push(TensorInfo { name, shape: info.shape.clone(), dtype, range });
     }
     let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), MetaValue::String(v.clone()))).collect();
-    Ok((metadata, tensors))
+    Ok(Parsed::Header(metadata, tensors))
 }
 
 fn stored_type(dtype: Dtype) -> Option<StoredType> {

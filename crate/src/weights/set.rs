@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::info::TensorInfo;
+use super::source::Bytes;
 use super::{StoredType, WeightFile, decode};
 use crate::error::{Error, Result};
 
@@ -81,43 +82,81 @@ impl WeightSet {
         self.entries.values().map(|e| &e.info)
     }
 
-    /// The values of a tensor of any stored type, in row-major order.
+    /// The values of a tensor of any stored type, in row-major order, of files that can be read at once.
     ///
     /// # Errors
-    /// [`Error::Weights`] when there is no such tensor.
+    /// [`Error::Weights`] when there is no such tensor; as [`WeightFile::read_now`].
     pub fn f32(&self, name: &str) -> Result<Vec<f32>> {
         let entry = self.entry(name, "a tensor of this name")?;
-        Ok(decode(entry.info.dtype, self.data(entry)))
+        Ok(decode(entry.info.dtype, &self.files[entry.file].read_now(&entry.info)?))
+    }
+
+    /// The values of a tensor of the shape given, of files that can be read at once, marking it used.
+    ///
+    /// # Errors
+    /// As [`WeightSet::fetch_f32`].
+    pub fn take_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
+        let entry = self.take(name, expected_shape)?;
+        finite(name, decode(entry.info.dtype, &self.files[entry.file].read_now(&entry.info)?))
     }
 
     /// The stored type and bytes of a tensor of the shape given, marking it used.
     ///
     /// # Errors
-    /// [`Error::Weights`] when there is no such tensor or its shape is another.
-    pub fn take_stored(&self, name: &str, expected_shape: &[usize]) -> Result<(StoredType, &[u8])> {
-        let entry = self.entry(name, &format!("a tensor of shape {expected_shape:?}"))?;
-        if entry.info.shape != expected_shape {
-            let found = format!("{:?} in {}", entry.info.shape, self.files[entry.file].label());
-            return Err(Error::weights(name, format!("shape {expected_shape:?}"), found));
-        }
-        entry.used.store(true, Ordering::Relaxed);
-        Ok((entry.info.dtype, self.data(entry)))
+    /// [`Error::Weights`] when there is no such tensor or its shape is another; [`Error::Fetch`] when it cannot be read.
+    pub async fn fetch(&self, name: &str, expected_shape: &[usize]) -> Result<(StoredType, Bytes<'_>)> {
+        let entry = self.take(name, expected_shape)?;
+        Ok((entry.info.dtype, self.files[entry.file].read(&entry.info).await?))
     }
 
     /// The values of a tensor of the shape given, marking it used.
     ///
     /// # Errors
-    /// [`Error::Weights`] when there is no such tensor, its shape is another, or a value is infinite or not a number.
-    pub fn take_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
-        let (dtype, bytes) = self.take_stored(name, expected_shape)?;
-        let values = decode(dtype, bytes);
-        match values.iter().position(|v| !v.is_finite()) {
-            None => Ok(values),
-            Some(at) => Err(Error::weights(name, "finite values", format!("{} at element {at}", values[at]))),
+    /// As [`WeightSet::fetch`], and [`Error::Weights`] when a value is infinite or not a number.
+    pub async fn fetch_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
+        let (dtype, bytes) = self.fetch(name, expected_shape).await?;
+        finite(name, decode(dtype, &bytes.here()))
+    }
+
+    /// The values of one row of a table of the shape given, marking the table used.
+    ///
+    /// # Errors
+    /// As [`WeightSet::fetch_f32`], and [`Error::Weights`] when the table has no such row.
+    pub async fn fetch_row(&self, name: &str, [rows, columns]: [usize; 2], row: usize) -> Result<Vec<f32>> {
+        let entry = self.take(name, &[rows, columns])?;
+        let dtype = entry.info.dtype;
+        let bytes = dtype.bytes_for(&[columns]).filter(|_| row < rows).ok_or_else(|| {
+            Error::weights(name, format!("a row {row} of {columns} {dtype} values"), format!("{rows} rows"))
+        })?;
+        let start = entry.info.range.start + row as u64 * bytes;
+        let info = TensorInfo { range: start..start + bytes, ..entry.info.clone() };
+        finite(name, decode(dtype, &self.files[entry.file].read(&info).await?.here()))
+    }
+
+    /// Marks every tensor below a dotted prefix as used.
+    pub fn mark_used(&self, prefix: &str) {
+        for (_, entry) in self.below(prefix) {
+            entry.used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Names of the tensors that no `take_…` asked for, sorted.
+    /// Bytes of the tensors below a dotted prefix as they are stored; an empty prefix stands for all.
+    pub fn stored_bytes(&self, prefix: &str) -> u64 {
+        self.below(prefix).map(|(_, entry)| entry.info.stored_bytes()).sum()
+    }
+
+    /// The names (without the prefix), shapes and types of the tensors below a dotted prefix.
+    pub fn infos_below(&self, prefix: &str) -> Vec<(&str, &[usize], StoredType)> {
+        let cut = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
+        self.below(prefix).map(|(name, e)| (&name[cut..], e.info.shape.as_slice(), e.info.dtype)).collect()
+    }
+
+    fn below<'a>(&'a self, prefix: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> {
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
+        self.entries.range(prefix.clone()..).take_while(move |(name, _)| name.starts_with(&prefix))
+    }
+
+    /// Names of the tensors that no `take_…` or `fetch…` asked for, sorted.
     pub fn unused(&self) -> Vec<String> {
         self.entries.iter().filter(|(_, e)| !e.used.load(Ordering::Relaxed)).map(|(name, _)| name.clone()).collect()
     }
@@ -153,8 +192,25 @@ impl WeightSet {
         })
     }
 
-    fn data(&self, entry: &Entry) -> &[u8] {
-        self.files[entry.file].data(&entry.info)
+    fn take(&self, name: &str, expected_shape: &[usize]) -> Result<&Entry> {
+        let entry = self.entry(name, &format!("a tensor of shape {expected_shape:?}"))?;
+        if entry.info.shape != expected_shape {
+            let found = format!("{:?} in {}", entry.info.shape, self.files[entry.file].label());
+            return Err(Error::weights(name, format!("shape {expected_shape:?}"), found));
+        }
+        entry.used.store(true, Ordering::Relaxed);
+        Ok(entry)
+    }
+}
+
+/// Refuses values that are infinite or not numbers.
+///
+/// # Errors
+/// [`Error::Weights`] naming the tensor and the first of them.
+pub fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(at) => Err(Error::weights(name, "finite values", format!("{} at element {at}", values[at]))),
     }
 }
 

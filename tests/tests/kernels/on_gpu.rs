@@ -1,5 +1,7 @@
 //! What only a GPU does: stored types, 16-bit tiles.
 
+use pollster::block_on;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -136,13 +138,13 @@ fn stored_weights_come_out_of_the_kernel_bit_for_bit() {
     let folder = fixtures().join("gguf");
     let expected = read_arrays(&folder.join("io.safetensors")).expect("the fixture");
     let file = std::fs::read(folder.join("types.gguf")).expect("the fixture");
-    let set = WeightSet::from_bytes(file, "types.gguf").expect("weights");
+    let set = Rc::new(WeightSet::from_bytes(file, "types.gguf").expect("weights"));
     let mut packed = 0;
     for (flavour, gpu) in [("software adapter", &gpus().software), ("GPU", &gpus().real)] {
         for (name, weight) in &expected {
             let kind = name.trim_start_matches("out.").to_lowercase();
             let [n, k] = weight.shape[..] else { panic!("{name} is no matrix") };
-            let matrix = Loader::new(&set, gpu).matrix(&format!("{kind}.weight"), n, k).expect("a matrix");
+            let matrix = block_on(Loader::new(&set, gpu).matrix(&format!("{kind}.weight"), n, k)).expect("a matrix");
             packed += usize::from(matches!(matrix, Matrix::Packed { .. }));
             let found = Array::from_tensor(linear(Tensor::<2>::eye(k, gpu), &matrix, None, Epilogue::Keep).transpose());
             assert_eq!(found.values, weight.values, "{kind}, {flavour}");

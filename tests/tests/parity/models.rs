@@ -1,6 +1,7 @@
 //! Single models: transformers, VAEs, GGUF types.
 
 use pollster::block_on;
+use std::rc::Rc;
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
@@ -18,9 +19,9 @@ pub fn say(error: impl std::fmt::Display) -> String {
 }
 
 /// A weight file of the case, under diffusers' names whatever names it bears.
-pub fn weights(case: &Case, file: &str) -> Result<WeightSet, String> {
+pub fn weights(case: &Case, file: &str) -> Result<Rc<WeightSet>, String> {
     let bytes = std::fs::read(case.dir.join(file)).map_err(|e| format!("{file}: {e}"))?;
-    names::to_diffusers(WeightSet::from_bytes(bytes, file).map_err(say)?).map_err(say)
+    names::to_diffusers(WeightSet::from_bytes(bytes, file).map_err(say)?).map(Rc::new).map_err(say)
 }
 
 /// The transformer in `file`, with the config under `key`.
@@ -28,14 +29,14 @@ pub fn load_transformer(case: &Case, compute: &Compute, key: &str, file: &str) -
     let json = case.config[key].to_string();
     let classes = ["WanTransformer3DModel", "WanVACETransformer3DModel"];
     let config: TransformerConfig = config::parse(json.as_bytes(), key, &classes).map_err(say)?;
-    WanTransformer::load(&Loader::new(&weights(case, file)?, compute.device()), &config).map_err(say)
+    block_on(WanTransformer::load(&Loader::new(&weights(case, file)?, compute.device()), &config)).map_err(say)
 }
 
 /// The VAE in `file`, with the config under `key`.
 pub fn load_vae(case: &Case, compute: &Compute, key: &str, file: &str) -> Result<Vae, String> {
     let json = case.config[key].to_string();
     let config: VaeConfig = config::parse(json.as_bytes(), key, &["AutoencoderKLWan"]).map_err(say)?;
-    Vae::load(&Loader::new(&weights(case, file)?, compute.device()), &config).map_err(say)
+    block_on(Vae::load(&Loader::new(&weights(case, file)?, compute.device()), &config)).map_err(say)
 }
 
 /// One forward pass of a Wan transformer, from each weight file that the case has.

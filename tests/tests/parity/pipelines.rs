@@ -1,6 +1,7 @@
 //! Schedulers, denoising loops, whole model folders.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
@@ -256,9 +257,9 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?).map_err(say)?;
     let c: Umt5Config =
         config::parse(&read("text_encoder/config.json")?, "config.json", &["UMT5EncoderModel"]).map_err(say)?;
-    let mut files = ModelFiles::read_dir(&model).map_err(say)?;
-    let set = files.take_weights("text_encoder").map_err(say)?;
-    let encoder = Umt5Encoder::load(&Loader::new(&set, compute.device()), &c).map_err(say)?;
+    let files = ModelFiles::read_dir(&model).map_err(say)?;
+    let set = Rc::new(block_on(files.weights("text_encoder")).map_err(say)?);
+    let encoder = block_on(Umt5Encoder::load(&Loader::new(&set, compute.device()), &c)).map_err(say)?;
     let max_tokens = count(&args, "max_sequence_length")?;
     for (output, prompt) in
         [("out.prompt_embeds", &options.prompt), ("out.negative_prompt_embeds", &options.negative_prompt)]
@@ -273,15 +274,15 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     case.compare("out.noise", &Array { values: randn(options.seed, &shape), shape });
 
     let host = FrameHost::default();
-    let mut files = ModelFiles::read_dir(&model).map_err(say)?;
-    let pipeline = block_on(Pipeline::load(&mut files, compute.clone(), &host)).map_err(say)?;
+    let files = ModelFiles::read_dir(&model).map_err(say)?;
+    let pipeline = block_on(Pipeline::load(&files, compute.clone(), &host)).map_err(say)?;
     let clip = block_on(pipeline.generate(&options, &Inputs::default(), &host)).map_err(say)?;
     case.compare("out.latents", &Array { shape: clip.latents_shape.to_vec(), values: clip.latents.clone() });
 
-    let mut files = ModelFiles::read_dir(&model).map_err(say)?;
+    let files = ModelFiles::read_dir(&model).map_err(say)?;
     let c: VaeConfig = config::parse(&read("vae/config.json")?, "config.json", &["AutoencoderKLWan"]).map_err(say)?;
-    let set = files.take_weights("vae").map_err(say)?;
-    let vae = Vae::load(&Loader::new(&set, compute.device()), &c).map_err(say)?;
+    let set = Rc::new(block_on(files.weights("vae")).map_err(say)?);
+    let vae = block_on(Vae::load(&Loader::new(&set, compute.device()), &c)).map_err(say)?;
     let latents = Tensor::<5>::from_data(TensorData::new(clip.latents, clip.latents_shape), compute.device());
     case.compare_tensor("out.video", block_on(vae.decode(vae.denormalise(latents), &pace)).map_err(say)?);
 

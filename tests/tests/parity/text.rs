@@ -17,7 +17,7 @@ pub fn umt5(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let json = case.config["weights"].to_string();
     let config: Umt5Config = config::parse(json.as_bytes(), "weights", &["UMT5EncoderModel"]).map_err(say)?;
     let set = weights(case, "weights.safetensors")?;
-    let encoder = Umt5Encoder::load(&Loader::new(&set, compute.device()), &config).map_err(say)?;
+    let encoder = block_on(Umt5Encoder::load(&Loader::new(&set, compute.device()), &config)).map_err(say)?;
     let ids = case.get("in.input_ids")?;
     let batch = ids.shape[0];
     let ids: Vec<u32> = ids.values.iter().map(|&v| v as u32).collect();

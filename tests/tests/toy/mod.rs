@@ -15,8 +15,10 @@ pub const DENOISER: Entry<dyn Denoiser> = Entry {
     classes: &["ToyTransformer"],
     owns: |set| set.get("toy.pull").is_some(),
     load: |component: &Component<'_>| {
-        let pull = component.loader.values("toy.pull", &[1])?[0];
-        Ok(Box::new(ToyDenoiser { pull: f64::from(pull) }))
+        Box::pin(async move {
+            let pull = component.loader.values("toy.pull", &[1]).await?[0];
+            Ok(Box::new(ToyDenoiser { pull: f64::from(pull) }) as Box<dyn Denoiser>)
+        })
     },
 };
 
@@ -24,8 +26,10 @@ pub const CODEC: Entry<dyn VideoCodec> = Entry {
     classes: &["ToyCodec"],
     owns: |set| set.get("toy.gain").is_some(),
     load: |component: &Component<'_>| {
-        let gain = component.loader.values("toy.gain", &[1])?[0];
-        Ok(Box::new(ToyCodec { gain: f64::from(gain) }))
+        Box::pin(async move {
+            let gain = component.loader.values("toy.gain", &[1]).await?[0];
+            Ok(Box::new(ToyCodec { gain: f64::from(gain) }) as Box<dyn VideoCodec>)
+        })
     },
 };
 

@@ -25,8 +25,10 @@ pub const ENTRY: Entry<dyn TextEncoder> = Entry {
     classes: &["UMT5EncoderModel"],
     owns: |set| set.get("encoder.block.0.layer.0.SelfAttention.q.weight").is_some(),
     load: |component| {
-        let config: Umt5Config = parse(component.config, component.file, ENTRY.classes)?;
-        Ok(Box::new(Umt5Encoder::load(&component.loader, &config)?))
+        Box::pin(async move {
+            let config: Umt5Config = parse(component.config, component.file, ENTRY.classes)?;
+            Ok(Box::new(Umt5Encoder::load(&component.loader, &config).await?) as Box<dyn TextEncoder>)
+        })
     },
 };
 
@@ -74,20 +76,22 @@ impl Umt5Encoder {
     ///
     /// # Errors
     /// [`Error::Weights`] when the configuration or a tensor does not fit.
-    pub fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
+    pub async fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
         config.check("text_encoder/config.json")?;
         let table = if loader.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
-        let layers = (0..config.num_layers)
-            .map(|i| Layer::load(&loader.at(format_args!("encoder.block.{i}.layer")), config))
-            .collect::<Result<_>>()?;
+        let mut layers = Vec::with_capacity(config.num_layers);
+        for i in 0..config.num_layers {
+            layers.push(Layer::load(&loader.at(format_args!("encoder.block.{i}.layer")), config).await?);
+        }
         Ok(Self {
-            embeddings: loader.values(table, &[config.vocab_size, config.d_model])?,
+            embeddings: loader.values(table, &[config.vocab_size, config.d_model]).await?,
             layers,
             final_norm: RmsNorm::load(
                 &loader.at("encoder.final_layer_norm"),
                 config.d_model,
                 config.layer_norm_epsilon,
-            )?,
+            )
+            .await?,
             device: loader.device().clone(),
             config: config.clone(),
         })
@@ -168,22 +172,23 @@ impl Layer {
     ///
     /// # Errors
     /// [`Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
+    pub async fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
         let (d, inner, eps) = (config.d_model, config.num_heads * config.d_kv, config.layer_norm_epsilon);
         let attention = loader.at("0.SelfAttention");
         let ffn = loader.at("1.DenseReluDense");
         Ok(Self {
-            attention_norm: RmsNorm::load(&loader.at("0.layer_norm"), d, eps)?,
-            q: Linear::load_without_bias(&attention.at("q"), d, inner)?,
-            k: Linear::load_without_bias(&attention.at("k"), d, inner)?,
-            v: Linear::load_without_bias(&attention.at("v"), d, inner)?,
-            o: Linear::load_without_bias(&attention.at("o"), inner, d)?,
+            attention_norm: RmsNorm::load(&loader.at("0.layer_norm"), d, eps).await?,
+            q: Linear::load_without_bias(&attention.at("q"), d, inner).await?,
+            k: Linear::load_without_bias(&attention.at("k"), d, inner).await?,
+            v: Linear::load_without_bias(&attention.at("v"), d, inner).await?,
+            o: Linear::load_without_bias(&attention.at("o"), inner, d).await?,
             position_bias: attention
-                .values("relative_attention_bias.weight", &[config.relative_attention_num_buckets, config.num_heads])?,
-            ffn_norm: RmsNorm::load(&loader.at("1.layer_norm"), d, eps)?,
-            wi_0: Linear::load_without_bias(&ffn.at("wi_0"), d, config.d_ff)?,
-            wi_1: Linear::load_without_bias(&ffn.at("wi_1"), d, config.d_ff)?,
-            wo: Linear::load_without_bias(&ffn.at("wo"), config.d_ff, d)?,
+                .values("relative_attention_bias.weight", &[config.relative_attention_num_buckets, config.num_heads])
+                .await?,
+            ffn_norm: RmsNorm::load(&loader.at("1.layer_norm"), d, eps).await?,
+            wi_0: Linear::load_without_bias(&ffn.at("wi_0"), d, config.d_ff).await?,
+            wi_1: Linear::load_without_bias(&ffn.at("wi_1"), d, config.d_ff).await?,
+            wo: Linear::load_without_bias(&ffn.at("wo"), config.d_ff, d).await?,
         })
     }
 

@@ -56,23 +56,23 @@ struct AddedImage {
 }
 
 impl Attention {
-    fn load(loader: &Loader, config: &TransformerConfig, added_dim: Option<usize>) -> Result<Self> {
+    async fn load(loader: &Loader, config: &TransformerConfig, added_dim: Option<usize>) -> Result<Self> {
         let d = config.hidden_dim();
         let added = match added_dim {
             None => None,
             Some(dim) => Some(AddedImage {
-                to_k: Linear::load(&loader.at("add_k_proj"), dim, d)?,
-                to_v: Linear::load(&loader.at("add_v_proj"), dim, d)?,
-                norm_k: RmsNorm::load(&loader.at("norm_added_k"), d, config.eps)?,
+                to_k: Linear::load(&loader.at("add_k_proj"), dim, d).await?,
+                to_v: Linear::load(&loader.at("add_v_proj"), dim, d).await?,
+                norm_k: RmsNorm::load(&loader.at("norm_added_k"), d, config.eps).await?,
             }),
         };
         Ok(Self {
-            to_q: Linear::load(&loader.at("to_q"), d, d)?,
-            to_k: Linear::load(&loader.at("to_k"), d, d)?,
-            to_v: Linear::load(&loader.at("to_v"), d, d)?,
-            to_out: Linear::load(&loader.at("to_out.0"), d, d)?,
-            norm_q: RmsNorm::load(&loader.at("norm_q"), d, config.eps)?,
-            norm_k: RmsNorm::load(&loader.at("norm_k"), d, config.eps)?,
+            to_q: Linear::load(&loader.at("to_q"), d, d).await?,
+            to_k: Linear::load(&loader.at("to_k"), d, d).await?,
+            to_v: Linear::load(&loader.at("to_v"), d, d).await?,
+            to_out: Linear::load(&loader.at("to_out.0"), d, d).await?,
+            norm_q: RmsNorm::load(&loader.at("norm_q"), d, config.eps).await?,
+            norm_k: RmsNorm::load(&loader.at("norm_k"), d, config.eps).await?,
             added,
             num_heads: config.num_attention_heads,
         })
@@ -135,22 +135,22 @@ impl Block {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
+    pub async fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
         let d = config.hidden_dim();
         let plain = LayerNorm::plain(d, config.eps, loader.device());
         let norm2 = match config.cross_attn_norm {
-            true => Some(LayerNorm::load(&loader.at("norm2"), d, config.eps)?),
+            true => Some(LayerNorm::load(&loader.at("norm2"), d, config.eps).await?),
             false => None,
         };
         Ok(Self {
             norm1: plain.clone(),
-            attn1: Attention::load(&loader.at("attn1"), config, None)?,
+            attn1: Attention::load(&loader.at("attn1"), config, None).await?,
             norm2,
-            attn2: Attention::load(&loader.at("attn2"), config, config.added_kv_proj_dim)?,
+            attn2: Attention::load(&loader.at("attn2"), config, config.added_kv_proj_dim).await?,
             norm3: plain,
-            ffn_in: Linear::load(&loader.at("ffn.net.0.proj"), d, config.ffn_dim)?,
-            ffn_out: Linear::load(&loader.at("ffn.net.2"), config.ffn_dim, d)?,
-            scale_shift_table: loader.tensor("scale_shift_table", [1, 6, d])?.unsqueeze_dim(1),
+            ffn_in: Linear::load(&loader.at("ffn.net.0.proj"), d, config.ffn_dim).await?,
+            ffn_out: Linear::load(&loader.at("ffn.net.2"), config.ffn_dim, d).await?,
+            scale_shift_table: loader.tensor("scale_shift_table", [1, 6, d]).await?.unsqueeze_dim(1),
         })
     }
 

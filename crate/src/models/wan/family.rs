@@ -30,16 +30,21 @@ pub const TRANSFORMER_ENTRY: Entry<dyn Denoiser> = Entry {
 pub const VAE_ENTRY: Entry<dyn VideoCodec> =
     Entry { classes: &["AutoencoderKLWan"], owns: |set| set.get("post_quant_conv.weight").is_some(), load: load_vae };
 
-fn load_denoiser(component: &Component<'_>) -> Result<Box<dyn Denoiser>> {
-    let config: TransformerConfig = config::parse(component.config, component.file, TRANSFORMER_ENTRY.classes)?;
-    // Wan 2.2 TI2V: the one checkpoint whose tokens have times of their own.
-    let clean_first = component.index["expand_timesteps"].as_bool().unwrap_or(false);
-    Ok(Box::new(WanDenoiser::new(WanTransformer::load(&component.loader, &config)?, clean_first)))
+fn load_denoiser<'a>(component: &'a Component<'a>) -> Later<'a, Box<dyn Denoiser>> {
+    Box::pin(async move {
+        let config: TransformerConfig = config::parse(component.config, component.file, TRANSFORMER_ENTRY.classes)?;
+        // Wan 2.2 TI2V: the one checkpoint whose tokens have times of their own.
+        let clean_first = component.index["expand_timesteps"].as_bool().unwrap_or(false);
+        let transformer = WanTransformer::load(&component.loader, &config).await?;
+        Ok(Box::new(WanDenoiser::new(transformer, clean_first)) as Box<dyn Denoiser>)
+    })
 }
 
-fn load_vae(component: &Component<'_>) -> Result<Box<dyn VideoCodec>> {
-    let config: VaeConfig = config::parse(component.config, component.file, VAE_ENTRY.classes)?;
-    Ok(Box::new(Vae::load(&component.loader, &config)?))
+fn load_vae<'a>(component: &'a Component<'a>) -> Later<'a, Box<dyn VideoCodec>> {
+    Box::pin(async move {
+        let config: VaeConfig = config::parse(component.config, component.file, VAE_ENTRY.classes)?;
+        Ok(Box::new(Vae::load(&component.loader, &config).await?) as Box<dyn VideoCodec>)
+    })
 }
 
 /// A transformer and the way in which it takes known pixels.

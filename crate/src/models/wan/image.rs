@@ -21,18 +21,18 @@ pub(super) struct ImageEmbedding {
 }
 
 impl ImageEmbedding {
-    pub(super) fn load(loader: &Loader, config: &TransformerConfig, dim: usize) -> Result<Self> {
+    pub(super) async fn load(loader: &Loader, config: &TransformerConfig, dim: usize) -> Result<Self> {
         let d = config.hidden_dim();
         let pos_embed = match config.pos_embed_seq_len {
-            Some(n) => Some(loader.tensor("pos_embed", [1, n, dim])?),
+            Some(n) => Some(loader.tensor("pos_embed", [1, n, dim]).await?),
             None => None,
         };
         Ok(Self {
             // FP32LayerNorm's own default, not the model's eps.
-            norm1: LayerNorm::load(&loader.at("norm1"), dim, 1e-5)?,
-            linear_1: Linear::load(&loader.at("ff.net.0.proj"), dim, dim)?,
-            linear_2: Linear::load(&loader.at("ff.net.2"), dim, d)?,
-            norm2: LayerNorm::load(&loader.at("norm2"), d, 1e-5)?,
+            norm1: LayerNorm::load(&loader.at("norm1"), dim, 1e-5).await?,
+            linear_1: Linear::load(&loader.at("ff.net.0.proj"), dim, dim).await?,
+            linear_2: Linear::load(&loader.at("ff.net.2"), dim, d).await?,
+            norm2: LayerNorm::load(&loader.at("norm2"), d, 1e-5).await?,
             pos_embed,
         })
     }

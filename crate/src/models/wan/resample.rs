@@ -19,15 +19,15 @@ pub struct Downsample {
 impl Downsample {
     /// # Errors
     /// [`Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, dim: usize, temporal: bool) -> Result<Self> {
+    pub async fn load(loader: &Loader, dim: usize, temporal: bool) -> Result<Self> {
         let time_conv = match temporal {
             true => {
                 let form = Form { time_stride: 2, ..Form::plain([3, 1, 1]) };
-                Some(CausalConv3d::load_form(&loader.at("time_conv"), dim, dim, form)?)
+                Some(CausalConv3d::load_form(&loader.at("time_conv"), dim, dim, form).await?)
             }
             false => None,
         };
-        Ok(Self { conv: FrameConv::load_halving(&loader.at("resample.1"), dim, dim)?, time_conv })
+        Ok(Self { conv: FrameConv::load_halving(&loader.at("resample.1"), dim, dim).await?, time_conv })
     }
 
     /// # Shapes
@@ -52,15 +52,15 @@ pub struct Upsample {
 impl Upsample {
     /// # Errors
     /// [`Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, dim: usize, output: usize, temporal: bool) -> Result<Self> {
+    pub async fn load(loader: &Loader, dim: usize, output: usize, temporal: bool) -> Result<Self> {
         let time_conv = match temporal {
             true => {
                 let form = Form { split: true, ..Form::plain([3, 1, 1]) };
-                Some(CausalConv3d::load_form(&loader.at("time_conv"), dim, 2 * dim, form)?)
+                Some(CausalConv3d::load_form(&loader.at("time_conv"), dim, 2 * dim, form).await?)
             }
             false => None,
         };
-        Ok(Self { conv: FrameConv::load_doubling(&loader.at("resample.1"), dim, output)?, time_conv })
+        Ok(Self { conv: FrameConv::load_doubling(&loader.at("resample.1"), dim, output).await?, time_conv })
     }
 
     /// # Shapes

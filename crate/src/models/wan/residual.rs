@@ -23,16 +23,16 @@ pub struct ResidualBlock {
 impl ResidualBlock {
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, input: usize, output: usize) -> Result<Self> {
+    pub async fn load(loader: &Loader, input: usize, output: usize) -> Result<Self> {
         let conv_shortcut = match input == output {
             true => None,
-            false => Some(CausalConv3d::load(&loader.at("conv_shortcut"), input, output, [1, 1, 1])?),
+            false => Some(CausalConv3d::load(&loader.at("conv_shortcut"), input, output, [1, 1, 1]).await?),
         };
         Ok(Self {
-            norm1: ChannelNorm::load(&loader.at("norm1"), input, false)?,
-            conv1: CausalConv3d::load(&loader.at("conv1"), input, output, [3, 3, 3])?,
-            norm2: ChannelNorm::load(&loader.at("norm2"), output, false)?,
-            conv2: CausalConv3d::load(&loader.at("conv2"), output, output, [3, 3, 3])?,
+            norm1: ChannelNorm::load(&loader.at("norm1"), input, false).await?,
+            conv1: CausalConv3d::load(&loader.at("conv1"), input, output, [3, 3, 3]).await?,
+            norm2: ChannelNorm::load(&loader.at("norm2"), output, false).await?,
+            conv2: CausalConv3d::load(&loader.at("conv2"), output, output, [3, 3, 3]).await?,
             conv_shortcut,
         })
     }
@@ -58,11 +58,11 @@ struct FrameAttention {
 }
 
 impl FrameAttention {
-    fn load(loader: &Loader, dim: usize) -> Result<Self> {
+    async fn load(loader: &Loader, dim: usize) -> Result<Self> {
         Ok(Self {
-            norm: ChannelNorm::load(&loader.at("norm"), dim, true)?,
-            to_qkv: FrameConv::load(&loader.at("to_qkv"), dim, 3 * dim, 1)?,
-            proj: FrameConv::load(&loader.at("proj"), dim, dim, 1)?,
+            norm: ChannelNorm::load(&loader.at("norm"), dim, true).await?,
+            to_qkv: FrameConv::load(&loader.at("to_qkv"), dim, 3 * dim, 1).await?,
+            proj: FrameConv::load(&loader.at("proj"), dim, dim, 1).await?,
         })
     }
 
@@ -88,11 +88,11 @@ pub struct MidBlock {
 impl MidBlock {
     /// # Errors
     /// As [`ResidualBlock::load`].
-    pub fn load(loader: &Loader, dim: usize) -> Result<Self> {
+    pub async fn load(loader: &Loader, dim: usize) -> Result<Self> {
         Ok(Self {
-            first: ResidualBlock::load(&loader.at("resnets.0"), dim, dim)?,
-            attention: FrameAttention::load(&loader.at("attentions.0"), dim)?,
-            second: ResidualBlock::load(&loader.at("resnets.1"), dim, dim)?,
+            first: ResidualBlock::load(&loader.at("resnets.0"), dim, dim).await?,
+            attention: FrameAttention::load(&loader.at("attentions.0"), dim).await?,
+            second: ResidualBlock::load(&loader.at("resnets.1"), dim, dim).await?,
         })
     }
 

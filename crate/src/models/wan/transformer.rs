@@ -54,37 +54,39 @@ impl WanTransformer {
     ///
     /// # Errors
     /// [`Error::Weights`] when the configuration or a tensor does not fit.
-    pub fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
+    pub async fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
         config.check("transformer/config.json")?;
         let d = config.hidden_dim();
         let embedder = loader.at("condition_embedder");
-        let blocks = (0..config.num_layers)
-            .map(|i| Block::load(&loader.at(format_args!("blocks.{i}")), config))
-            .collect::<Result<Vec<_>>>()?;
+        let mut blocks = Vec::with_capacity(config.num_layers);
+        for i in 0..config.num_layers {
+            blocks.push(Block::load(&loader.at(format_args!("blocks.{i}")), config).await?);
+        }
         let patches = config.patch_size.iter().product::<usize>();
         let image_embedder = match config.image_dim {
-            Some(dim) => Some(ImageEmbedding::load(&embedder.at("image_embedder"), config, dim)?),
+            Some(dim) => Some(ImageEmbedding::load(&embedder.at("image_embedder"), config, dim).await?),
             None => None,
         };
-        let vace = if config.vace_layers.is_empty() { None } else { Some(VaceBranch::load(loader, config)?) };
+        let vace = if config.vace_layers.is_empty() { None } else { Some(VaceBranch::load(loader, config).await?) };
         Ok(Self {
             patch_embedding: PatchEmbedding::load(
                 &loader.at("patch_embedding"),
                 config.in_channels,
                 d,
                 config.patch_size,
-            )?,
-            time_linear_1: Linear::load(&embedder.at("time_embedder.linear_1"), config.freq_dim, d)?,
-            time_linear_2: Linear::load(&embedder.at("time_embedder.linear_2"), d, d)?,
-            time_proj: Linear::load(&embedder.at("time_proj"), d, 6 * d)?,
-            text_linear_1: Linear::load(&embedder.at("text_embedder.linear_1"), config.text_dim, d)?,
-            text_linear_2: Linear::load(&embedder.at("text_embedder.linear_2"), d, d)?,
+            )
+            .await?,
+            time_linear_1: Linear::load(&embedder.at("time_embedder.linear_1"), config.freq_dim, d).await?,
+            time_linear_2: Linear::load(&embedder.at("time_embedder.linear_2"), d, d).await?,
+            time_proj: Linear::load(&embedder.at("time_proj"), d, 6 * d).await?,
+            text_linear_1: Linear::load(&embedder.at("text_embedder.linear_1"), config.text_dim, d).await?,
+            text_linear_2: Linear::load(&embedder.at("text_embedder.linear_2"), d, d).await?,
             image_embedder,
             blocks,
             vace,
             norm_out: LayerNorm::plain(d, config.eps, loader.device()),
-            proj_out: Linear::load(&loader.at("proj_out"), d, config.out_channels() * patches)?,
-            scale_shift_table: loader.tensor("scale_shift_table", [1, 2, d])?.unsqueeze_dim(1),
+            proj_out: Linear::load(&loader.at("proj_out"), d, config.out_channels() * patches).await?,
+            scale_shift_table: loader.tensor("scale_shift_table", [1, 2, d]).await?.unsqueeze_dim(1),
             device: loader.device().clone(),
             config: config.clone(),
         })

@@ -33,14 +33,13 @@ pub(super) struct VaceBranch {
 }
 
 impl VaceBranch {
-    pub(super) fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
+    pub(super) async fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
         let d = config.hidden_dim();
-        let blocks = (0..config.vace_layers.len())
-            .map(|i| {
-                let at = loader.at(format_args!("vace_blocks.{i}"));
-                Ok((Block::load(&at, config)?, Linear::load(&at.at("proj_out"), d, d)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut blocks = Vec::with_capacity(config.vace_layers.len());
+        for i in 0..config.vace_layers.len() {
+            let at = loader.at(format_args!("vace_blocks.{i}"));
+            blocks.push((Block::load(&at, config).await?, Linear::load(&at.at("proj_out"), d, d).await?));
+        }
         Ok(Self {
             channels: config.vace_in_channels,
             patch_embedding: PatchEmbedding::load(
@@ -48,8 +47,9 @@ impl VaceBranch {
                 config.vace_in_channels,
                 d,
                 config.patch_size,
-            )?,
-            proj_in: Linear::load(&loader.at("vace_blocks.0.proj_in"), d, d)?,
+            )
+            .await?,
+            proj_in: Linear::load(&loader.at("vace_blocks.0.proj_in"), d, d).await?,
             blocks,
         })
     }

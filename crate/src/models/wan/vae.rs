@@ -35,16 +35,16 @@ impl Vae {
     ///
     /// # Errors
     /// [`Error::Weights`] when the configuration or a tensor does not fit.
-    pub fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
+    pub async fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
         config.check("vae/config.json")?;
         let z = config.z_dim;
         let per_channel =
             |values: &[f32]| Tensor::<5>::from_data(TensorData::new(values.to_vec(), [1, z, 1, 1, 1]), loader.device());
         Ok(Self {
-            encoder: Encoder::load(&loader.at("encoder"), config)?,
-            quant_conv: CausalConv3d::load(&loader.at("quant_conv"), 2 * z, 2 * z, [1, 1, 1])?,
-            post_quant_conv: CausalConv3d::load(&loader.at("post_quant_conv"), z, z, [1, 1, 1])?,
-            decoder: Decoder::load(&loader.at("decoder"), config)?,
+            encoder: Encoder::load(&loader.at("encoder"), config).await?,
+            quant_conv: CausalConv3d::load(&loader.at("quant_conv"), 2 * z, 2 * z, [1, 1, 1]).await?,
+            post_quant_conv: CausalConv3d::load(&loader.at("post_quant_conv"), z, z, [1, 1, 1]).await?,
+            decoder: Decoder::load(&loader.at("decoder"), config).await?,
             latents_mean: per_channel(&config.latents_mean),
             latents_std: per_channel(&config.latents_std),
             config: config.clone(),
@@ -197,7 +197,7 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
+    async fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
         let base = config.base_dim;
         let dims: Vec<usize> = std::iter::once(base).chain(config.dim_mult.iter().map(|m| m * base)).collect();
         let levels = config.dim_mult.len();
@@ -211,30 +211,31 @@ impl Encoder {
                 let shortcut = AverageDown::new(input, output, if temporal { 2 } else { 1 }, if last { 1 } else { 2 })?;
                 let mut blocks = Vec::new();
                 for i in 0..config.num_res_blocks {
-                    blocks.push(ResidualBlock::load(&at.at(format_args!("resnets.{i}")), input, output)?);
+                    blocks.push(ResidualBlock::load(&at.at(format_args!("resnets.{i}")), input, output).await?);
                     input = output;
                 }
-                let sample = if last { None } else { Some(Downsample::load(&at.at("downsampler"), output, temporal)?) };
+                let sample =
+                    if last { None } else { Some(Downsample::load(&at.at("downsampler"), output, temporal).await?) };
                 down.push(Down::Level { blocks, sample, shortcut });
             } else {
                 for _ in 0..config.num_res_blocks {
                     let at = loader.at(format_args!("down_blocks.{}", down.len()));
-                    down.push(Down::Residual(ResidualBlock::load(&at, input, output)?));
+                    down.push(Down::Residual(ResidualBlock::load(&at, input, output).await?));
                     input = output;
                 }
                 if !last {
                     let at = loader.at(format_args!("down_blocks.{}", down.len()));
-                    down.push(Down::Sample(Downsample::load(&at, output, temporal)?));
+                    down.push(Down::Sample(Downsample::load(&at, output, temporal).await?));
                 }
             }
         }
         let top = dims[levels];
         Ok(Self {
-            conv_in: CausalConv3d::load(&loader.at("conv_in"), config.in_channels, base, [3, 3, 3])?,
+            conv_in: CausalConv3d::load(&loader.at("conv_in"), config.in_channels, base, [3, 3, 3]).await?,
             down,
-            mid: MidBlock::load(&loader.at("mid_block"), top)?,
-            norm_out: ChannelNorm::load(&loader.at("norm_out"), top, false)?,
-            conv_out: CausalConv3d::load(&loader.at("conv_out"), top, 2 * config.z_dim, [3, 3, 3])?,
+            mid: MidBlock::load(&loader.at("mid_block"), top).await?,
+            norm_out: ChannelNorm::load(&loader.at("norm_out"), top, false).await?,
+            conv_out: CausalConv3d::load(&loader.at("conv_out"), top, 2 * config.z_dim, [3, 3, 3]).await?,
         })
     }
 
@@ -285,7 +286,7 @@ pub struct Decoder {
 impl Decoder {
     /// # Errors
     /// [`Error::Weights`] when a tensor is missing or mis-shaped.
-    pub fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
+    pub async fn load(loader: &Loader, config: &VaeConfig) -> Result<Self> {
         let base = config.decoder_base_dim.unwrap_or(config.base_dim);
         let levels = config.dim_mult.len();
         let top = config.dim_mult[levels - 1] * base;
@@ -304,23 +305,23 @@ impl Decoder {
             };
             let mut blocks = Vec::new();
             for i in 0..=config.num_res_blocks {
-                blocks.push(ResidualBlock::load(&at.at(format_args!("resnets.{i}")), input, output)?);
+                blocks.push(ResidualBlock::load(&at.at(format_args!("resnets.{i}")), input, output).await?);
                 input = output;
             }
             let sample = match (last, config.is_residual) {
                 (true, _) => None,
-                (false, true) => Some(Upsample::load(&at.at("upsampler"), output, output, temporal)?),
-                (false, false) => Some(Upsample::load(&at.at("upsamplers.0"), output, output / 2, temporal)?),
+                (false, true) => Some(Upsample::load(&at.at("upsampler"), output, output, temporal).await?),
+                (false, false) => Some(Upsample::load(&at.at("upsamplers.0"), output, output / 2, temporal).await?),
             };
             up.push(Up { blocks, sample, shortcut });
         }
         let bottom = dims[levels];
         Ok(Self {
-            conv_in: CausalConv3d::load(&loader.at("conv_in"), config.z_dim, top, [3, 3, 3])?,
-            mid: MidBlock::load(&loader.at("mid_block"), top)?,
+            conv_in: CausalConv3d::load(&loader.at("conv_in"), config.z_dim, top, [3, 3, 3]).await?,
+            mid: MidBlock::load(&loader.at("mid_block"), top).await?,
             up,
-            norm_out: ChannelNorm::load(&loader.at("norm_out"), bottom, false)?,
-            conv_out: CausalConv3d::load(&loader.at("conv_out"), bottom, config.out_channels, [3, 3, 3])?,
+            norm_out: ChannelNorm::load(&loader.at("norm_out"), bottom, false).await?,
+            conv_out: CausalConv3d::load(&loader.at("conv_out"), bottom, config.out_channels, [3, 3, 3]).await?,
         })
     }
 
