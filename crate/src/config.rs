@@ -1,5 +1,7 @@
 //! Reading the `config.json` files of a diffusers folder; what stands in them is known by the models.
 
+use std::ops::RangeInclusive;
+
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
@@ -24,6 +26,50 @@ pub fn parse<T: DeserializeOwned>(json: &[u8], file: &str, classes: &[&str]) -> 
 /// [`Error::Weights`] naming `file` when the JSON is broken.
 pub fn class(json: &[u8], file: &str) -> Result<String> {
     Ok(class_of(&read(json, file)?).to_owned())
+}
+
+/// Most that a width, a count of channels or of positions may be: far above any published model, and small enough that a product
+/// of two of them and a kernel's cells fits 64 bits, and one with a kernel's cells the 32 of wasm.
+pub const MOST_WIDE: usize = 1 << 16;
+
+/// Most layers, heads or blocks.
+pub const MOST_LAYERS: usize = 1 << 10;
+
+/// The rules for the numbers of one configuration file; what breaks one is told by file and field.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a>(pub &'a str);
+
+impl Fields<'_> {
+    /// # Errors
+    /// [`Error::Weights`] always: `field` should be `expected`, and is `found`.
+    pub fn refuse(self, field: &str, expected: impl Into<String>, found: impl std::fmt::Display) -> Result<()> {
+        Err(Error::weights(format!("{}: {field}", self.0), expected, found.to_string()))
+    }
+
+    /// # Errors
+    /// [`Error::Weights`] when a size lies outside the range.
+    pub fn within(self, field: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+        match range.contains(&value) {
+            true => Ok(()),
+            false => self.refuse(field, format!("{} to {}", range.start(), range.end()), value),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Weights`] unless the number is finite.
+    pub fn finite(self, field: &str, value: f64) -> Result<()> {
+        if value.is_finite() { Ok(()) } else { self.refuse(field, "a finite number", value) }
+    }
+
+    /// # Errors
+    /// [`Error::Weights`] unless the number is finite and above 0, also as the f32 that the models compute with.
+    pub fn positive(self, field: &str, value: f64) -> Result<()> {
+        let computed = value as f32;
+        match computed.is_finite() && computed > 0.0 {
+            true => Ok(()),
+            false => self.refuse(field, "a finite number above 0 (as f32)", value),
+        }
+    }
 }
 
 fn read(json: &[u8], file: &str) -> Result<serde_json::Value> {

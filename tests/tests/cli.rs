@@ -456,6 +456,59 @@ fn an_unknown_gguf_type_is_named() {
     refused(tabreel(&["inspect", text(&file)]), 4, &["200"]);
 }
 
+/// A copy of the fixture folder with one field of one of its configurations replaced.
+fn with_field(component_file: &str, field: &str, value: Value) -> TempDir {
+    let folder = temp();
+    for dir in ["", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"] {
+        std::fs::create_dir_all(folder.path().join(dir)).expect("a folder");
+        for entry in std::fs::read_dir(model().join(dir)).expect("the fixture's folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                std::fs::copy(&path, folder.path().join(dir).join(path.file_name().expect("a name"))).expect("a copy");
+            }
+        }
+    }
+    let path = folder.path().join(component_file);
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("a config")).expect("JSON");
+    config[field] = value;
+    std::fs::write(&path, config.to_string()).expect("a config");
+    folder
+}
+
+#[test]
+fn a_number_that_no_model_can_have_is_named_by_file_and_field() {
+    use serde_json::json;
+    for (file, field, value) in [
+        ("vae/config.json", "patch_size", json!(1u64 << 62)),
+        ("vae/config.json", "decoder_base_dim", json!(0)),
+        ("vae/config.json", "latents_std", json!([0.0, 1.0, 1.0, 1.0])),
+        ("transformer/config.json", "num_attention_heads", json!((1u64 << 62) + 2)),
+        ("transformer/config.json", "eps", json!(-1e-6)),
+        ("text_encoder/config.json", "relative_attention_num_buckets", json!(0)),
+        ("text_encoder/config.json", "relative_attention_max_distance", json!(1)),
+        ("text_encoder/config.json", "num_layers", json!(0)),
+        ("text_encoder/config.json", "layer_norm_epsilon", json!(-1.0)),
+        ("scheduler/scheduler_config.json", "solver_order", json!(9)),
+        ("scheduler/scheduler_config.json", "flow_shift", json!(0.0)),
+    ] {
+        let folder = with_field(file, field, value);
+        let output = generate(folder.path(), &folder.path().join("clip.gif"), &[("--device", "cpu")]);
+        let told = field.trim_start_matches("flow_");
+        refused(output, 4, &[file, told]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_holds_itself_is_read_once() {
+    let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
+    for name in ["loop", "vae/loop"] {
+        std::os::unix::fs::symlink(folder.path(), folder.path().join(name)).expect("a link");
+    }
+    let out = folder.path().join("clip.gif");
+    done(generate(folder.path(), &out, &[("--device", "cpu"), ("--steps", "1")]));
+}
+
 #[test]
 fn help_explains_itself() {
     let printed = done(tabreel(&["--help"]));

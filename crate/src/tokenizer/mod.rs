@@ -34,13 +34,19 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when it is not one that the `tokenizers` crate understands.
+    /// [`Error::Tokenizer`] when it is not one that the `tokenizers` crate understands, or adds no end token.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let mut inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be used: {e}")))?;
         // Cutting and padding are done here, where what was cut can be told.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be used: {e}")))?;
+        let nothing =
+            inner.encode("", true).map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be used: {e}")))?;
+        if nothing.get_ids().is_empty() {
+            let rule = "tokenizer.json must add an end token (post_processor): a prompt without words would be nothing";
+            return Err(Error::Tokenizer(rule.into()));
+        }
         Ok(Self { inner })
     }
 

@@ -4,7 +4,8 @@
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::config::{Fields, MOST_LAYERS, MOST_WIDE};
+use crate::error::Result;
 
 /// `UMT5EncoderModel`.
 #[derive(Debug, Clone, Deserialize)]
@@ -49,14 +50,56 @@ fn default_feed_forward() -> String {
 }
 
 impl Umt5Config {
-    /// Refuses what the encoder does not implement.
+    /// Refuses what the encoder does not implement, and numbers that could only end in a panic or a wrong embedding.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] naming `file` and the field.
     pub fn check(&self, file: &str) -> Result<()> {
+        let fields = Fields(file);
         if self.feed_forward_proj != "gated-gelu" {
-            return Err(Error::weights(file, "feed_forward_proj gated-gelu", self.feed_forward_proj.clone()));
+            return fields.refuse("feed_forward_proj", "gated-gelu", &self.feed_forward_proj);
         }
-        if self.vocab_size == 0 || self.num_heads == 0 || self.d_kv == 0 {
-            return Err(Error::weights(file, "sizes above 0", format!("{self:?}")));
+        let buckets = self.relative_attention_num_buckets;
+        for (name, value, most) in [
+            ("vocab_size", self.vocab_size, 64 * MOST_WIDE),
+            ("d_model", self.d_model, MOST_WIDE),
+            ("d_kv", self.d_kv, MOST_WIDE),
+            ("d_ff", self.d_ff, 16 * MOST_WIDE),
+            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("num_heads", self.num_heads, MOST_LAYERS),
+            ("relative_attention_num_buckets", buckets, MOST_WIDE),
+            ("relative_attention_max_distance", self.relative_attention_max_distance, 16 * MOST_WIDE),
+        ] {
+            fields.within(name, value, 1..=most)?;
         }
-        Ok(())
+        // Half of them for each direction, half of those for one distance each.
+        if buckets < 4 || !buckets.is_multiple_of(2) {
+            return fields.refuse("relative_attention_num_buckets", "an even number, at least 4", buckets);
+        }
+        if self.relative_attention_max_distance <= buckets / 4 {
+            let rule = format!("more than {}, a quarter of relative_attention_num_buckets", buckets / 4);
+            return fields.refuse("relative_attention_max_distance", rule, self.relative_attention_max_distance);
+        }
+        fields.positive("layer_norm_epsilon", self.layer_norm_epsilon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_could_only_end_in_a_fault_are_named() {
+        let sound = r#"{"vocab_size":9,"d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,"num_heads":2}"#;
+        let text = |change: fn(&mut Umt5Config)| {
+            let mut config: Umt5Config = serde_json::from_str(sound).unwrap();
+            change(&mut config);
+            config.check("text_encoder/config.json").err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert_eq!(text(|_| ()), "");
+        assert!(text(|c| c.relative_attention_num_buckets = 0).contains("json: relative_attention_num_buckets"));
+        assert!(text(|c| c.relative_attention_max_distance = 8).contains("more than 8"));
+        assert!(text(|c| c.num_layers = 0).contains("num_layers: expected 1 to"));
+        assert!(text(|c| c.layer_norm_epsilon = -1.0).contains("layer_norm_epsilon"));
     }
 }

@@ -5,7 +5,8 @@
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::config::{Fields, MOST_LAYERS, MOST_WIDE};
+use crate::error::Result;
 use crate::size::Stride;
 
 /// `WanTransformer3DModel`, and `WanVACETransformer3DModel` when `vace_layers` is set.
@@ -83,25 +84,58 @@ impl TransformerConfig {
         self.out_channels.unwrap_or(self.in_channels)
     }
 
-    /// Refuses what the code below could only answer with a panic.
+    /// Refuses what the model could only answer with a panic or numbers that are not finite.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] naming `file` and the field.
     pub fn check(&self, file: &str) -> Result<()> {
-        let wrong = |expected: &str, found: String| Err(Error::weights(file, expected, found));
-        if self.num_attention_heads == 0 || self.num_layers == 0 || self.patch_size.contains(&0) {
-            return wrong("sizes above 0", format!("{self:?}"));
+        let fields = Fields(file);
+        for (name, value, most) in [
+            ("num_attention_heads", self.num_attention_heads, MOST_LAYERS),
+            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("attention_head_dim", self.attention_head_dim, MOST_LAYERS),
+            ("in_channels", self.in_channels, MOST_WIDE),
+            ("out_channels", self.out_channels(), MOST_WIDE),
+            ("text_dim", self.text_dim, MOST_WIDE),
+            ("freq_dim", self.freq_dim, MOST_WIDE),
+            ("ffn_dim", self.ffn_dim, 16 * MOST_WIDE),
+            ("image_dim", self.image_dim.unwrap_or(1), MOST_WIDE),
+            ("added_kv_proj_dim", self.added_kv_proj_dim.unwrap_or(1), MOST_WIDE),
+            ("rope_max_seq_len", self.rope_max_seq_len, MOST_WIDE),
+            ("pos_embed_seq_len", self.pos_embed_seq_len.unwrap_or(1), MOST_WIDE),
+        ] {
+            fields.within(name, value, 1..=most)?;
+        }
+        for (axis, patch) in self.patch_size.into_iter().enumerate() {
+            fields.within(&format!("patch_size[{axis}]"), patch, 1..=MOST_PATCH)?;
         }
         if self.attention_head_dim < 6 || !self.attention_head_dim.is_multiple_of(2) {
-            return wrong("an even attention_head_dim of at least 6", self.attention_head_dim.to_string());
+            return fields.refuse("attention_head_dim", "an even number, at least 6", self.attention_head_dim);
         }
-        if self.freq_dim < 2 || !self.freq_dim.is_multiple_of(2) {
-            return wrong("an even freq_dim", self.freq_dim.to_string());
+        if !self.freq_dim.is_multiple_of(2) {
+            return fields.refuse("freq_dim", "an even number", self.freq_dim);
         }
-        let last = self.vace_layers.iter().max();
-        if last.is_some_and(|&last| last >= self.num_layers || !self.vace_layers.contains(&0)) {
-            return wrong("vace_layers below num_layers and including 0", format!("{:?}", self.vace_layers));
+        fields.positive("eps", self.eps)?;
+        if self.vace_layers.is_empty() {
+            return Ok(());
+        }
+        fields.within("vace_in_channels", self.vace_in_channels, 1..=MOST_WIDE)?;
+        let mut sorted = self.vace_layers.clone();
+        sorted.sort_unstable();
+        let twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
+        if twice || sorted[0] != 0 || sorted.last().is_some_and(|&last| last >= self.num_layers) {
+            let rule = format!("0 and others below num_layers ({}), each once", self.num_layers);
+            return fields.refuse("vace_layers", rule, format!("{:?}", self.vace_layers));
         }
         Ok(())
     }
 }
+
+/// Most latent cells (or pixels) along one side of a patch.
+const MOST_PATCH: usize = 64;
+
+/// Most levels of a VAE; each halves the picture.
+const MOST_LEVELS: usize = 8;
 
 /// `AutoencoderKLWan`, both families (2.1; 2.2 with `is_residual` and `patch_size`).
 #[derive(Debug, Clone, Deserialize)]
@@ -179,36 +213,63 @@ impl VaeConfig {
         self.patch_size.unwrap_or(1)
     }
 
-    /// Refuses what the code below could only answer with a panic or a wrong picture.
+    /// Refuses what the model could only answer with a panic, a wrong picture or numbers that are not finite.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] naming `file` and the field.
     pub fn check(&self, file: &str) -> Result<()> {
-        let wrong = |expected: String, found: String| Err(Error::weights(file, expected, found));
-        let levels = self.dim_mult.len();
-        if levels == 0 || self.z_dim == 0 || self.patch() == 0 {
-            return wrong("at least one level, one latent channel, patch_size above 0".into(), format!("{self:?}"));
+        let fields = Fields(file);
+        let (levels, patch) = (self.dim_mult.len(), self.patch());
+        fields.within("levels of dim_mult", levels, 1..=MOST_LEVELS)?;
+        for (name, value, most) in [
+            ("base_dim", self.base_dim, MOST_WIDE),
+            ("decoder_base_dim", self.decoder_base_dim.unwrap_or(self.base_dim), MOST_WIDE),
+            ("z_dim", self.z_dim, MOST_WIDE),
+            ("num_res_blocks", self.num_res_blocks, MOST_LAYERS),
+            ("patch_size", patch, MOST_PATCH),
+        ] {
+            fields.within(name, value, 1..=most)?;
+        }
+        for (level, factor) in self.dim_mult.iter().enumerate() {
+            fields.within(&format!("dim_mult[{level}]"), *factor, 1..=64)?;
+        }
+        for (name, value) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
+            if value != 3 * patch * patch {
+                return fields.refuse(name, format!("{} for patch_size {patch}", 3 * patch * patch), value);
+            }
         }
         if self.temperal_downsample.len() + 1 != levels {
-            return wrong(
-                format!("{} temperal_downsample entries", levels - 1),
-                self.temperal_downsample.len().to_string(),
-            );
+            let found = self.temperal_downsample.len();
+            return fields.refuse("temperal_downsample", format!("{} entries", levels - 1), found);
         }
-        if self.temperal_downsample.iter().filter(|&&t| t).count() != 2 || self.scale_factor_temporal != 4 {
-            return wrong("a time factor of 4 (two temporal levels)".into(), format!("{:?}", self.temperal_downsample));
+        if self.temperal_downsample.iter().filter(|&&t| t).count() != 2 {
+            let found = format!("{:?}", self.temperal_downsample);
+            return fields.refuse("temperal_downsample", "two levels that halve time", found);
+        }
+        if self.scale_factor_temporal != 4 {
+            return fields.refuse(
+                "scale_factor_temporal",
+                "4, for two levels that halve time",
+                self.scale_factor_temporal,
+            );
         }
         if !self.attn_scales.is_empty() {
-            return wrong("no attn_scales (not supported)".into(), format!("{:?}", self.attn_scales));
+            return fields.refuse("attn_scales", "none (not supported)", format!("{:?}", self.attn_scales));
         }
-        let factor = self.patch() << (levels - 1);
+        // Cannot wrap: both are bounded above.
+        let factor = patch << (levels - 1);
         if self.scale_factor_spatial != factor {
-            return wrong(
-                format!("scale_factor_spatial {factor} for {levels} levels"),
-                self.scale_factor_spatial.to_string(),
-            );
+            let rule = format!("{factor} for {levels} levels and patch_size {patch}");
+            return fields.refuse("scale_factor_spatial", rule, self.scale_factor_spatial);
         }
-        for (name, n) in [("latents_mean", self.latents_mean.len()), ("latents_std", self.latents_std.len())] {
-            if n != self.z_dim {
-                return wrong(format!("{} values of {name}", self.z_dim), n.to_string());
+        for (name, values) in [("latents_mean", &self.latents_mean), ("latents_std", &self.latents_std)] {
+            if values.len() != self.z_dim {
+                return fields.refuse(name, format!("{} values (z_dim)", self.z_dim), values.len());
             }
+        }
+        for (channel, (mean, std)) in self.latents_mean.iter().zip(&self.latents_std).enumerate() {
+            fields.finite(&format!("latents_mean[{channel}]"), f64::from(*mean))?;
+            fields.positive(&format!("latents_std[{channel}]"), f64::from(*std))?;
         }
         Ok(())
     }
@@ -223,5 +284,39 @@ mod tests {
         let config = VaeConfig { dim_mult: vec![1, 2], temperal_downsample: vec![true], ..VaeConfig::default() };
         assert!(config.check("vae/config.json").is_err());
         assert!(VaeConfig::default().check("vae/config.json").is_ok());
+    }
+
+    fn vae(change: impl Fn(&mut VaeConfig)) -> String {
+        let mut config = VaeConfig::default();
+        change(&mut config);
+        config.check("vae/config.json").err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn numbers_of_a_vae_that_could_only_end_in_a_fault_are_named() {
+        assert!(
+            vae(|c| c.latents_std[3] = f32::INFINITY).contains("vae/config.json: latents_std[3]: expected a finite")
+        );
+        assert!(vae(|c| c.latents_std[0] = 0.0).contains("latents_std[0]"));
+        assert!(vae(|c| c.latents_mean[1] = f32::NAN).contains("latents_mean[1]"));
+        assert!(vae(|c| c.patch_size = Some(1 << 30)).contains("patch_size"));
+        assert!(vae(|c| c.decoder_base_dim = Some(0)).contains("decoder_base_dim"));
+        assert!(vae(|c| c.dim_mult[2] = 0).contains("dim_mult[2]"));
+        assert!(vae(|c| c.out_channels = 12).contains("out_channels: expected 3"));
+    }
+
+    #[test]
+    fn numbers_of_a_transformer_that_could_only_end_in_a_fault_are_named() {
+        let text = |change: fn(&mut TransformerConfig)| {
+            let mut config = TransformerConfig::default();
+            change(&mut config);
+            config.check("transformer/config.json").err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert_eq!(text(|_| ()), "");
+        assert!(text(|c| c.num_attention_heads = usize::MAX / 64 + 2).contains("json: num_attention_heads"));
+        assert!(text(|c| c.eps = -1e-6).contains("eps: expected a finite number above 0"));
+        assert!(text(|c| c.eps = 1e-60).contains("eps"));
+        assert!(text(|c| c.vace_layers = vec![0, 5, 5]).contains("each once"));
+        assert!(text(|c| c.patch_size[1] = 0).contains("patch_size[1]"));
     }
 }
