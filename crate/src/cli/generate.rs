@@ -19,6 +19,7 @@ use crate::contract::EngineResult;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
+use crate::models::registry::Registry;
 use crate::pipeline::{Inputs, ModelFiles, Pipeline};
 use crate::weights::WeightSet;
 
@@ -39,6 +40,9 @@ pub struct GenerateArgs {
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
     #[arg(long, value_name = "FILE.safetensors")]
     latents: Option<PathBuf>,
+    /// Megabytes that the weights may take at once; what does not fit is read from its file again and again.
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    memory: Option<u64>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
     device: DeviceArg,
@@ -68,7 +72,8 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let files = ModelFiles::read_dir(&args.model)?;
         let compute = args.device.open().await?;
         host.say("device", &compute.describe());
-        let pipeline = Pipeline::load(&files, compute, &host).await?;
+        let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20));
+        let pipeline = Pipeline::load_within(&registry, &files, compute, budget, &host).await?;
         let mut given = args.options.0.clone();
         given.seed.get_or_insert_with(random_seed);
         let options = given.settle(&pipeline.card().default);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use ts_rs::{Config, TS};
 
+use crate::pipeline::{Plan, PlannedPart};
+
 use super::{EngineInfo, EngineModel, EngineResult, KernelFinding, KernelReport, TokenCount};
 use crate::condition::Capabilities;
 use crate::device::{AdapterInfo, DeviceChoice};
@@ -33,6 +35,8 @@ fn contract() -> String {
     type_of::<EngineInfo>(&mut out);
     type_of::<Rules>(&mut out);
     type_of::<Capabilities>(&mut out);
+    type_of::<PlannedPart>(&mut out);
+    type_of::<Plan>(&mut out);
     type_of::<EngineModel>(&mut out);
     type_of::<TokenCount>(&mut out);
     type_of::<EngineResult>(&mut out);
