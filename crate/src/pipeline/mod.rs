@@ -1,6 +1,7 @@
 //! The order of the walk: what runs when, what is freed when, what the caller hears of it.
 
 mod clock;
+mod embedded;
 mod files;
 mod load;
 mod plan;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 
 use clock::StageClock;
+use embedded::Embedded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::folder_files;
 pub use files::{CARD, ModelCard, ModelFiles};
@@ -38,6 +40,7 @@ pub struct Pipeline {
     parts: Parts,
     memory: StageMemory,
     plan: Option<Plan>,
+    embedded: Embedded,
 }
 
 /// What a pipeline is made of.
@@ -116,7 +119,7 @@ impl Pipeline {
             return wrong(format!("out_channels {z}"), parts.denoiser.latent_channels());
         }
         parts.denoiser.check_codec(parts.codec.as_ref())?;
-        Ok(Self { compute, parts, memory: StageMemory::default(), plan: None })
+        Ok(Self { compute, parts, memory: StageMemory::default(), plan: None, embedded: Embedded::default() })
     }
 
     /// What of it stays on the device; `None` for parts put together by hand.
@@ -160,7 +163,8 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::generate`].
     pub async fn warm_up(&self, host: &dyn Host) -> Result<()> {
-        if !self.compute.is_gpu() {
+        // What is streamed would be read whole for it.
+        if !self.compute.is_gpu() || self.plan.is_some_and(|plan| plan.streams()) {
             return Ok(());
         }
         const SMALL: usize = 128 * 128 * 17; // pixels
@@ -300,12 +304,23 @@ impl Pipeline {
 
     /// Embeds the real tokens only; the rest of the row is zeros, which still attend (as in the reference).
     async fn encode_text(&self, text: &TextStage, ids: &[u32], pace: &Pace<'_>) -> Result<Tensor<3>> {
-        let embeds = text.encoder.encode(ids, pace).await?;
+        if let Some(embeds) = self.embedded.get(ids, self.compute.device()) {
+            return Ok(embeds);
+        }
+        let embeds = self.padded(text.encoder.encode(ids, pace).await?);
+        // An encoder that stays answers again sooner than its answer is read back.
+        if self.plan.is_some_and(|plan| plan.text_encoder.streamed) {
+            self.embedded.keep(ids, &embeds).await?;
+        }
+        Ok(embeds)
+    }
+
+    fn padded(&self, embeds: Tensor<3>) -> Tensor<3> {
         let [_, length, dim] = embeds.dims();
-        Ok(match self.max_tokens().saturating_sub(length) {
+        match self.max_tokens().saturating_sub(length) {
             0 => embeds,
             missing => Tensor::cat(vec![embeds, Tensor::zeros([1, missing, dim], self.compute.device())], 1),
-        })
+        }
     }
 
     /// Whether both prompts of a guided step go through the model together: on real GPUs, which are not busy with one, as

@@ -55,6 +55,11 @@ impl Plan {
         )
     }
 
+    /// True if any part is streamed.
+    pub fn streams(&self) -> bool {
+        self.text_encoder.streamed || self.transformer.streamed
+    }
+
     fn of_bytes(budget: u64, [encoder, transformer, vae]: [u64; 3]) -> Self {
         let part = |bytes, streamed| PlannedPart { bytes, streamed };
         let encoder_streamed = encoder > budget / ENCODER_SHARE;

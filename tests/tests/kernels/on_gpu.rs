@@ -134,7 +134,7 @@ fn on_gpu(packing: Packing, bytes: &[u8], [n, k]: [usize; 2], gpu: &Device) -> (
     let words = upload(Bytes::Here(bytes.into()), gpu, None).expect("an upload");
     let unsound = sound(gpu);
     let words = repack(packing, &Stored { words: &words, n, k, unsound: &unsound }, gpu).expect("a GPU");
-    let read = |tensor: Tensor<1, Int>| tensor.into_data().to_vec::<i32>().expect("words");
+    let read = |tensor: Tensor<1, Int>| tensor.into_data().try_to_vec::<i32>().expect("words");
     (read(words).into_iter().map(|word| word as u32).collect(), read(unsound)[0])
 }
 
