@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::condition::{Condition, Picture, Piece, Values};
-use crate::contract::{EngineInfo, EngineModel, EngineResult, KernelReport};
+use crate::condition::Condition;
+use crate::contract::{EngineCondition, EngineInfo, EngineModel, EngineResult, KernelReport};
 use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
@@ -66,35 +66,6 @@ struct CreateOptions {
     device: DeviceChoice,
 }
 
-/// What is known of a clip, as it crosses the border.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GivenFrames {
-    frames: Vec<GivenFrame>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GivenFrame {
-    index: i64,
-    width: usize,
-    height: usize,
-    /// Not copied into wasm before it is needed.
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    rgba: Uint8Array,
-}
-
-impl GivenFrames {
-    fn into_condition(self) -> Result<Condition> {
-        let piece = |frame: GivenFrame| {
-            let picture = Picture::new(frame.width, frame.height, Values::Rgba(frame.rgba.to_vec()))?;
-            Ok(Piece::Frame { at: frame.index, picture })
-        };
-        let pieces = self.frames.into_iter().map(piece).collect::<Result<_>>()?;
-        Ok(Condition { pieces, ..Condition::default() })
-    }
-}
-
 #[wasm_bindgen]
 impl Engine {
     /// Initialises a device: `{ device: 'gpu' | 'cpu' }`.
@@ -143,13 +114,13 @@ impl Engine {
     }
 
     /// Makes a clip; frames, steps and previews go to `host.event` as they come. What `options` leave open comes from the
-    /// model's card, then from the table of options; the seed is 0 then. `condition` is undefined, or
-    /// `{ frames: { index, width, height, rgba: Uint8Array }[] }`: pictures at frames, −1 for the last one.
+    /// model's card, then from the table of options; the seed is 0 then. `condition` is undefined or an `EngineCondition`, whose
+    /// pictures are copied in one by one.
     pub async fn generate(&self, options: JsValue, condition: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
         let condition = match condition.is_undefined() || condition.is_null() {
             true => Condition::default(),
-            false => from_js::<GivenFrames>(condition)?.into_condition().map_err(to_js_error)?,
+            false => from_js::<EngineCondition>(condition)?.into_condition().map_err(to_js_error)?,
         };
         let inputs = Inputs { condition, ..Inputs::default() };
         let options: GivenOptions = from_js(options)?;

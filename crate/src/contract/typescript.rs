@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use ts_rs::{Config, TS};
 
-use super::{EngineInfo, EngineModel, EngineResult, KernelFinding, KernelReport, TokenCount};
-use crate::condition::Capabilities;
+use super::{
+    EngineCondition, EngineInfo, EngineModel, EnginePicture, EnginePiece, EngineResult, KernelFinding, KernelReport,
+    TokenCount,
+};
+use crate::condition::{Capabilities, Fit};
 use crate::device::{AdapterInfo, DeviceChoice};
 use crate::error::{ErrorCode, ErrorReport};
 use crate::host::{Event, Stage};
@@ -34,6 +37,10 @@ fn contract() -> String {
     type_of::<Rules>(&mut out);
     type_of::<Capabilities>(&mut out);
     type_of::<EngineModel>(&mut out);
+    type_of::<Fit>(&mut out);
+    type_of::<EnginePicture>(&mut out);
+    type_of::<EnginePiece>(&mut out);
+    type_of::<EngineCondition>(&mut out);
     type_of::<TokenCount>(&mut out);
     type_of::<EngineResult>(&mut out);
     type_of::<Stage>(&mut out);

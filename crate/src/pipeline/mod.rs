@@ -234,7 +234,7 @@ impl Pipeline {
 
         clock.start(Stage::Decode);
         let frames = latents.dims()[2];
-        self.decode(latents.clone().narrow(2, lead, frames - lead), &pace).await?;
+        self.decode(latents.clone().narrow(2, lead, frames - lead), timeline, &pace).await?;
         let timings = clock.finish();
 
         let latents_shape = latents.dims();
@@ -365,14 +365,15 @@ impl Pipeline {
         )
     }
 
-    /// Decodes a latent frame at a time and sends the frames on.
-    async fn decode(&self, latents: Tensor<5>, pace: &Pace<'_>) -> Result<()> {
+    /// Decodes a latent frame at a time and sends the frames on, with what is known in its place.
+    async fn decode(&self, latents: Tensor<5>, timeline: &Timeline, pace: &Pace<'_>) -> Result<()> {
         let mut stream = self.parts.codec.decode_stream();
         let mut index = 0;
         for i in 0..latents.dims()[2] {
             let frames = stream.push(latents.clone().narrow(2, i, 1), pace).await?;
             let [_, _, _, height, width] = frames.dims();
-            for rgba in pixels::to_rgba(frames).await? {
+            for mut rgba in pixels::to_rgba(frames).await? {
+                timeline.paste(index, &mut rgba);
                 pace.host().event(Event::Frame { index, width, height, rgba });
                 index += 1;
             }
