@@ -5,11 +5,13 @@
 //! the model can do, before any GPU work, and lays them on one [`Timeline`], which each family turns into its own form.
 
 mod capabilities;
+mod edges;
 mod layout;
 mod paste;
 mod picture;
 
 pub use capabilities::Capabilities;
+pub use edges::edges;
 pub use picture::{Fit, Fitted, Picture, Values};
 
 use crate::error::{Error, Result};

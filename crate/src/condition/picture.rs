@@ -103,6 +103,18 @@ impl Picture {
         Ok(self.fitted(Fit::Cover, height, width)?.planes)
     }
 
+    /// Bytes of the picture at a frame's size, as a host gets them: scaled to cover it, `H × W × 4`, opaque.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a value is not finite.
+    pub fn rgba(&self, height: usize, width: usize) -> Result<Vec<u8>> {
+        let (planes, plane) = (self.planes(height, width)?, height * width);
+        let byte = |value: f32| ((value * 0.5 + 0.5) * 255.0).round() as u8;
+        Ok((0..plane)
+            .flat_map(|i| [byte(planes[i]), byte(planes[plane + i]), byte(planes[2 * plane + i]), 255])
+            .collect())
+    }
+
     /// Brought to `height × width`; opacity is laid over white, and what is not opaque is open.
     ///
     /// # Errors

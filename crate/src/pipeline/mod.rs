@@ -187,13 +187,21 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
-        options.check(self.rules())?;
-        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
-        self.parts.codec.stride().cells(size)?;
-        let timeline = inputs.condition.merge(size, &self.capabilities())?;
+        let timeline = self.check(options, &inputs.condition)?;
         let clip = self.run(options, inputs, &timeline, host).await;
         self.end_stage(inputs, host, &[]);
         clip
+    }
+
+    /// Whether a clip can be made so, without making it; what is known laid out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
+    pub fn check(&self, options: &GenerateOptions, condition: &Condition) -> Result<Timeline> {
+        options.check(self.rules())?;
+        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+        self.parts.codec.stride().cells(size)?;
+        condition.merge(size, &self.capabilities())
     }
 
     async fn run(
