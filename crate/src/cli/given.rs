@@ -31,7 +31,7 @@ pub struct GivenArgs {
     #[arg(long, value_name = "N=FILE", allow_hyphen_values = true)]
     keyframe: Vec<Placed>,
     /// Clip whose first frame lies at frame AT, 0 if it is left out; can be repeated.
-    #[arg(long, value_name = "[AT=]FILE")]
+    #[arg(long, value_name = "[AT=]FILE", allow_hyphen_values = true)]
     clip: Vec<Placed>,
     /// White where given frames are to be made anew: a picture, or a clip of as many frames.
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! A line drawing made from a picture: the control clip that turns any clip into a sketch.
 
-use super::picture::{Picture, Values};
-use crate::error::Result;
+use super::picture::{MAX_PICTURE_SIDE_PX, Picture, Values};
+use crate::error::{Error, Result};
 
 /// Slope of brightness (−1…1, over two pixels) from which there is a line: what the default model was trained on
 /// (`edges` in training/cache_latents.py).
@@ -10,8 +10,13 @@ const SLOPE: f32 = 0.18;
 /// White lines on black where the brightness of a picture, brought to `height × width` px, changes.
 ///
 /// # Errors
-/// As [`Picture::planes`].
+/// As [`Picture::planes`] and, for the size asked for, [`Picture::new`].
 pub fn edges(picture: &Picture, height: usize, width: usize) -> Result<Picture> {
+    if ![height, width].iter().all(|side| (1..=MAX_PICTURE_SIDE_PX).contains(side)) {
+        return Err(Error::options(format!(
+            "a line drawing must be 1 to {MAX_PICTURE_SIDE_PX} px wide and high, got {width} × {height} px"
+        )));
+    }
     let planes = picture.planes(height, width)?;
     let plane = height * width;
     let grey: Vec<f32> = (0..plane).map(|i| (planes[i] + planes[plane + i] + planes[2 * plane + i]) / 3.0).collect();
