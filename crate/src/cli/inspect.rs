@@ -1,7 +1,8 @@
 //! `tabreel inspect`: what a weight file, a model folder or a clip holds. Only headers are read.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 

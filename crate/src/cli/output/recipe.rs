@@ -37,7 +37,7 @@ pub fn read(path: &Path) -> Result<Option<Value>> {
         Some(b"\x89PNG") => png_text(File::open(path).map_err(failed)?),
         Some(b"GIF8") => gif_comment(&head),
         // A safetensors file: eight bytes of length, then a JSON header.
-        Some(_) if head.get(8) == Some(&b'{') => tensors_text(path),
+        Some(_) if head.get(8) == Some(&b'{') => tensors_text(File::open(path).map_err(failed)?),
         _ => None,
     };
     let recipe = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
@@ -51,10 +51,16 @@ fn png_text(file: File) -> Option<String> {
     long.or_else(|| info.uncompressed_latin1_text.iter().find(|text| text.keyword == KEY).map(|text| text.text.clone()))
 }
 
-fn tensors_text(path: &Path) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).ok()?;
-    header.metadata().as_ref()?.get(KEY).cloned()
+/// Only the header is read: the file may be a model's weights.
+fn tensors_text(mut file: File) -> Option<String> {
+    const LONGEST: u64 = 1 << 26;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= LONGEST)?;
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).ok()?;
+    let header: Value = serde_json::from_slice(&header).ok()?;
+    Some(header["__metadata__"][KEY].as_str()?.to_owned())
 }
 
 /// The comments before the first frame.
