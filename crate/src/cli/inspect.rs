@@ -148,12 +148,14 @@ fn words(report: &Value) -> String {
         }
         Some("clip") => {
             let recipe = &report["recipe"];
-            let rows = ["model", "task"].into_iter().map(|key| (key.to_owned(), text(&recipe[key])));
+            // The package writes both as objects with a name.
+            let name = |v: &Value| v["name"].as_str().or(v.as_str()).unwrap_or("-").to_owned();
+            let rows = ["model", "task"].into_iter().map(|key| (key.to_owned(), name(&recipe[key])));
             let value = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             let fields = |key: &str| recipe[key].as_object().cloned().unwrap_or_default().into_iter();
             let rows = rows.chain(fields("options").chain(fields("given")).map(|(key, v)| (key, value(&v))));
             let rows: Vec<Vec<String>> = rows.map(|(key, value)| vec![key, value]).collect();
-            format!("{}: made by tabreel {}\n\n{}", text(&report["path"]), text(&recipe["tabreel"]), table(&rows))
+            format!("{}: made by tabreel\n\n{}", text(&report["path"]), table(&rows))
         }
         Some("component") => {
             let files: Vec<String> = list(&report["files"]).iter().map(words).collect();

@@ -116,8 +116,7 @@ impl Task {
     /// Its name in recipes.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Extend { backward: false, .. } => "extend",
-            Self::Extend { backward: true, .. } => "extend-backward",
+            Self::Extend { .. } => "extend",
             Self::Loop { .. } => "loop",
             Self::Connect { .. } => "connect",
         }
