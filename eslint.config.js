@@ -36,4 +36,5 @@ export default ts.config(
   },
   { files: ['eslint.config.js'], languageOptions: { globals: globals.node } },
   { files: ['tests/browser/package.test.mjs'], languageOptions: { globals: { tabreel: 'readonly' } } }, // in the page
+  { files: ['tests/browser/store.test.mjs'], languageOptions: { globals: { store: 'readonly' } } }, // in the page
 );

@@ -20,7 +20,7 @@ use crate::device::{AdapterInfo, Compute, DeviceChoice};
 use crate::kernels::Kernel;
 use crate::kernels::check::Finding;
 use crate::options::{GenerateOptions, ModelDefaults};
-use crate::pipeline::{Clip, Pipeline};
+use crate::pipeline::{Clip, Pipeline, Plan};
 
 /// What the engine knows about the device it runs on.
 #[derive(Debug, Clone, Serialize)]
@@ -62,6 +62,10 @@ pub struct EngineModel {
     pub max_tokens: usize,
     /// What it can be given besides text.
     pub capabilities: Capabilities,
+    /// What of it stays on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub plan: Option<Plan>,
     /// What its card suggests.
     #[cfg_attr(test, ts(type = "ModelDefaults"))]
     pub defaults: ModelDefaults,
@@ -78,6 +82,7 @@ impl EngineModel {
             frame_multiple: rules.frame_multiple,
             max_tokens: pipeline.max_tokens(),
             capabilities: pipeline.capabilities(),
+            plan: pipeline.plan().copied(),
             defaults: card.default.clone(),
         }
     }

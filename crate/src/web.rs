@@ -15,6 +15,7 @@ use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
 use crate::kernels::check::{REVISION, prepare, trust};
+use crate::models::registry::Registry;
 use crate::options::GivenOptions;
 use crate::pipeline::{Inputs, Pipeline};
 
@@ -100,13 +101,16 @@ impl Engine {
     /// Builds the model of a folder whose files the host reads: an array of `{ path, size, read(start, end) }`, `read`
     /// giving a promise of a `Uint8Array` of the bytes from `start` up to `end`. Only headers and configurations are read
     /// whole. The files are kept as long as the model: its larger parts may be read again.
-    pub async fn load(&self, files: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
+    /// `budget`, in bytes, bounds the weights that are on the device at once; undefined leaves it to the engine.
+    pub async fn load(&self, files: JsValue, host: JsValue, budget: Option<f64>) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
+        let budget = budget.map(whole_bytes).transpose().map_err(to_js_error)?;
         // Unload first: two models at once may not fit.
         self.pipeline.borrow_mut().take();
         let files = model_files(&files)?;
-        let pipeline = Pipeline::load(&files, self.compute.clone(), &host).await.map_err(to_js_error)?;
-        drop(files);
+        let registry = Registry::default();
+        let pipeline = Pipeline::load_within(&registry, &files, self.compute.clone(), budget, &host).await;
+        let pipeline = pipeline.map_err(to_js_error)?;
         pipeline.warm_up(&host).await.map_err(to_js_error)?;
         let info = to_js(&EngineModel::new(&pipeline));
         *self.pipeline.borrow_mut() = Some(std::rc::Rc::new(pipeline));
@@ -187,6 +191,14 @@ impl GpuLedger for JsLedger {
                 false
             }
         }
+    }
+}
+
+/// A number of bytes, 1 or more.
+fn whole_bytes(given: f64) -> Result<u64> {
+    match given.fract() == 0.0 && (1.0..=9e15).contains(&given) {
+        true => Ok(given as u64),
+        false => Err(Error::options(format!("budget must be a whole number of bytes, 1 or more, got {given}"))),
     }
 }
 

@@ -93,11 +93,34 @@ export function parseDefaults(json: unknown): ModelDefaults {
 function parseFiles(json: unknown, where: string): ModelFile[] {
   const files = list(json) as Partial<ModelFile>[];
   const fine = (file: Partial<ModelFile> | null): file is ModelFile =>
-    typeof file?.path === 'string' && !file.path.split('/').includes('..') && Number.isSafeInteger(file.bytes) && file.bytes! >= 0;
+    typeof file?.path === 'string' && Number.isSafeInteger(file.bytes) && file.bytes! >= 0;
   if (files.length === 0 || !files.every(fine)) {
     throw new TabreelError('weights', `${where} must list "files" as [{ "path", "bytes" }, …]`);
   }
-  return files;
+  const seen = new Set<string>();
+  return files.map(({ path, bytes, sha256 }) => {
+    if (!staysInside(path) || seen.has(path)) {
+      const rule = 'name files inside the folder, each once, with forward slashes';
+      throw new TabreelError('weights', `${where} must ${rule}, got ${JSON.stringify(path)}`);
+    }
+    seen.add(path);
+    if (sha256 === undefined || sha256 === null) return { path, bytes };
+    if (typeof sha256 === 'string' && /^[0-9a-f]{64}$/i.test(sha256)) return { path, bytes, sha256: sha256.toLowerCase() };
+    throw new TabreelError('weights', `"sha256" of ${path} in ${where} must be 64 hexadecimal digits, got ${JSON.stringify(sha256)}`);
+  });
+}
+
+/** Other sites, the folder above and whatever a URL would read as such are no paths of a model folder. */
+function staysInside(path: string): boolean {
+  let plain: string;
+  try {
+    plain = decodeURIComponent(path);
+  } catch {
+    plain = path; // a lone % is a fine name
+  }
+  // eslint-disable-next-line no-control-regex
+  if (/[\\\u0000-\u001f]/.test(plain) || /^[a-z][a-z0-9+.-]*:/i.test(plain)) return false;
+  return plain.split('/').every((name) => name !== '' && name !== '.' && name !== '..');
 }
 
 const words = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);

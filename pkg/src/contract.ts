@@ -118,6 +118,40 @@ source: boolean,
 why: string, };
 
 /**
+ * What a component takes.
+ */
+export type PlannedPart = { 
+/**
+ * Bytes of its weights on the device, were they all kept.
+ */
+bytes: number, 
+/**
+ * True if its layers are read from their file when their turn comes.
+ */
+streamed: boolean, };
+
+/**
+ * What a model takes on its device.
+ */
+export type Plan = { 
+/**
+ * Bytes that the weights may take.
+ */
+budget: number, 
+/**
+ * The text encoder.
+ */
+textEncoder: PlannedPart, 
+/**
+ * The transformer.
+ */
+transformer: PlannedPart, 
+/**
+ * The video codec; it always stays.
+ */
+vae: PlannedPart, };
+
+/**
  * What the engine read from the model folder.
  */
 export type EngineModel = { 
@@ -145,6 +179,10 @@ maxTokens: number,
  * What it can be given besides text.
  */
 capabilities: Capabilities, 
+/**
+ * What of it stays on the device.
+ */
+plan?: Plan, 
 /**
  * What its card suggests.
  */

@@ -1,6 +1,6 @@
 /** `Tabreel`: loads a model into a worker and turns prompts into clips. */
 import { adapterName, type AdapterFacts } from './adapter.js';
-import { CARD, cardBytes, type ModelCard } from './card.js';
+import { cardBytes, type ModelCard } from './card.js';
 import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import type { Frame } from './frame.js';
@@ -8,18 +8,20 @@ import { buffersOf, checkPictures, readCondition, type GivenPictures } from './i
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
+import { findFolder, type ModelSource } from './source/index.js';
 import { probe, type Support } from './support.js';
 import { unknownWords } from './vocabulary.js';
-import { openFolder, type ModelSource } from './weights.js';
 
 /** What {@link Tabreel.load} takes. */
 export interface LoadOptions {
-  /** Base URL of a model folder with a `tabreel.json`, or the folder's files. */
+  /** Where the model is. */
   model: ModelSource;
   /** 'auto' (default) takes the GPU if there is a real one, else the CPU. */
   device?: 'auto' | Backend;
   /** Called while files arrive and the model is built. */
   onProgress?: (progress: LoadProgress) => void;
+  /** E.g. why the model is not kept on this device. */
+  onWarning?: (message: string) => void;
   /** Stops downloading and building. What has arrived stays on this device for the next try. */
   signal?: AbortSignal;
   /** False leaves no copy of the weights on this device. Default true. */
@@ -32,7 +34,7 @@ export interface LoadOptions {
 
 /** How far the loading of a model has come. */
 export interface LoadProgress {
-  /** 'engine': fetching the wasm; 'download': the weights; 'build': onto the device. */
+  /** 'engine': fetching the wasm; 'download': the weights; 'build': onto the device. The last two take turns. */
   phase: 'engine' | 'download' | 'build';
   /** Bytes in the first two phases; parts in the last. */
   loaded: number;
@@ -42,6 +44,16 @@ export interface LoadProgress {
   what: string;
   /** True while weights come from this device and not from the network. */
   fromDevice?: boolean;
+  /** While weights are fetched: bytes of the file at hand that have come. */
+  fileLoaded?: number;
+  /** While weights are fetched: bytes of the file at hand. */
+  fileTotal?: number;
+  /** From the network, over the last ten seconds; undefined until it is known. */
+  bytesPerSecond?: number | undefined;
+  /** Of the download, at that rate; undefined until it is known. */
+  secondsLeft?: number | undefined;
+  /** Why nothing comes just now, in words: a server that failed and is tried again, another tab that fetches the same. */
+  waiting?: string | undefined;
 }
 
 /** What {@link Tabreel.generate} takes. */
@@ -105,36 +117,25 @@ export class Tabreel {
    * @throws TabreelError `unsupported-device`, `fetch`, `weights`, `tokenizer`, `out-of-memory`, `aborted`, …
    */
   static async load(options: LoadOptions): Promise<Tabreel> {
-    const { model, device = 'auto', onProgress, signal, keep } = options ?? {};
+    const { model, device = 'auto', onProgress, onWarning, signal, keep = true } = options ?? {};
     if (!['auto', 'gpu', 'cpu'].includes(device)) {
       throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
     }
-    const folder = openFolder(model);
+    const folder = findFolder(model);
     let link: WorkerLink | undefined;
     try {
       const card = await folder.card(signal);
       const started = await startOn(device, options);
       link = started.link;
-      const handOver = (path: string, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> =>
-        started.link.run(
-          { type: 'file', path, bytes },
-          { what: 'handing over the weights', silenceMs: 60 * SECOND, transfer: [bytes.buffer] },
-        );
-      if (!card.files.some(({ path }) => path === CARD)) await handOver(CARD, new TextEncoder().encode(card.source));
-      for await (const file of folder.read(card, {
-        signal,
-        keep,
-        onProgress: (progress) => onProgress?.({ phase: 'download', ...progress }),
-      })) {
-        await handOver(file.path, file.bytes);
-      }
       const built = (await link.run(
-        { type: 'load' },
+        { type: 'load', folder: folder.describe(card, keep) },
         {
-          what: 'building the model',
+          what: 'loading the model',
           silenceMs: 180 * SECOND,
           signal,
+          onFetching: (progress) => onProgress?.({ phase: 'download', ...progress }),
           onEvent: (event) => {
+            if (event.type === 'warning') onWarning?.(event.message);
             if (event.type !== 'loading') return;
             onProgress?.({ phase: 'build', loaded: event.loaded, total: event.total, what: event.what });
           },

@@ -9,8 +9,8 @@ export { readPicture, type GivenPictures, type PictureSource } from './inputs.js
 export { kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
 export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules } from './options.js';
-export { deleteKept, keptModels, type KeptModel } from './shelf.js';
+export { describeModel, type ModelSource } from './source/index.js';
+export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel } from './source/kept-models.js';
 export { probe, type Support } from './support.js';
 export { unknownWords, type Vocabulary } from './vocabulary.js';
 export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';
-export { describeModel, type ModelSource } from './weights.js';

@@ -1,6 +1,7 @@
 /** The page's end of the worker: one promise per job, and a watchdog so that every promise settles. */
 import { TabreelError, toPlainError } from './errors.js';
 import type { EngineEvent, FromWorker, ToWorker } from './messages.js';
+import type { FetchProgress } from './source/meter.js';
 
 /** The part of `Worker` that is used; tests put their own in its place. */
 export interface WorkerLike {
@@ -23,6 +24,7 @@ export interface JobOptions {
   onSilence?: (() => TabreelError) | undefined;
   onEvent?: ((event: EngineEvent) => void) | undefined;
   onEngineBytes?: ((loaded: number, total: number) => void) | undefined;
+  onFetching?: ((progress: FetchProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
   /** How long a stopped job may take to stop by itself before the worker is ended. 0 ends it at once. */
   abortGraceMs?: number;
@@ -101,8 +103,10 @@ export class WorkerLink {
       case 'engine-bytes':
         for (const job of this.#jobs.values()) job.onEngineBytes?.(message.loaded, message.total);
         return;
+      case 'fetching':
+        return this.#tell(message.id, (job) => job.onFetching?.(message.progress));
       case 'event':
-        return this.#tell(message.id, message.event);
+        return this.#tell(message.id, (job) => job.onEvent?.(message.event));
       case 'done':
         return this.#jobs.get(message.id)?.resolve(message.result);
       case 'failed':
@@ -113,13 +117,14 @@ export class WorkerLink {
   }
 
   /** A listener that throws must not leave the engine's promise open: its error becomes the job's. */
-  #tell(id: number, event: EngineEvent): void {
+  #tell(id: number, listener: (job: Pending) => void): void {
     const job = this.#jobs.get(id);
+    if (job === undefined) return;
     try {
-      job?.onEvent?.(event);
+      listener(job);
     } catch (thrown) {
       this.#worker.postMessage({ type: 'abort', id });
-      job?.reject(new TabreelError('internal', `a listener failed: ${toPlainError(thrown).message}`, { cause: thrown }));
+      job.reject(new TabreelError('internal', `a listener failed: ${toPlainError(thrown).message}`, { cause: thrown }));
     }
   }
 

@@ -3,6 +3,8 @@ import type { AdapterFacts } from './adapter.js';
 import type * as contract from './contract.js';
 import type { Backend, ClipRecipe, EngineCondition, EngineInfo, EngineModel, EngineResult, PlainError, Stage } from './contract.js';
 import type { GpuLedger } from './gpu-ledger.js';
+import type { FetchProgress } from './source/meter.js';
+import type { FolderDescription } from './source/open.js';
 
 export type { Backend, EngineInfo, EngineModel, EngineResult, Stage };
 
@@ -24,6 +26,16 @@ export type EngineEvent =
   | Exclude<contract.EngineEvent, { type: 'preview' | 'frame' }>
   | (Extract<contract.EngineEvent, { type: 'preview' | 'frame' }> & { rgba: Uint8Array<ArrayBuffer> });
 
+/** A file of a model folder, read by range. */
+export interface EngineFile {
+  /** Relative to the folder, with forward slashes. */
+  path: string;
+  /** Length, bytes. */
+  size: number;
+  /** The bytes from `start` up to `end`; rejects with `{ code, message }`. */
+  read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
 /** What the engine may ask of its surroundings while it works. */
 export interface EngineHost {
   /** `rgba` comes with previews and frames. */
@@ -39,8 +51,8 @@ export interface EngineHost {
 export type ToWorker =
   /** Fetch and compile the wasm, then bring up the device; `adapter` is the GPU's, if it is one. */
   | { type: 'start'; id: number; device: Backend; adapter: AdapterFacts | undefined; wasmUrl: string | undefined }
-  | { type: 'file'; id: number; path: string; bytes: Uint8Array<ArrayBuffer> }
-  | { type: 'load'; id: number }
+  /** Reads the folder and builds the model. */
+  | { type: 'load'; id: number; folder: FolderDescription }
   | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: EngineCondition | undefined }
   /** Stops the job with this id at its next poll. */
   | { type: 'abort'; id: number };
@@ -51,6 +63,8 @@ export type FromWorker =
   /** The job is still working; carries no news. Resets the watchdog. */
   | { type: 'beat' }
   | { type: 'engine-bytes'; loaded: number; total: number }
+  /** How far the files of a 'load' are. */
+  | { type: 'fetching'; id: number; progress: FetchProgress }
   | { type: 'event'; id: number; event: EngineEvent }
   | { type: 'done'; id: number; result: unknown }
   | { type: 'failed'; id: number; error: PlainError }

@@ -1,11 +1,14 @@
 /** The dedicated worker in which the wasm engine lives. One engine per worker; a dead one is replaced whole. */
 import init, { Engine } from '../wasm/tabreel.js';
 import type { AdapterFacts } from './adapter.js';
+import { CARD } from './card.js';
 import { guessCode, toPlainError, type PlainError } from './errors.js';
 import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu } from './gpu-patch.js';
 import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
-import type { EngineEvent, EngineHost, FromWorker, GenerateResult, ToWorker } from './messages.js';
+import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
+import { blobSource } from './source/memory.js';
+import { openFolder, type FolderDescription, type OpenFolder } from './source/open.js';
 
 interface WorkerScope {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
@@ -16,8 +19,10 @@ const scope = globalThis as unknown as WorkerScope;
 
 let engine: Engine | undefined;
 let panic: string | undefined;
-const files = new Map<string, Uint8Array>();
-const aborted = new Set<number>();
+/** The jobs that run. */
+const jobs = new Map<number, AbortController>();
+/** What the model was loaded from. */
+let folder: OpenFolder | undefined;
 const ledger = new GpuLedger();
 
 scope.__tabreelPanic = (message) => {
@@ -29,10 +34,12 @@ patchWebGpu((message) => die({ code: 'device-lost', message }), ledger);
 
 scope.onmessage = ({ data }) => {
   if (data.type === 'abort') {
-    aborted.add(data.id);
+    jobs.get(data.id)?.abort();
     return;
   }
-  void handle(data)
+  const controller = new AbortController();
+  jobs.set(data.id, controller);
+  void handle(data, controller.signal)
     .then((result) => scope.postMessage({ type: 'done', id: data.id, result }))
     .catch((thrown: unknown) => {
       // A trap leaves the instance in an unknown state; a rejection of Rust's own does not.
@@ -43,10 +50,10 @@ scope.onmessage = ({ data }) => {
         scope.postMessage({ type: 'failed', id: data.id, error: toPlainError(thrown) });
       }
     })
-    .finally(() => aborted.delete(data.id));
+    .finally(() => jobs.delete(data.id));
 };
 
-async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknown> {
+async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal): Promise<unknown> {
   switch (job.type) {
     case 'start': {
       await init({ module_or_path: await fetchEngine(job.wasmUrl) });
@@ -54,25 +61,55 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>): Promise<unknow
       if (job.adapter !== undefined) await checkKernels(engine, job.adapter);
       return engine.info();
     }
-    case 'file':
-      files.set(job.path, job.bytes);
-      return undefined;
-    case 'load': {
-      const given = Array.from(files, ([path, bytes]) => ({
-        path,
-        size: bytes.length,
-        read: (start: number, end: number) => Promise.resolve(bytes.subarray(start, end)),
-      }));
-      files.clear();
-      return alive().load(given, hostFor(job.id));
-    }
+    case 'load':
+      return load(job.folder, job.id, signal);
     case 'generate': {
       ledger.startPeak();
-      const result = await alive().generate(job.options, job.condition, hostFor(job.id));
+      const result = await alive().generate(job.options, job.condition, hostFor(job.id, signal));
       const { wasmMemoryBytes } = alive().info();
       const memory = { wasmBytes: wasmMemoryBytes, gpuBytes: ledger.bytes, gpuPeakBytes: ledger.peakBytes };
       return { ...result, memory } satisfies GenerateResult;
     }
+  }
+}
+
+async function load(description: FolderDescription, id: number, signal: AbortSignal): Promise<EngineModel> {
+  folder?.close();
+  folder = undefined;
+  let opened: OpenFolder | undefined;
+  // A download may be slow, and another tab's slower: as long as this runs, the worker is not dead.
+  let fetching = 0;
+  const beats = setInterval(() => fetching > 0 && scope.postMessage({ type: 'beat' }), 5000);
+  const patient = async <T>(promise: Promise<T>): Promise<T> => {
+    fetching++;
+    return promise.finally(() => fetching--);
+  };
+  try {
+    opened = await patient(
+      openFolder(description, {
+        signal,
+        onProgress: (progress) => scope.postMessage({ type: 'fetching', id, progress }),
+        onWarning: (message) => send(id, { type: 'warning', message }),
+      }),
+    );
+    const files: EngineFile[] = opened.files.map((file) => ({
+      path: file.label,
+      size: file.size,
+      read: (start: number, end: number) => patient(file.read(start, end)),
+    }));
+    if (description.kind === 'remote' && !files.some(({ path }) => path === CARD)) {
+      const card = blobSource(CARD, new Blob([description.card]));
+      files.push({ path: CARD, size: card.size, read: (start, end) => card.read(start, end) });
+    }
+    const model = (await alive().load(files, hostFor(id, signal))) as EngineModel;
+    await patient(opened.finish());
+    folder = opened;
+    return model;
+  } catch (error) {
+    opened?.close();
+    throw error;
+  } finally {
+    clearInterval(beats);
   }
 }
 
@@ -119,7 +156,7 @@ async function fetchEngine(wasmUrl: string | undefined): Promise<Response> {
   return new Response(counted, { headers: { 'content-type': 'application/wasm' } });
 }
 
-function hostFor(id: number): EngineHost {
+function hostFor(id: number, signal: AbortSignal): EngineHost {
   let lastBeat = 0;
   return {
     event(event, rgba) {
@@ -127,7 +164,7 @@ function hostFor(id: number): EngineHost {
       send(id, (rgba === undefined ? event : { ...event, rgba }) as EngineEvent);
     },
     gpu: ledger,
-    aborted: () => aborted.has(id),
+    aborted: () => signal.aborted,
     tick() {
       const now = performance.now();
       if (now - lastBeat > 1000) {

@@ -1,8 +1,9 @@
-/** Stand-ins at the edges: the Cache API, a server, a worker. */
+/** Stand-ins at the edges: the Cache API, a worker. */
+import type { TabreelError } from '../src/errors.js';
 import type { WorkerLike } from '../src/link.js';
 import type { FromWorker, ToWorker } from '../src/messages.js';
 
-/** The part of CacheStorage that the shelf uses. */
+/** The part of CacheStorage that kernel-report.ts uses. */
 export class FakeCaches {
   readonly entries = new Map<string, Response>();
   full = false;
@@ -22,48 +23,6 @@ export class FakeCaches {
   async delete(): Promise<boolean> {
     this.entries.clear();
     return true;
-  }
-}
-
-interface ServedRequest {
-  path: string;
-  range: string | null;
-}
-
-/** A web server in a function; `fetch` of the code under test. */
-export class FakeServer {
-  readonly requests: ServedRequest[] = [];
-  readonly files = new Map<string, Uint8Array<ArrayBuffer> | string>();
-  ranges = true;
-  offline = false;
-  /** Breaks a download off after this many bytes. */
-  breakAfter = Infinity;
-  chunkBytes = 1024 * 1024;
-
-  readonly fetch = async (url: string, init: RequestInit = {}): Promise<Response> => {
-    if (this.offline) throw new TypeError('Failed to fetch');
-    const { pathname } = new URL(url);
-    const range = new Headers(init.headers).get('range');
-    this.requests.push({ path: pathname, range });
-    const content = this.files.get(pathname);
-    if (content === undefined) return new Response('not here', { status: 404 });
-    if (typeof content === 'string') return new Response(content);
-    const start = range && this.ranges ? Number(/bytes=(\d+)-/.exec(range)![1]) : 0;
-    const status = range && this.ranges ? 206 : 200;
-    return new Response(this.#stream(content.subarray(start), init.signal), { status });
-  };
-
-  #stream(bytes: Uint8Array<ArrayBuffer>, signal?: AbortSignal | null): ReadableStream<Uint8Array<ArrayBuffer>> {
-    let sent = 0;
-    return new ReadableStream({
-      pull: (controller) => {
-        if (signal?.aborted) return controller.error(new DOMException('aborted', 'AbortError'));
-        if (sent >= this.breakAfter) return controller.error(new TypeError('network error'));
-        if (sent >= bytes.length) return controller.close();
-        controller.enqueue(bytes.slice(sent, sent + this.chunkBytes));
-        sent += this.chunkBytes;
-      },
-    });
   }
 }
 
@@ -101,3 +60,10 @@ export function imageData(width: number, height: number, rgba: readonly [number,
   const data = Uint8ClampedArray.from({ length: width * height * 4 }, (_, i) => rgba[i % 4]!);
   return { width, height, data, colorSpace: 'srgb', [Symbol.toStringTag]: 'ImageData' } as unknown as ImageData;
 }
+
+/** What a promise rejects with; undefined if it does not. */
+export const caught = (promise: Promise<unknown>): Promise<TabreelError | undefined> =>
+  promise.then(
+    () => undefined,
+    (error: TabreelError) => error,
+  );

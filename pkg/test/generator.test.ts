@@ -34,14 +34,18 @@ type Behaviour = (job: ToWorker, worker: FakeWorker) => void;
 const healthy: Behaviour = (job, worker) => {
   const done = (result: unknown): void => worker.say({ type: 'done', id: job.id, result });
   const event = (event: Extract<FromWorker, { type: 'event' }>['event']): void => worker.say({ type: 'event', id: job.id, event });
+  const fetching = (id: number, loaded: number): void => {
+    const file = { what: 'transformer/w.gguf', fileLoaded: loaded - 2, fileTotal: 5, fromDevice: true };
+    worker.say({ type: 'fetching', id, progress: { loaded, total: 7, ...file } });
+  };
   switch (job.type) {
     case 'start':
       worker.say({ type: 'alive' });
       worker.say({ type: 'engine-bytes', loaded: 5, total: 10 });
       return done({ ...INFO, device: job.device });
-    case 'file':
-      return done(undefined);
     case 'load':
+      fetching(job.id, 2);
+      fetching(job.id, 7);
       event({ type: 'loading', loaded: 1, total: 2, what: 'vae' });
       return done(MODEL);
     case 'generate': {
@@ -100,16 +104,12 @@ const caught = (promise: Promise<unknown>): Promise<TabreelError> =>
   );
 const clipOptions = { prompt: 'a red ball', width: 16, height: 32, numFrames: 5, seed: 7 };
 
-test('load starts a worker, hands over every file, builds, and tells how far it is', async () => {
+test('load starts a worker, hands over what the folder is, builds, and tells how far it is', async () => {
   const phases: string[] = [];
   const tabreel = await load(healthy, { onProgress: ({ phase, loaded, total }) => phases.push(`${phase} ${loaded}/${total}`) });
-  expect(workers[0]!.received.map((job) => (job.type === 'file' ? job.path : job.type))).toEqual([
-    'start',
-    'tabreel.json', // the engine reads it too: how many tokens a prompt may have
-    'model_index.json',
-    'transformer/w.gguf',
-    'load',
-  ]);
+  expect(workers[0]!.received.map(({ type }) => type)).toEqual(['start', 'load']);
+  const { folder } = workers[0]!.received[1] as Extract<ToWorker, { type: 'load' }>;
+  expect(folder).toEqual({ kind: 'local', files });
   expect(phases).toEqual(['engine 5/10', 'download 2/7', 'download 7/7', 'build 1/2']);
   expect(tabreel).toMatchObject({ device: 'cpu', alive: true, adapter: undefined });
   expect(tabreel.deviceReason).toContain('no WebGPU');

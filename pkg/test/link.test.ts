@@ -6,6 +6,7 @@ import { FakeWorker } from './fakes.js';
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
 
+const LOAD = { type: 'load', folder: { kind: 'local', files: {} } } as const;
 const options = { what: 'testing', silenceMs: 60_000 };
 const caught = (promise: Promise<unknown>): Promise<TabreelError> =>
   promise.then(
@@ -15,20 +16,20 @@ const caught = (promise: Promise<unknown>): Promise<TabreelError> =>
 
 test('a job resolves with what the worker answers', async () => {
   const worker = new FakeWorker((job, self) => self.say({ type: 'done', id: job.id, result: 42 }));
-  await expect(new WorkerLink(worker).run({ type: 'load' }, options)).resolves.toBe(42);
+  await expect(new WorkerLink(worker).run(LOAD, options)).resolves.toBe(42);
 });
 
 test('a refusal keeps its code, and the worker lives on', async () => {
   const worker = new FakeWorker((job, self) => self.say({ type: 'failed', id: job.id, error: { code: 'weights', message: 'torn' } }));
   const link = new WorkerLink(worker);
-  expect(await caught(link.run({ type: 'load' }, options))).toMatchObject({ code: 'weights', message: 'torn' });
+  expect(await caught(link.run(LOAD, options))).toMatchObject({ code: 'weights', message: 'torn' });
   expect(link.dead).toBeUndefined();
 });
 
 test('a worker that says nothing is given up after the limit, not before', async () => {
   const worker = new FakeWorker();
   const link = new WorkerLink(worker);
-  const error = caught(link.run({ type: 'load' }, options));
+  const error = caught(link.run(LOAD, options));
   await vi.advanceTimersByTimeAsync(59_000);
   expect(link.dead).toBeUndefined();
   await vi.advanceTimersByTimeAsync(2_000);
@@ -39,7 +40,7 @@ test('a worker that says nothing is given up after the limit, not before', async
 test('any word from the worker resets the watchdog', async () => {
   const worker = new FakeWorker();
   const link = new WorkerLink(worker);
-  void link.run({ type: 'load' }, options).catch(() => undefined);
+  void link.run(LOAD, options).catch(() => undefined);
   for (let i = 0; i < 10; i++) {
     await vi.advanceTimersByTimeAsync(40_000);
     worker.say({ type: 'beat' });
@@ -50,7 +51,7 @@ test('any word from the worker resets the watchdog', async () => {
 test('the watchdog sleeps when nothing runs', async () => {
   const worker = new FakeWorker((job, self) => self.say({ type: 'done', id: job.id, result: 1 }));
   const link = new WorkerLink(worker);
-  await link.run({ type: 'load' }, options);
+  await link.run(LOAD, options);
   await vi.advanceTimersByTimeAsync(3_600_000);
   expect(link.dead).toBeUndefined();
   expect(vi.getTimerCount()).toBe(0);
@@ -61,15 +62,15 @@ test('a panic rejects the job, ends the worker and refuses later jobs for the sa
     self.say({ type: 'dead', error: { code: 'internal', message: 'the engine stopped: index out of bounds' } }),
   );
   const link = new WorkerLink(worker);
-  expect((await caught(link.run({ type: 'load' }, options))).message).toContain('index out of bounds');
+  expect((await caught(link.run(LOAD, options))).message).toContain('index out of bounds');
   expect(worker.terminated).toBe(true);
-  expect(await caught(link.run({ type: 'load' }, options))).toBe(link.dead);
+  expect(await caught(link.run(LOAD, options))).toBe(link.dead);
   expect(worker.received).toHaveLength(1);
 });
 
 test('a lost GPU keeps its code', async () => {
   const worker = new FakeWorker((_, self) => self.say({ type: 'dead', error: { code: 'device-lost', message: 'the GPU was lost' } }));
-  expect((await caught(new WorkerLink(worker).run({ type: 'load' }, options))).code).toBe('device-lost');
+  expect((await caught(new WorkerLink(worker).run(LOAD, options))).code).toBe('device-lost');
 });
 
 test("the worker's error event rejects as internal, with or without words", async () => {
@@ -78,7 +79,7 @@ test("the worker's error event rejects as internal, with or without words", asyn
     ['', 'the worker failed (its script could not be loaded)'],
   ]) {
     const worker = new FakeWorker((_, self) => self.onerror?.({ message } as ErrorEvent));
-    const error = await caught(new WorkerLink(worker).run({ type: 'load' }, options));
+    const error = await caught(new WorkerLink(worker).run(LOAD, options));
     expect(error).toMatchObject({ code: 'internal', message: words });
     expect(worker.terminated).toBe(true);
   }
@@ -90,7 +91,7 @@ test('an abort is passed on, and the engine gets time to stop by itself', async 
     if (job.type === 'abort') self.say({ type: 'failed', id: job.id, error: { code: 'aborted', message: 'stopped' } });
   });
   const link = new WorkerLink(worker);
-  const error = caught(link.run({ type: 'load' }, { ...options, signal: controller.signal }));
+  const error = caught(link.run(LOAD, { ...options, signal: controller.signal }));
   await vi.advanceTimersByTimeAsync(10);
   controller.abort();
   expect((await error).code).toBe('aborted');
@@ -102,7 +103,7 @@ test('an engine that does not stop is ended after the grace', async () => {
   const controller = new AbortController();
   const worker = new FakeWorker();
   const link = new WorkerLink(worker);
-  const error = caught(link.run({ type: 'load' }, { ...options, signal: controller.signal, abortGraceMs: 5000 }));
+  const error = caught(link.run(LOAD, { ...options, signal: controller.signal, abortGraceMs: 5000 }));
   controller.abort();
   await vi.advanceTimersByTimeAsync(5001);
   expect(await error).toMatchObject({ code: 'aborted' });
@@ -113,7 +114,7 @@ test('an engine that does not stop is ended after the grace', async () => {
 test('with no grace an abort ends the worker at once', async () => {
   const controller = new AbortController();
   const worker = new FakeWorker();
-  const error = caught(new WorkerLink(worker).run({ type: 'load' }, { ...options, signal: controller.signal, abortGraceMs: 0 }));
+  const error = caught(new WorkerLink(worker).run(LOAD, { ...options, signal: controller.signal, abortGraceMs: 0 }));
   controller.abort();
   expect((await error).code).toBe('aborted');
   expect(worker.terminated).toBe(true);
@@ -121,7 +122,7 @@ test('with no grace an abort ends the worker at once', async () => {
 
 test('a signal that fired before never reaches the worker', async () => {
   const worker = new FakeWorker();
-  const error = await caught(new WorkerLink(worker).run({ type: 'load' }, { ...options, signal: AbortSignal.abort() }));
+  const error = await caught(new WorkerLink(worker).run(LOAD, { ...options, signal: AbortSignal.abort() }));
   expect(error.code).toBe('aborted');
   expect(worker.received).toEqual([]);
 });
@@ -131,7 +132,7 @@ test('a listener that throws fails its job instead of leaving it open', async ()
   const onEvent = (): void => {
     throw new Error('my bug');
   };
-  const error = await caught(new WorkerLink(worker).run({ type: 'load' }, { ...options, onEvent }));
+  const error = await caught(new WorkerLink(worker).run(LOAD, { ...options, onEvent }));
   expect(error).toMatchObject({ code: 'internal', message: 'a listener failed: my bug' });
   expect(worker.received.at(-1)!.type).toBe('abort');
 });

@@ -8,6 +8,7 @@ use pollster::block_on;
 use tabreel::device::Compute;
 use tabreel::error::Error;
 use tabreel::host::{Event, Host};
+use tabreel::models::registry::Registry;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
 use tabreel_tests::root;
@@ -50,6 +51,28 @@ impl Host for Impatient {
 fn pipeline() -> Pipeline {
     let files = ModelFiles::read_dir(&root().join("tests/fixtures/folder_t2v/model")).expect("the committed folder");
     block_on(Pipeline::load(&files, Compute::cpu(), &Impatient::default())).expect("a sound folder")
+}
+
+#[test]
+fn a_model_that_is_streamed_gives_the_same_clip() {
+    let folder = root().join("models/small-world");
+    let files = ModelFiles::read_dir(&folder).expect("the default model");
+    let options = GenerateOptions { width: 64, height: 64, num_frames: 5, ..options() };
+    let latents = |budget: Option<u64>| {
+        let host = Impatient::default();
+        let registry = Registry::default();
+        let pipeline = block_on(Pipeline::load_within(&registry, &files, Compute::cpu(), budget, &host));
+        let pipeline = pipeline.expect("a sound folder");
+        let plan = *pipeline.plan().expect("a plan");
+        let clip = block_on(pipeline.generate(&options, &Inputs::default(), &host)).expect("a clip");
+        assert!(host.seen.borrow().iter().all(|seen| !seen.contains("not used")), "{:?}", host.seen.borrow());
+        (plan.text_encoder.streamed, plan.transformer.streamed, clip.latents)
+    };
+    let kept = latents(None);
+    assert_eq!((kept.0, kept.1), (false, false));
+    let streamed = latents(Some(1));
+    assert_eq!((streamed.0, streamed.1), (true, true));
+    assert!(kept.2 == streamed.2);
 }
 
 fn options() -> GenerateOptions {

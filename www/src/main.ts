@@ -39,6 +39,8 @@ let cardError: string | undefined;
 let loaded: { engine: Tabreel; device: Device } | undefined;
 let running: AbortController | undefined;
 let last: Clip | undefined;
+/** Why the model is fetched again next time, in words. */
+let notKept: string | undefined;
 
 async function generate(): Promise<void> {
   if (running) return;
@@ -85,7 +87,7 @@ async function generate(): Promise<void> {
   } finally {
     running = undefined;
     setBusy(false, succeeded ? byId('stage') : generateButton);
-    void showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device });
+    void showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device, notKept });
   }
 }
 
@@ -94,6 +96,7 @@ async function ready(device: Device, signal: AbortSignal): Promise<Tabreel> {
   if (loaded && loaded.engine.alive && loaded.device === device) return loaded.engine;
   loaded?.engine.dispose();
   loaded = undefined;
+  notKept = undefined;
   announce('Loading the model.');
   progress('Starting');
   const engine = await Tabreel.load({
@@ -101,6 +104,7 @@ async function ready(device: Device, signal: AbortSignal): Promise<Tabreel> {
     device,
     signal,
     onProgress: (now) => progress(loadWords(now), now.total > 0 ? now.loaded / now.total : undefined),
+    onWarning: (message) => (notKept = message),
   });
   loaded = { engine, device };
   adoptCapabilities(engine.model.capabilities);
@@ -182,7 +186,7 @@ async function start(): Promise<void> {
   showSample(SAMPLE);
   buildSettings(() => {
     updateEstimate();
-    if (support) void showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device });
+    if (support) void showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device, notKept });
   });
   startDrawer();
   startPictures();
@@ -235,7 +239,7 @@ async function start(): Promise<void> {
     checkPrompt();
     prompt.focus();
   });
-  await showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device });
+  await showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device, notKept });
 }
 
 void start();

@@ -1,5 +1,16 @@
 /** What a clip needs before anything is fetched, and what was kept on this device. */
-import { adapterName, cardBytes, deleteKept, keptModels, kernelPassed, type KeptModel, type ModelCard, type Support } from 'tabreel';
+import {
+  adapterName,
+  cardBytes,
+  deleteKept,
+  keptModels,
+  kernelPassed,
+  verifyKept,
+  type KeptModel,
+  type ModelCard,
+  type Support,
+  type VerifiedModel,
+} from 'tabreel';
 import { byId, make, memory } from './dom';
 import type { Device } from './recipe';
 import { licence, megabytes } from './words';
@@ -14,12 +25,15 @@ export interface Knowledge {
   cardError: string | undefined;
   modelUrl: string;
   device: Device;
+  /** Why the model could not be kept on this device, if it could not. */
+  notKept: string | undefined;
 }
 
 let latest = 0;
 
 /** The one line below the prompt, and the details behind it. */
-export async function showNeeds({ support, card, cardError, modelUrl, device }: Knowledge): Promise<void> {
+export async function showNeeds(knowledge: Knowledge): Promise<void> {
+  const { support, card, cardError, modelUrl, device, notKept } = knowledge;
   const turn = ++latest;
   const models = await keptModels();
   // Looking takes a moment, and what was seen last must stand.
@@ -46,14 +60,21 @@ export async function showNeeds({ support, card, cardError, modelUrl, device }: 
     ['Model', card ? `${card.name}, ${megabytes(model)}, ${licence(card.license)}` : (cardError ?? '')],
     ['Made from', card?.trainedOn ?? 'not stated'],
     ['Engine', ENGINE_BYTES > 0 ? `${megabytes(ENGINE_BYTES)} WebAssembly, compressed on the way if the server can` : 'not built yet'],
-    ['On this device', kept > 0 ? `${megabytes(kept)} kept; delete it in the settings` : 'nothing kept yet'],
+    ['On this device', keptWords(kept, notKept)],
     ['Privacy', 'Prompts and clips stay in this tab; this page may only talk to the server it came from.'],
   ];
   rows.splice(2, 0, ['Memory', memoryWords(support)]);
   list.replaceChildren(...rows.flatMap(([term, words]) => [make('dt', {}, term), make('dd', {}, words)]));
   showBackendNote(support, device);
-  showKept(models, () => void showNeeds({ support, card, cardError, modelUrl, device }));
+  showKept(models, () => void showNeeds(knowledge));
 }
+
+function keptWords(bytes: number, notKept: string | undefined): string {
+  if (notKept) return sentence(notKept);
+  return bytes > 0 ? `${megabytes(bytes)} kept; check or delete it in the settings` : 'nothing kept yet';
+}
+
+const sentence = (words: string): string => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 
 function memoryWords({ memory: { deviceGiB } }: Support): string {
   const used = memory.get<number>('memoryBytes');
@@ -84,6 +105,13 @@ function showBackendNote(support: Support, device: Device): void {
   else note.textContent = `Expect trouble: ${support.reason}`;
 }
 
+function checkedWords([found]: VerifiedModel[]): string {
+  if (!found) return 'nothing is here any more';
+  if (found.damaged.length > 0) return `damaged: ${found.damaged.join(', ')}. The next clip fetches what is missing`;
+  if (found.unfinished.length > 0) return 'what is here is good; the rest comes with the next clip';
+  return 'every file is as it came';
+}
+
 function showKept(models: KeptModel[], changed: () => void): void {
   const box = byId('kept');
   if (models.length === 0) {
@@ -96,11 +124,22 @@ function showKept(models: KeptModel[], changed: () => void): void {
     const name = url.split('/').filter(Boolean).at(-1) ?? url;
     const button = make('button', { type: 'button', className: 'quiet' }, 'Delete');
     button.setAttribute('aria-label', `Delete ${name} from this device`);
+    const words = make('span', { role: 'status' }, `${name}, ${megabytes(bytes)}`);
     button.addEventListener('click', async () => {
-      await deleteKept(url);
-      changed();
+      try {
+        await deleteKept(url);
+        changed();
+      } catch (error) {
+        words.textContent = sentence((error as Error).message);
+      }
     });
-    return make('p', { className: 'row' }, make('span', {}, `${name}, ${megabytes(bytes)}`), button);
+    const check = make('button', { type: 'button', className: 'quiet' }, 'Check');
+    check.setAttribute('aria-label', `Check ${name} on this device`);
+    check.addEventListener('click', async () => {
+      words.textContent = `${name}: checking…`;
+      words.textContent = `${name}: ${checkedWords(await verifyKept(url))}`;
+    });
+    return make('p', { className: 'row' }, words, check, button);
   });
   box.replaceChildren(...rows);
 }

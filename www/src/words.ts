@@ -24,11 +24,15 @@ export function about(value: number): string {
 const LICENCES: Record<string, string> = { 'MIT OR Apache-2.0': 'free to use (MIT or Apache 2.0)' };
 export const licence = (spdx: string | undefined): string => (spdx ? (LICENCES[spdx] ?? spdx) : 'not stated');
 
-export function loadWords({ phase, loaded, total, fromDevice }: LoadProgress): string {
+export function loadWords({ phase, loaded, total, fromDevice, bytesPerSecond, secondsLeft, waiting }: LoadProgress): string {
   if (phase === 'build') return total > 0 ? `Building the model: ${loaded} of ${total}` : 'Building the model';
   const bytes = total > 0 ? `${megabytes(loaded)} of ${megabytes(total)}` : megabytes(loaded);
   if (phase === 'engine') return `Starting the engine: ${bytes}`;
-  return `${fromDevice ? 'Reading the model from this device' : 'Fetching the model'}: ${bytes}`;
+  if (fromDevice) return `Reading the model from this device: ${bytes}`;
+  // Said by the package in lower case, as errors are.
+  if (waiting) return `${waiting.charAt(0).toUpperCase()}${waiting.slice(1)}`;
+  const rate = bytesPerSecond ? ` at ${megabytes(bytesPerSecond)}/s` : '';
+  return `Fetching the model: ${bytes}${rate}${secondsLeft && secondsLeft > 5 ? `, ${about(secondsLeft)}` : ''}`;
 }
 
 export const STAGES: Record<Stage, string> = {

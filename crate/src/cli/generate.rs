@@ -12,13 +12,14 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::given::{GivenArgs, Plan};
+use super::given::{Arranged, GivenArgs};
 use super::options::OptionArgs;
 use super::output::{self, recipe};
 use crate::contract::EngineResult;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
+use crate::models::registry::Registry;
 use crate::pipeline::{Inputs, ModelCard, ModelFiles, Pipeline};
 use crate::tasks;
 use crate::weights::WeightSet;
@@ -36,6 +37,9 @@ pub struct GenerateArgs {
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "task")]
     latents: Option<PathBuf>,
+    /// Megabytes that the weights may take at once; what does not fit is read from its file again and again.
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    memory: Option<u64>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
     device: DeviceArg,
@@ -71,16 +75,17 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let given = args.given.read(asked.clone().settle(&card.default).fps)?;
         let compute = args.device.open().await?;
         host.say("device", &compute.describe());
-        let pipeline = Pipeline::load(&files, compute, &host).await?;
-        let (plan, mut options, notes) = given.plan(asked, &card.default, pipeline.rules())?;
+        let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20));
+        let pipeline = Pipeline::load_within(&registry, &files, compute, budget, &host).await?;
+        let (arranged, mut options, notes) = given.arrange(asked, &card.default, pipeline.rules())?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
         let model = match card.name.as_str() {
             "" => args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             name => name.to_owned(),
         };
-        let recipe = recipe::write(&model, plan.name(&options), &options, &args.given.recipe(&plan));
-        let (clip, latents) = match plan {
-            Plan::Clip(condition) => {
+        let recipe = recipe::write(&model, arranged.name(&options), &options, &args.given.recipe(&arranged));
+        let (clip, latents) = match arranged {
+            Arranged::Clip(condition) => {
                 host.set_steps(options.num_steps);
                 let mut inputs = Inputs { condition, ..Inputs::default() };
                 if let Some(path) = &args.latents {
@@ -88,7 +93,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
                 }
                 (pipeline.generate(&options, &inputs, &host).await?, true)
             }
-            Plan::Task(task) => {
+            Arranged::Task(task) => {
                 let windows = task.windows(options.num_frames, pipeline.rules().frame_multiple)?;
                 host.set_steps(windows * options.num_steps);
                 let made = tasks::run(&pipeline, &options, &task, &host).await?;

@@ -122,7 +122,7 @@ pub struct Given {
 
 /// What is to be made.
 #[derive(Debug)]
-pub enum Plan {
+pub enum Arranged {
     /// One clip.
     Clip(Condition),
     /// Several windows.
@@ -242,9 +242,9 @@ impl GivenArgs {
     }
 
     /// The files, and how they were taken.
-    pub fn recipe(&self, plan: &Plan) -> Value {
-        let by = match plan {
-            Plan::Task(Task::Extend { by, .. }) => Some(*by),
+    pub fn recipe(&self, arranged: &Arranged) -> Value {
+        let by = match arranged {
+            Arranged::Task(Task::Extend { by, .. }) => Some(*by),
             _ => None,
         };
         let mut out = self.files();
@@ -275,12 +275,12 @@ impl Given {
     ///
     /// # Errors
     /// As [`edges`].
-    pub fn plan(
+    pub fn arrange(
         mut self,
         mut options: GivenOptions,
         model: &ModelDefaults,
         rules: Rules,
-    ) -> Result<(Plan, GenerateOptions, Vec<String>)> {
+    ) -> Result<(Arranged, GenerateOptions, Vec<String>)> {
         if let Some(Piece::Source { frames, .. }) = self.pieces.last()
             && self.args.upscale.is_some()
             && (options.width, options.height) == (None, None)
@@ -299,7 +299,7 @@ impl Given {
         self.cut(options.num_frames);
         if self.args.windows().is_some() {
             let task = self.task(options.num_frames)?;
-            return Ok((Plan::Task(task), options, self.notes));
+            return Ok((Arranged::Task(task), options, self.notes));
         }
         if !self.edges.is_empty() {
             let lines = self.edges.iter().map(|picture| edges(picture, options.height, options.width));
@@ -311,7 +311,7 @@ impl Given {
             seam: self.args.seam.unwrap_or(DEFAULT_SEAM_PX),
             ..Condition::of(self.pieces)
         };
-        Ok((Plan::Clip(condition), options, self.notes))
+        Ok((Arranged::Clip(condition), options, self.notes))
     }
 
     fn task(&mut self, window: usize) -> Result<Task> {
@@ -373,7 +373,7 @@ fn nearest(px: usize, multiple: usize) -> usize {
     ((px + multiple / 2) / multiple).max(1) * multiple
 }
 
-impl Plan {
+impl Arranged {
     /// What recipes call it.
     pub fn name(&self, options: &GenerateOptions) -> &'static str {
         let condition = match self {

@@ -11,10 +11,11 @@ use super::gemm::{Epilogue, Matrix, linear, linear_plain};
 use super::norm_modulate::{norm_modulate, norm_modulate_plain};
 use super::per_device::PerDevice;
 use super::repack::Packing;
+use super::repack_gpu::{Stored, repack, sound, upload};
 use super::rms_rope::{rms_rope, rms_rope_plain};
 use super::{Kernel, set_software_adapter};
 use crate::device::Compute;
-use crate::weights::{StoredType, decode};
+use crate::weights::{Bytes, StoredType, decode};
 
 /// Relative L2 that a kernel may differ from its twin by.
 const TOLERANCE: f64 = 1e-4;
@@ -67,6 +68,8 @@ pub const REVISION: u64 = {
     hash = fnv(hash, include_bytes!("norm_modulate.wgsl"));
     hash = fnv(hash, include_bytes!("ops.rs"));
     hash = fnv(hash, include_bytes!("repack.rs"));
+    hash = fnv(hash, include_bytes!("repack.wgsl"));
+    hash = fnv(hash, include_bytes!("repack_gpu.rs"));
     hash = fnv(hash, include_bytes!("rms_rope.rs"));
     hash = fnv(hash, include_bytes!("rows.rs"));
     hash = fnv(hash, include_bytes!("rows.wgsl"));
@@ -204,10 +207,10 @@ fn gemm(device: &Device, plain: bool) -> Tensor<1> {
         let x = n.tensor([5, k]);
         let matrix = match plain {
             true => None,
-            false => packing.repack("the self-check", &bytes, rows, k).ok(),
+            false => rearranged(packing, &bytes, [rows, k], device),
         };
         out.push(flat(match matrix {
-            Some(words) => linear(x, &Matrix::packed(words, packing, [rows, k], device), None, Epilogue::Keep),
+            Some(matrix) => linear(x, &matrix, None, Epilogue::Keep),
             None => {
                 let weight = Tensor::<2>::from_data(TensorData::new(decode(stored, &bytes), [rows, k]), device);
                 linear_plain(x, &weight.transpose(), None, Epilogue::Keep)
@@ -215,6 +218,13 @@ fn gemm(device: &Device, plain: bool) -> Tensor<1> {
         }));
     }
     Tensor::cat(out, 0)
+}
+
+/// Stored bytes as a load brings them to the device.
+fn rearranged(packing: Packing, bytes: &[u8], [n, k]: [usize; 2], device: &Device) -> Option<Matrix> {
+    let words = upload(Bytes::Here(bytes.into()), device, None).ok()?;
+    let words = repack(packing, &Stored { words: &words, n, k, unsound: &sound(device) }, device)?;
+    Some(Matrix::Packed { words, packing, k, n })
 }
 
 fn attend(device: &Device, plain: bool) -> Tensor<1> {

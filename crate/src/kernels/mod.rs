@@ -14,6 +14,7 @@ pub mod norm_modulate;
 pub mod ops;
 mod per_device;
 pub mod repack;
+pub mod repack_gpu;
 pub mod rms_rope;
 mod rows;
 mod switch;

@@ -45,6 +45,16 @@ pub enum Packing {
     Q6K,
 }
 
+/// Where the planes lie, in words.
+struct Planes {
+    high_at: usize,
+    scale_at: usize,
+    scale_words: usize,
+    minimum: bool,
+    small_at: usize,
+    small_words: usize,
+}
+
 impl Packing {
     /// How tensors of a stored type are packed; `None` for types the kernel does not read, which are expanded to f32.
     pub fn of(stored: StoredType) -> Option<Self> {
@@ -80,7 +90,7 @@ impl Packing {
     }
 
     /// Elements and bytes of a stored block.
-    fn block(self) -> (usize, usize) {
+    pub fn block(self) -> (usize, usize) {
         match self {
             Self::F16 | Self::BF16 => (1, 2),
             Self::Q8_0 => (32, 34),
@@ -94,16 +104,60 @@ impl Packing {
         }
     }
 
+    /// How many words `[n, k]` takes.
+    pub fn words(self, n: usize, k: usize) -> usize {
+        let Planes { small_at, small_words, .. } = self.planes(n, k);
+        small_at + small_words
+    }
+
+    fn planes(self, n: usize, k: usize) -> Planes {
+        let t = n.div_ceil(4);
+        let length = self.block().0;
+        let low_words = match self {
+            Self::F16 | Self::BF16 => 2 * k * t,
+            Self::Q8_0 => k * t,
+            _ => k / 2 * t,
+        };
+        let high_words = match self {
+            Self::Q6K => k / 4 * t,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => k / 8 * t,
+            _ => 0,
+        };
+        let scale_at = low_words + high_words;
+        let scale_words = if length > 1 { k / length * 2 * t } else { 0 };
+        let minimum = matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K);
+        let small_words = if length == 256 { k / 16 * t } else { 0 };
+        Planes {
+            high_at: low_words,
+            scale_at,
+            scale_words,
+            minimum,
+            small_at: scale_at + scale_words * (1 + usize::from(minimum)),
+            small_words,
+        }
+    }
+
+    /// Refuses stored bytes that are not `[n, k]` of this type.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming `tensor`.
+    pub fn check(self, tensor: &str, bytes: usize, n: usize, k: usize) -> Result<()> {
+        let (length, size) = self.block();
+        match k.is_multiple_of(length) && bytes == n * k / length * size {
+            true => Ok(()),
+            false => {
+                let expected = format!("rows of whole blocks of {length}, {n} × {k} in all");
+                Err(Error::weights(tensor, expected, format!("{bytes} bytes")))
+            }
+        }
+    }
+
     /// Rearranges `bytes`, the stored `[n, k]`.
     ///
     /// # Errors
     /// [`Error::Weights`] naming `tensor` when a value or scale is infinite or not a number, or `bytes` is too short.
     pub fn repack(self, tensor: &str, bytes: &[u8], n: usize, k: usize) -> Result<Vec<u32>> {
-        let (length, size) = self.block();
-        if !k.is_multiple_of(length) || bytes.len() != n * k / length * size {
-            let expected = format!("rows of whole blocks of {length}, {n} × {k} in all");
-            return Err(Error::weights(tensor, expected, format!("{} bytes", bytes.len())));
-        }
+        self.check(tensor, bytes.len(), n, k)?;
         let packed = match self {
             Self::F16 => halves(bytes, n, k, 0x7c00),
             Self::BF16 => halves(bytes, n, k, 0x7f80),
@@ -117,18 +171,8 @@ impl Packing {
         let (length, size) = self.block();
         let t = n.div_ceil(4);
         let five = matches!(self, Self::Q5_0 | Self::Q5_1 | Self::Q5K);
-        let super_block = length == 256;
-        let minimum = matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K);
-        let high_at = if self == Self::Q8_0 { k * t } else { k / 2 * t };
-        let high_words = match self {
-            Self::Q6K => k / 4 * t,
-            _ if five => k / 8 * t,
-            _ => 0,
-        };
-        let scale_at = high_at + high_words;
-        let scale_words = k / length * 2 * t;
-        let small_at = scale_at + scale_words * (1 + usize::from(minimum));
-        let mut out = vec![0u32; small_at + if super_block { k / 16 * t } else { 0 }];
+        let Planes { high_at, scale_at, scale_words, minimum, small_at, small_words } = self.planes(n, k);
+        let mut out = vec![0u32; small_at + small_words];
         for (row, blocks) in bytes.chunks_exact(k / length * size).enumerate() {
             let (column, j) = (row / 4, row % 4);
             for (b, block) in blocks.chunks_exact(size).enumerate() {

@@ -1,34 +1,82 @@
 //! From stored weights to tensors on a device, by dotted name.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Kernel;
 use crate::kernels::gemm::Matrix;
 use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
+use crate::kernels::repack_gpu::{self, Stored};
 use crate::memory::stay;
-use crate::weights::{WeightSet, decode, finite};
+use crate::weights::{Bytes, StoredType, WeightSet, decode, finite};
 
 /// A place in a checkpoint: hands out tensors below a name prefix.
 #[derive(Debug, Clone)]
 pub struct Loader {
     set: Rc<WeightSet>,
     device: Device,
+    queue: Option<wgpu::Queue>,
+    streamed: bool,
     prefix: String,
+    uploads: Rc<Uploads>,
 }
+
+/// What was uploaded and not yet looked after.
+#[derive(Debug, Default)]
+struct Uploads {
+    bytes: Cell<usize>,
+    unsound: RefCell<Vec<(String, Tensor<1, Int>)>>,
+}
+
+/// Bytes that may be on their way to the GPU at once.
+const MOST_IN_FLIGHT: usize = 64 << 20;
 
 impl Loader {
     /// The root of a checkpoint.
     pub fn new(set: &Rc<WeightSet>, device: &Device) -> Self {
-        Self { set: set.clone(), device: device.clone(), prefix: String::new() }
+        let uploads = Rc::default();
+        Self { set: set.clone(), device: device.clone(), queue: None, streamed: false, prefix: String::new(), uploads }
+    }
+
+    /// The same with the queue of its GPU, through which what the host holds is uploaded without a copy here.
+    pub fn with_queue(self, queue: Option<&wgpu::Queue>) -> Self {
+        Self { queue: queue.cloned(), ..self }
     }
 
     /// The place `name` below this one.
     pub fn at(&self, name: impl std::fmt::Display) -> Self {
         Self { prefix: self.full(&name.to_string()), ..self.clone() }
+    }
+
+    /// The same for a part that the device cannot keep: its layers are to be streamed.
+    pub fn streamed(self, streamed: bool) -> Self {
+        Self { streamed, ..self }
+    }
+
+    /// True if layers are to be read when their turn comes, in each pass anew.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// Refuses a place that lacks a tensor that was read at `first`, or has it in another shape; marks it used.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming the tensor.
+    pub fn must_be_like(&self, first: &Self) -> Result<()> {
+        for (name, shape) in self.set.used_below(&first.prefix) {
+            let full = self.full(name);
+            let found = self.set.get(&full).map(|info| info.shape.as_slice());
+            if found != Some(shape) {
+                let found = found.map_or("no such tensor".to_owned(), |shape| format!("{shape:?}"));
+                return Err(Error::weights(full, format!("shape {shape:?}, as in {}", first.prefix), found));
+            }
+        }
+        self.set.mark_used(&self.prefix);
+        Ok(())
     }
 
     /// Where tensors go.
@@ -57,21 +105,70 @@ impl Loader {
     }
 
     /// The weights of a linear layer, stored `[output, input]`: on a GPU as small as they are stored where the kernel
-    /// reads their type, else as f32.
+    /// reads their type, else as f32. On a GPU, [`Loader::settle`] tells whether their values are sound.
     ///
     /// # Errors
     /// As [`Loader::tensor`].
     pub async fn matrix(&self, name: &str, output: usize, input: usize) -> Result<Matrix> {
         let full = self.full(name);
         let (stored, bytes) = self.set.fetch(&full, &[output, input]).await?;
-        match Packing::of(stored).filter(|_| Kernel::Gemm.is_on(&self.device) && is_gpu(&self.device)) {
-            Some(packing) => {
-                let words = packing.repack(&full, &bytes.here(), output, input)?;
-                Ok(Matrix::packed(words, packing, [output, input], &self.device))
+        let packing = Packing::of(stored).filter(|_| Kernel::Gemm.is_on(&self.device));
+        if is_gpu(&self.device) && (packing.is_some() || stored == StoredType::F32) {
+            if let Some(packing) = packing {
+                packing.check(&full, bytes.len(), output, input)?;
             }
-            None => {
-                let values = finite(&full, decode(stored, &bytes.here()))?;
-                Ok(Matrix::Plain(self.transposed(&values, output, input)))
+            let matrix = self.rearranged(&full, packing, bytes, [output, input])?;
+            self.bound().await?;
+            return Ok(matrix);
+        }
+        let values = finite(&full, decode(stored, &bytes.here()))?;
+        Ok(Matrix::Plain(self.transposed(&values, output, input)))
+    }
+
+    /// Uploads a matrix as it is stored and has the GPU rearrange it.
+    fn rearranged(&self, name: &str, packing: Option<Packing>, bytes: Bytes<'_>, [n, k]: [usize; 2]) -> Result<Matrix> {
+        self.uploads.bytes.set(self.uploads.bytes.get() + bytes.len());
+        let unsound = repack_gpu::sound(&self.device);
+        let words = repack_gpu::upload(bytes, &self.device, self.queue.as_ref())?;
+        let stored = Stored { words: &words, n, k, unsound: &unsound };
+        let matrix = match packing {
+            Some(packing) => {
+                let words = repack_gpu::repack(packing, &stored, &self.device);
+                words.map(|words| Matrix::Packed { words, packing, k, n })
+            }
+            None => repack_gpu::turn_f32(&stored, &self.device).map(Matrix::Plain),
+        };
+        self.uploads.unsound.borrow_mut().push((name.to_owned(), unsound));
+        matrix.ok_or_else(|| Error::Internal("a GPU that is none".into()))
+    }
+
+    /// Keeps the uploads that the GPU has not worked off below a bound: each is held twice until then.
+    async fn bound(&self) -> Result<()> {
+        if self.uploads.bytes.get() < MOST_IN_FLIGHT {
+            return Ok(());
+        }
+        self.settle().await
+    }
+
+    /// Waits until the GPU has worked off what was uploaded, and says whether its values are sound. To be called when a
+    /// component, or a part of it that is used at once, has been loaded.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming the tensor that holds a value that is infinite or not a number;
+    /// [`Error::DeviceLost`] when the GPU does not answer.
+    pub async fn settle(&self) -> Result<()> {
+        self.uploads.bytes.set(0);
+        let checks = self.uploads.unsound.take();
+        if checks.is_empty() {
+            return Ok(());
+        }
+        let (names, words): (Vec<_>, Vec<_>) = checks.into_iter().unzip();
+        let found = Tensor::cat(words, 0).into_data_async().await;
+        let found = found.map_err(|e| Error::DeviceLost(format!("the GPU did not take the weights: {e:?}")))?;
+        match names.iter().zip(found.iter::<i32>()).find(|(_, unsound)| *unsound != 0) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(Error::weights(name, "finite values", "an infinite one or one that is not a number"))
             }
         }
     }
@@ -93,6 +190,14 @@ impl Loader {
     /// As [`Loader::tensor`].
     pub async fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.set.fetch_f32(&self.full(name), shape).await
+    }
+
+    /// The values of one row of a table `[rows, columns]`, read alone.
+    ///
+    /// # Errors
+    /// As [`Loader::tensor`].
+    pub async fn row(&self, name: &str, table: [usize; 2], row: usize) -> Result<Vec<f32>> {
+        self.set.fetch_row(&self.full(name), table, row).await
     }
 
     fn full(&self, name: &str) -> String {

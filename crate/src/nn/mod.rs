@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod layers;
 pub mod linear;
 pub mod loader;
 pub mod norm;

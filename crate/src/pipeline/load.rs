@@ -5,6 +5,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::files::{ModelCard, ModelFiles};
+use super::plan::{Plan, PlannedPart};
 use super::{Parts, Pipeline, TextStage};
 use crate::config;
 use crate::device::Compute;
@@ -39,6 +40,21 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub async fn load_with(registry: &Registry, files: &ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
+        Self::load_within(registry, files, compute, None, host).await
+    }
+
+    /// As [`Pipeline::load_with`], with weights of at most `budget` bytes on the device at once where that can be done:
+    /// what does not fit is streamed.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub async fn load_within(
+        registry: &Registry,
+        files: &ModelFiles,
+        compute: Compute,
+        budget: Option<u64>,
+        host: &dyn Host,
+    ) -> Result<Self> {
         let index = model_index(files, registry).await?;
         let card = ModelCard::read(files).await?;
         let scheduler = scheduler(files).await?;
@@ -55,20 +71,27 @@ impl Pipeline {
             host.tick().await;
             if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
         };
-        let building = Building { files, compute: &compute, index: &index, host };
+        let [text_encoder, transformer, vae] = [
+            Opened::new(files, "text_encoder").await?,
+            Opened::new(files, "transformer").await?,
+            Opened::new(files, "vae").await?,
+        ];
+        let plan = Plan::new(&compute, budget, [&text_encoder.set, &transformer.set, &vae.set]);
+        let building = Building { compute: &compute, index: &index, host };
 
         progress(0).await?;
         let tokenizer = Tokenizer::from_json(&files.require("tokenizer/tokenizer.json").await?)?;
         progress(1).await?;
-        let encoder = building.component("text_encoder", &registry.text_encoders).await?;
+        let encoder = building.component(text_encoder, plan.text_encoder, &registry.text_encoders).await?;
         progress(2).await?;
-        let denoiser = building.component("transformer", &registry.denoisers).await?;
+        let denoiser = building.component(transformer, plan.transformer, &registry.denoisers).await?;
         progress(3).await?;
-        let codec = building.component("vae", &registry.codecs).await?;
+        let codec = building.component(vae, plan.vae, &registry.codecs).await?;
         progress(4).await?;
 
         let text = Some(TextStage { tokenizer, encoder });
-        let pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, card })?;
+        let mut pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, card })?;
+        pipeline.plan = Some(plan);
         pipeline.memory.loaded(&pipeline.compute, host);
         Ok(pipeline)
     }
@@ -103,22 +126,37 @@ async fn scheduler(files: &ModelFiles) -> Result<SchedulerConfig> {
     Ok(config)
 }
 
+/// A component whose files' headers have been read.
+struct Opened {
+    name: &'static str,
+    /// Where its configuration lies.
+    file: String,
+    config: Vec<u8>,
+    set: Rc<WeightSet>,
+}
+
+impl Opened {
+    async fn new(files: &ModelFiles, name: &'static str) -> Result<Self> {
+        let file = format!("{name}/config.json");
+        let config = files.require(&file).await?;
+        Ok(Self { name, file, config, set: Rc::new(files.weights(name).await?) })
+    }
+}
+
 /// What is at hand while the components are built.
 struct Building<'a> {
-    files: &'a ModelFiles,
     compute: &'a Compute,
     index: &'a Value,
     host: &'a dyn Host,
 }
 
 impl Building<'_> {
-    async fn component<T: ?Sized>(&self, name: &str, entries: &[Entry<T>]) -> Result<Box<T>> {
-        let file = format!("{name}/config.json");
-        let config = self.files.require(&file).await?;
-        let set = Rc::new(self.files.weights(name).await?);
-        let loader = Loader::new(&set, self.compute.device());
+    async fn component<T: ?Sized>(&self, part: Opened, plan: PlannedPart, entries: &[Entry<T>]) -> Result<Box<T>> {
+        let Opened { name, file, config, set } = part;
+        let loader = Loader::new(&set, self.compute.device()).with_queue(self.compute.queue()).streamed(plan.streamed);
         let component = Component { config: &config, file: &file, loader, index: self.index };
         let built = registry::load(entries, &component).await?;
+        component.loader.settle().await?;
         warn_of_unused(&set, name, self.host);
         Ok(built)
     }

@@ -3,6 +3,7 @@
 mod clock;
 mod files;
 mod load;
+mod plan;
 mod preview;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use clock::StageClock;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::folder_files;
 pub use files::{CARD, ModelCard, ModelFiles};
+pub use plan::{Plan, PlannedPart};
 use preview::Preview;
 
 use crate::condition::{Capabilities, Condition, Timeline};
@@ -35,6 +37,7 @@ pub struct Pipeline {
     compute: Compute,
     parts: Parts,
     memory: StageMemory,
+    plan: Option<Plan>,
 }
 
 /// What a pipeline is made of.
@@ -113,7 +116,12 @@ impl Pipeline {
             return wrong(format!("out_channels {z}"), parts.denoiser.latent_channels());
         }
         parts.denoiser.check_codec(parts.codec.as_ref())?;
-        Ok(Self { compute, parts, memory: StageMemory::default() })
+        Ok(Self { compute, parts, memory: StageMemory::default(), plan: None })
+    }
+
+    /// What of it stays on the device; `None` for parts put together by hand.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
     }
 
     /// What it computes on.

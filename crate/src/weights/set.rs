@@ -140,15 +140,10 @@ impl WeightSet {
         }
     }
 
-    /// Bytes of the tensors below a dotted prefix as they are stored; an empty prefix stands for all.
-    pub fn stored_bytes(&self, prefix: &str) -> u64 {
-        self.below(prefix).map(|(_, entry)| entry.info.stored_bytes()).sum()
-    }
-
-    /// The names (without the prefix), shapes and types of the tensors below a dotted prefix.
-    pub fn infos_below(&self, prefix: &str) -> Vec<(&str, &[usize], StoredType)> {
-        let cut = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
-        self.below(prefix).map(|(name, e)| (&name[cut..], e.info.shape.as_slice(), e.info.dtype)).collect()
+    /// The names (without the prefix) and shapes of those below a dotted prefix that were asked for.
+    pub fn used_below(&self, prefix: &str) -> Vec<(&str, &[usize])> {
+        let used = self.below(prefix).filter(|(_, entry)| entry.used.load(Ordering::Relaxed));
+        used.map(|(name, entry)| (&name[prefix.len() + 1..], entry.info.shape.as_slice())).collect()
     }
 
     fn below<'a>(&'a self, prefix: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> {

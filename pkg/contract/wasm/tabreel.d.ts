@@ -5,7 +5,7 @@
  * and is where both sides agree. Every rejection is an object `{ code, message }`.
  */
 import type { EngineInfo, EngineModel, EngineResult, KernelReport } from '../../src/contract.js';
-import type { Condition, EngineHost } from '../../src/messages.js';
+import type { Condition, EngineFile, EngineHost } from '../../src/messages.js';
 
 export default function init(input?: {
   module_or_path: RequestInfo | URL | Response | BufferSource | WebAssembly.Module | Promise<Response>;
@@ -18,10 +18,8 @@ export class Engine {
   /** Compares the GPU kernels with their plain twins, unless `known` is of this revision. Before `load`. */
   checkKernels(known: KernelReport | undefined): Promise<KernelReport>;
   info(): EngineInfo;
-  /** Hands over one file of the model folder; `path` is relative to the folder, with forward slashes. */
-  addFile(path: string, bytes: Uint8Array): void;
-  /** Builds the models; the files' bytes are released. */
-  load(host: EngineHost): Promise<EngineModel>;
+  /** Builds the model of a folder; the files are kept as long as the model. */
+  load(files: EngineFile[], host: EngineHost): Promise<EngineModel>;
   /** Walks from prompt to frames; everything it makes goes to `host.event`. */
   generate(options: object, condition: Condition | undefined, host: EngineHost): Promise<EngineResult>;
   dispose(): void;

@@ -4,14 +4,15 @@ use pollster::block_on;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use tabreel::kernels::attention::{Scores, attention, attention_plain};
 use tabreel::kernels::channel_norm::channel_norm;
 use tabreel::kernels::gemm::{Epilogue, Matrix, linear, linear_plain};
 use tabreel::kernels::repack::Packing;
+use tabreel::kernels::repack_gpu::{Stored, repack, sound, upload};
 use tabreel::kernels::{Kernel, Switches, set_half_tiles, set_software_adapter};
 use tabreel::nn::loader::Loader;
-use tabreel::weights::{StoredType, WeightSet, decode};
+use tabreel::weights::{Bytes, StoredType, WeightSet, decode};
 use tabreel_tests::{Array, fixtures, read_arrays};
 
 use super::{Draw, agree};
@@ -86,41 +87,77 @@ fn half_tiles_cost_little_accuracy_and_never_overflow() {
     assert!(values.iter().all(|v| *v == 32.0 * 65504.0), "cut off at the largest 16-bit number, got {}", values[0]);
 }
 
+/// What the kernel reads as it is stored.
+const STORED: [StoredType; 10] = [
+    StoredType::Q8_0,
+    StoredType::Q4_0,
+    StoredType::Q4_1,
+    StoredType::Q5_0,
+    StoredType::Q5_1,
+    StoredType::Q4_K,
+    StoredType::Q5_K,
+    StoredType::Q6_K,
+    StoredType::F16,
+    StoredType::BF16,
+];
+
 #[test]
 fn gemm_reads_stored_weights_exactly() {
-    const STORED: [StoredType; 10] = [
-        StoredType::Q8_0,
-        StoredType::Q4_0,
-        StoredType::Q4_1,
-        StoredType::Q5_0,
-        StoredType::Q5_1,
-        StoredType::Q4_K,
-        StoredType::Q5_K,
-        StoredType::Q6_K,
-        StoredType::F16,
-        StoredType::BF16,
-    ];
     for stored in STORED {
         reads_exactly(stored);
     }
 }
 
+#[test]
+fn stored_weights_are_rearranged_on_the_gpu_as_by_the_twin() {
+    let gpu = &gpus().real;
+    let mut d = Draw::new(7);
+    for packing in STORED.map(|stored| (stored, Packing::of(stored).expect("a type the kernel reads"))) {
+        for (n, k) in [(5, 256), (12, 512), (34, 256)] {
+            let bytes = sound_blocks(&mut d, packing.0, n * k / packing.0.block_len());
+            let expected = packing.1.repack("weight", &bytes, n, k).expect("sound blocks");
+            let (words, unsound) = on_gpu(packing.1, &bytes, [n, k], gpu);
+            assert!(words == expected, "{:?} [{n}, {k}]", packing.0);
+            assert_eq!(unsound, 0, "{:?}", packing.0);
+        }
+        // A scale (or value) that is infinite, in the last block.
+        let (n, k) = (6, 256);
+        let mut bytes = sound_blocks(&mut d, packing.0, n * k / packing.0.block_len());
+        let last = bytes.len() - packing.0.block_bytes();
+        let at = last + if packing.0 == StoredType::Q6_K { 208 } else { 0 };
+        bytes[at..at + 2].copy_from_slice(&[0x80, if packing.0 == StoredType::BF16 { 0x7f } else { 0x7c }]);
+        assert_eq!(on_gpu(packing.1, &bytes, [n, k], gpu).1, 1, "{:?}", packing.0);
+    }
+}
+
+fn on_gpu(packing: Packing, bytes: &[u8], [n, k]: [usize; 2], gpu: &Device) -> (Vec<u32>, i32) {
+    let words = upload(Bytes::Here(bytes.into()), gpu, None).expect("an upload");
+    let unsound = sound(gpu);
+    let words = repack(packing, &Stored { words: &words, n, k, unsound: &unsound }, gpu).expect("a GPU");
+    let read = |tensor: Tensor<1, Int>| tensor.into_data().to_vec::<i32>().expect("words");
+    (read(words).into_iter().map(|word| word as u32).collect(), read(unsound)[0])
+}
+
+/// Any bytes are a block, as long as its f16 scales are finite.
+fn sound_blocks(d: &mut Draw, stored: StoredType, blocks: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..blocks * stored.block_bytes()).map(|_| d.next() as u8).collect();
+    for block in bytes.chunks_exact_mut(stored.block_bytes()) {
+        let halves: &[usize] = match stored {
+            StoredType::Q6_K => &[208],
+            StoredType::Q4_1 | StoredType::Q5_1 | StoredType::Q4_K | StoredType::Q5_K => &[0, 2],
+            _ => &[0],
+        };
+        for at in halves {
+            block[at + 1] &= if stored == StoredType::BF16 { 0xbf } else { 0xb7 }; // small, some of them subnormal
+        }
+    }
+    bytes
+}
+
 fn reads_exactly(stored: StoredType) {
     compare_on_gpu(2, |d, device, plain| {
-        // Any bytes are a block, as long as its f16 scales are finite.
         let (rows, n, k) = (d.one_of(&[1, 3, 20]), d.one_of(&[5, 12, 34]), d.one_of(&[256, 512]));
-        let blocks = n * k / stored.block_len();
-        let mut bytes: Vec<u8> = (0..blocks * stored.block_bytes()).map(|_| d.next() as u8).collect();
-        for block in bytes.chunks_exact_mut(stored.block_bytes()) {
-            let halves: &[usize] = match stored {
-                StoredType::Q6_K => &[208],
-                StoredType::Q4_1 | StoredType::Q5_1 | StoredType::Q4_K | StoredType::Q5_K => &[0, 2],
-                _ => &[0],
-            };
-            for at in halves {
-                block[at + 1] &= if stored == StoredType::BF16 { 0xbf } else { 0xb7 }; // small, some of them subnormal
-            }
-        }
+        let bytes = sound_blocks(d, stored, n * k / stored.block_len());
         let x = Tensor::<2>::from_data(d.data([rows, k]), device);
         if plain {
             let weight = Tensor::<2>::from_data(TensorData::new(decode(stored, &bytes), [n, k]), device);

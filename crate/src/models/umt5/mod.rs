@@ -15,10 +15,12 @@ use crate::config::parse;
 use crate::error::{Error, Result};
 use crate::models::family::{Entry, TextEncoder};
 use crate::nn::attention::{Scores, attend_with};
+use crate::nn::layers::Layers;
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::RmsNorm;
 use crate::pace::{Later, Pace};
+use crate::weights::TensorInfo;
 
 /// Encoders of transformers' class.
 pub const ENTRY: Entry<dyn TextEncoder> = Entry {
@@ -46,14 +48,26 @@ impl TextEncoder for Umt5Encoder {
 ///
 /// The embedding table stays on the host: only the prompt's rows are ever needed, and umT5-xxl's table (2 GiB at f16)
 /// exceeds what one GPU buffer may hold.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Umt5Encoder {
     config: Umt5Config,
-    embeddings: Vec<f32>,
-    layers: Vec<Layer>,
+    embeddings: Table,
+    layers: Layers<Layer>,
     final_norm: RmsNorm,
     device: Device,
 }
+
+/// The embedding table.
+#[derive(Debug)]
+enum Table {
+    /// In this memory.
+    Here(Vec<f32>),
+    /// In its file, of which rows are read.
+    File(Loader, &'static str),
+}
+
+/// Tables that take more bytes in their file are not read whole.
+const MOST_TABLE: u64 = 32 << 20;
 
 /// One layer: self-attention with its own position bias, then the gated feed-forward.
 #[derive(Debug, Clone)]
@@ -79,13 +93,24 @@ impl Umt5Encoder {
     pub async fn load(loader: &Loader, config: &Umt5Config) -> Result<Self> {
         config.check("text_encoder/config.json")?;
         let table = if loader.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
-        let mut layers = Vec::with_capacity(config.num_layers);
-        for i in 0..config.num_layers {
-            layers.push(Layer::load(&loader.at(format_args!("encoder.block.{i}.layer")), config).await?);
-        }
+        let shape = [config.vocab_size, config.d_model];
+        let stored = loader.set().get(table).map_or(0, TensorInfo::stored_bytes);
+        let embeddings = match stored > MOST_TABLE {
+            true => {
+                loader.row(table, shape, 0).await?;
+                Table::File(loader.clone(), table)
+            }
+            false => Table::Here(loader.values(table, &shape).await?),
+        };
+        let places = (0..config.num_layers).map(|i| loader.at(format_args!("encoder.block.{i}.layer"))).collect();
+        let of = config.clone();
+        let load_layer = move |place: Loader| -> Later<'static, Layer> {
+            let config = of.clone();
+            Box::pin(async move { Layer::load(&place, &config).await })
+        };
         Ok(Self {
-            embeddings: loader.values(table, &[config.vocab_size, config.d_model]).await?,
-            layers,
+            embeddings,
+            layers: Layers::load(places, loader.is_streamed(), Box::new(load_layer)).await?,
             final_norm: RmsNorm::load(
                 &loader.at("encoder.final_layer_norm"),
                 config.d_model,
@@ -117,20 +142,25 @@ impl Umt5Encoder {
         let length = token_ids.len() / batch;
         let mut rows = Vec::with_capacity(token_ids.len() * d);
         for &id in token_ids {
-            let start = id as usize * d;
-            let row = self.embeddings.get(start..start + d).ok_or_else(|| {
-                Error::Tokenizer(format!("token ids must be below {}, got {id}", self.config.vocab_size))
-            })?;
-            rows.extend_from_slice(row);
+            let (id, vocabulary) = (id as usize, self.config.vocab_size);
+            if id >= vocabulary {
+                return Err(Error::Tokenizer(format!("token ids must be below {vocabulary}, got {id}")));
+            }
+            match &self.embeddings {
+                Table::Here(values) => rows.extend_from_slice(&values[id * d..(id + 1) * d]),
+                Table::File(loader, table) => rows.extend(loader.row(table, [vocabulary, d], id).await?),
+            }
         }
         let mut x = Tensor::<3>::from_data(TensorData::new(rows, [batch, length, d]), &self.device);
         let seen = self.seen_keys(mask, batch, length);
         let buckets = self.buckets(length);
-        for layer in &self.layers {
+        for i in 0..self.layers.len() {
+            let layer = self.layers.turn(i).await?;
             let bias = layer.bias(&buckets, length, heads, &self.device);
             x = layer.forward(x, seen.clone(), bias, heads);
             pace.block_done(&x).await?;
         }
+        self.layers.settle().await?;
         Ok(self.final_norm.forward(x))
     }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use burn::tensor::Tensor;
 
 use super::block::{Block, Context, Projected};
+use crate::nn::layers::Layers;
+use crate::nn::linear::Linear;
 use crate::nn::tokens::Tokens;
 
 /// What does not change from step to step of a clip: positions, the projected prompt, control patches.
@@ -40,14 +42,15 @@ pub(super) struct FixedControl {
 
 impl Contexts {
     /// For the blocks of the main stream and those of the control branch.
-    pub(super) fn new(context: Context, blocks: &[Block], vace_blocks: &[&Block]) -> Self {
-        let bytes = context.text.dims().iter().product::<usize>() * (blocks.len() + vace_blocks.len()) * 8;
-        if bytes > KEPT_CONTEXT_BYTES {
-            return Self::Whole(context);
-        }
-        Self::Projected {
-            blocks: blocks.iter().map(|block| block.project(&context)).collect(),
-            vace: vace_blocks.iter().map(|block| block.project(&context)).collect(),
+    pub(super) fn new(context: Context, blocks: &Layers<Block>, vace: Option<&Layers<(Block, Linear)>>) -> Self {
+        let all = blocks.len() + vace.map_or(0, Layers::len);
+        let bytes = context.text.dims().iter().product::<usize>() * all * 8;
+        match (blocks.kept(), vace.map_or(Some(&[][..]), Layers::kept)) {
+            (Some(blocks), Some(vace)) if bytes <= KEPT_CONTEXT_BYTES => Self::Projected {
+                blocks: blocks.iter().map(|block| block.project(&context)).collect(),
+                vace: vace.iter().map(|(block, _)| block.project(&context)).collect(),
+            },
+            _ => Self::Whole(context),
         }
     }
 

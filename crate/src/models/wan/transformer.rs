@@ -10,6 +10,7 @@ use super::fixed::{Contexts, Fixed, through};
 use super::image::ImageEmbedding;
 use super::vace::{Control, VaceBranch};
 use crate::error::{Error, Result};
+use crate::nn::layers::Layers;
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
@@ -17,7 +18,7 @@ use crate::nn::patch::{PatchEmbedding, unpatchify};
 use crate::nn::rope::Rope;
 use crate::nn::timestep::timestep_features;
 use crate::nn::tokens::Tokens;
-use crate::pace::Pace;
+use crate::pace::{Later, Pace};
 
 /// How noisy the input is, on the scale 0 (clean) … 1000 (noise).
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub enum Timesteps {
 }
 
 /// A loaded transformer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct WanTransformer {
     config: TransformerConfig,
     patch_embedding: PatchEmbedding,
@@ -41,7 +42,7 @@ pub struct WanTransformer {
     text_linear_1: Linear,
     text_linear_2: Linear,
     image_embedder: Option<ImageEmbedding>,
-    blocks: Vec<Block>,
+    blocks: Layers<Block>,
     vace: Option<VaceBranch>,
     norm_out: LayerNorm,
     proj_out: Linear,
@@ -58,10 +59,13 @@ impl WanTransformer {
         config.check("transformer/config.json")?;
         let d = config.hidden_dim();
         let embedder = loader.at("condition_embedder");
-        let mut blocks = Vec::with_capacity(config.num_layers);
-        for i in 0..config.num_layers {
-            blocks.push(Block::load(&loader.at(format_args!("blocks.{i}")), config).await?);
-        }
+        let places = (0..config.num_layers).map(|i| loader.at(format_args!("blocks.{i}"))).collect();
+        let of = config.clone();
+        let load_block = move |place: Loader| -> Later<'static, Block> {
+            let config = of.clone();
+            Box::pin(async move { Block::load(&place, &config).await })
+        };
+        let blocks = Layers::load(places, loader.is_streamed(), Box::new(load_block)).await?;
         let patches = config.patch_size.iter().product::<usize>();
         let image_embedder = match config.image_dim {
             Some(dim) => Some(ImageEmbedding::load(&embedder.at("image_embedder"), config, dim).await?),
@@ -142,8 +146,7 @@ impl WanTransformer {
         let grid = self.grid(cells)?;
         let rope = Rope::new(self.config.attention_head_dim, grid, self.config.rope_max_seq_len, &self.device)?;
         let context = self.embed_context(prompt_embeds, image_embeds)?;
-        let vace_blocks: Vec<&Block> = self.vace.iter().flat_map(|vace| &vace.blocks).map(|(block, _)| block).collect();
-        let contexts = Contexts::new(context, &self.blocks, &vace_blocks);
+        let contexts = Contexts::new(context, &self.blocks, self.vace.as_ref().map(|vace| &vace.blocks));
         let control = match (&self.vace, control) {
             (None, None) => None,
             (Some(vace), Some(control)) => Some(vace.fix(control, grid.iter().product())?),
@@ -237,7 +240,8 @@ impl WanTransformer {
             None => Vec::new(),
         };
         let mut hints = hints.into_iter();
-        for (i, block) in self.blocks.iter().enumerate() {
+        for i in 0..self.blocks.len() {
+            let block = &*self.blocks.turn(i).await?;
             x = through(block, x, |contexts| contexts.of_block(i, block), fixed, &modulation, tokens);
             if self.config.vace_layers.contains(&i)
                 && let Some(hint) = hints.next()
@@ -246,6 +250,7 @@ impl WanTransformer {
             }
             pace.block_done(&x).await?;
         }
+        self.blocks.settle().await?;
 
         let two = self.scale_shift_table.clone() + temb.unsqueeze_dim::<4>(2); // [1 or B, 1 or L, 2, D]
         let shift = two.clone().narrow(2, 0, 1).squeeze_dim::<3>(2);

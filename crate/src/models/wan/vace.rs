@@ -8,11 +8,12 @@ use super::block::Block;
 use super::config::TransformerConfig;
 use super::fixed::{Fixed, FixedControl, through};
 use crate::error::{Error, Result};
+use crate::nn::layers::Layers;
 use crate::nn::linear::Linear;
 use crate::nn::loader::Loader;
 use crate::nn::patch::PatchEmbedding;
 use crate::nn::tokens::Tokens;
-use crate::pace::Pace;
+use crate::pace::{Later, Pace};
 
 /// The VACE control input.
 #[derive(Debug, Clone)]
@@ -24,22 +25,27 @@ pub struct Control {
 }
 
 /// The control branch: its own patch embedding and blocks, whose outputs are added to the main stream as hints.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct VaceBranch {
     channels: usize,
     patch_embedding: PatchEmbedding,
     proj_in: Linear,
-    pub(super) blocks: Vec<(Block, Linear)>,
+    /// Each with the projection of its output to a hint.
+    pub(super) blocks: Layers<(Block, Linear)>,
 }
 
 impl VaceBranch {
     pub(super) async fn load(loader: &Loader, config: &TransformerConfig) -> Result<Self> {
         let d = config.hidden_dim();
-        let mut blocks = Vec::with_capacity(config.vace_layers.len());
-        for i in 0..config.vace_layers.len() {
-            let at = loader.at(format_args!("vace_blocks.{i}"));
-            blocks.push((Block::load(&at, config).await?, Linear::load(&at.at("proj_out"), d, d).await?));
-        }
+        let places = (0..config.vace_layers.len()).map(|i| loader.at(format_args!("vace_blocks.{i}"))).collect();
+        let of = config.clone();
+        let load_block = move |at: Loader| -> Later<'static, (Block, Linear)> {
+            let config = of.clone();
+            let load =
+                async move { Ok((Block::load(&at, &config).await?, Linear::load(&at.at("proj_out"), d, d).await?)) };
+            Box::pin(load)
+        };
+        let blocks = Layers::load(places, loader.is_streamed(), Box::new(load_block)).await?;
         Ok(Self {
             channels: config.vace_in_channels,
             patch_embedding: PatchEmbedding::load(
@@ -93,11 +99,13 @@ impl VaceBranch {
         };
         let mut stream = embedded + x.clone();
         let mut hints = Vec::with_capacity(self.blocks.len());
-        for (i, (block, proj_out)) in self.blocks.iter().enumerate() {
+        for i in 0..self.blocks.len() {
+            let (block, proj_out) = &*self.blocks.turn(i).await?;
             stream = through(block, stream, |contexts| contexts.of_vace_block(i, block), fixed, modulation, tokens);
             hints.push(scaled(proj_out.forward(stream.clone()), i, &controls, tokens));
             pace.block_done(&stream).await?;
         }
+        self.blocks.settle().await?;
         Ok(hints)
     }
 }

@@ -1,0 +1,117 @@
+//! What of a model stays on the device, decided from the files' headers before any weights are read.
+//!
+//! A text encoder is needed once a prompt and can be many times larger than the rest (umT5-xxl beside Wan 1.3B): its
+//! layers are streamed unless it is small. A transformer is streamed only where it does not fit: it is read again in each
+//! step. What a clip's own tensors take depends on its size and is not in the plan.
+
+use serde::Serialize;
+
+use crate::device::Compute;
+use crate::weights::{TensorInfo, WeightSet};
+
+/// Bytes that a model's weights may take where nobody says how many, at least.
+const LEAST_BUDGET: u64 = 1 << 30;
+/// And at most.
+const MOST_BUDGET: u64 = 6 << 30;
+/// A text encoder that takes a smaller share of the budget than this stays: a fourth.
+const ENCODER_SHARE: u64 = 4;
+
+/// What a component takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct PlannedPart {
+    /// Bytes of its weights on the device, were they all kept.
+    pub bytes: u64,
+    /// True if its layers are read from their file when their turn comes.
+    pub streamed: bool,
+}
+
+/// What a model takes on its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Bytes that the weights may take.
+    pub budget: u64,
+    /// The text encoder.
+    pub text_encoder: PlannedPart,
+    /// The transformer.
+    pub transformer: PlannedPart,
+    /// The video codec; it always stays.
+    pub vae: PlannedPart,
+}
+
+impl Plan {
+    /// For the weights of a text encoder, a transformer and a video codec.
+    pub fn new(compute: &Compute, budget: Option<u64>, [encoder, transformer, vae]: [&WeightSet; 3]) -> Self {
+        Self::of_bytes(
+            budget.unwrap_or_else(|| default_budget(compute)),
+            [
+                // An embedding table is read by rows.
+                bytes_on(compute, encoder, |info| !is_table(info)),
+                bytes_on(compute, transformer, |_| true),
+                bytes_on(compute, vae, |_| true),
+            ],
+        )
+    }
+
+    fn of_bytes(budget: u64, [encoder, transformer, vae]: [u64; 3]) -> Self {
+        let part = |bytes, streamed| PlannedPart { bytes, streamed };
+        let encoder_streamed = encoder > budget / ENCODER_SHARE;
+        let beside = vae + if encoder_streamed { 0 } else { encoder };
+        Self {
+            budget,
+            text_encoder: part(encoder, encoder_streamed),
+            transformer: part(transformer, transformer.saturating_add(beside) > budget),
+            vae: part(vae, false),
+        }
+    }
+}
+
+fn is_table(info: &TensorInfo) -> bool {
+    info.name == "shared.weight" || info.name.ends_with("embed_tokens.weight")
+}
+
+/// Weights as the device keeps them: on a GPU matrices as they are stored, everything else as f32.
+fn bytes_on(compute: &Compute, set: &WeightSet, counts: impl Fn(&TensorInfo) -> bool) -> u64 {
+    let as_stored = |info: &TensorInfo| compute.is_gpu() && info.shape.len() == 2;
+    let bytes = |info: &TensorInfo| if as_stored(info) { info.stored_bytes() } else { 4 * info.len() as u64 };
+    set.infos().filter(|info| counts(info)).map(bytes).sum()
+}
+
+/// No browser says how much memory a GPU has; the largest binding is what its drivers scale with it. Natively the CPU's
+/// memory is the system's to share out; in a tab it ends at 4 GiB.
+fn default_budget(compute: &Compute) -> u64 {
+    match compute.adapter() {
+        Some(adapter) => (2 * adapter.max_storage_buffer_binding_bytes).clamp(LEAST_BUDGET, MOST_BUDGET),
+        None if cfg!(target_arch = "wasm32") => 2 << 30,
+        None => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1 << 30;
+
+    #[test]
+    fn a_small_model_stays_whole() {
+        let plan = Plan::of_bytes(GB, [2 << 20, 8 << 20, 5 << 20]);
+        assert!(!plan.text_encoder.streamed && !plan.transformer.streamed && !plan.vae.streamed);
+    }
+
+    #[test]
+    fn a_large_encoder_is_streamed_and_the_transformer_only_where_it_does_not_fit() {
+        // Wan 1.3B at 4 bits with umT5-xxl and its VAE.
+        let bytes = [3 * GB, GB * 3 / 4, GB / 2];
+        let streamed = |budget| {
+            let plan = Plan::of_bytes(budget, bytes);
+            (plan.text_encoder.streamed, plan.transformer.streamed)
+        };
+        assert_eq!(streamed(4 * GB), (true, false));
+        assert_eq!(streamed(GB), (true, true));
+        assert_eq!(streamed(16 * GB), (false, false));
+        assert_eq!(streamed(u64::MAX), (false, false));
+    }
+}

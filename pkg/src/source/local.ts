@@ -1,0 +1,53 @@
+/** A model folder whose files are in hand: dropped, picked, or made by the caller. */
+import { CARD, parseCard, type ModelCard } from '../card.js';
+import { TabreelError } from '../errors.js';
+import { COMPONENTS, INDEX } from './discover.js';
+
+/** What a file in hand may be. */
+export type Content = Blob | ArrayBuffer | Uint8Array;
+
+/** Files of the folder itself, and those one level down in a folder that a model has; all else stays unread. */
+const WANTED = new RegExp(`^(?:[^/]+\\.json|(?:${COMPONENTS.join('|')})/[^/]+\\.(?:json|model|safetensors|gguf))$`);
+
+/**
+ * Those files of a folder that a model is read from, by their paths in it. A folder picker puts the folder's own name in
+ * front of every path (`webkitRelativePath`); it is cut off.
+ *
+ * @throws TabreelError `weights` without `model_index.json`
+ */
+export function localFiles(given: Record<string, Content> | Iterable<File>): { name: string; files: Record<string, Blob> } {
+  const entries = (
+    Symbol.iterator in given
+      ? [...(given as Iterable<File>)].map((file) => [file.webkitRelativePath || file.name, file] as const)
+      : Object.entries(given as Record<string, Content>)
+  ).map(([path, file]) => [path.replaceAll('\\', '/').replace(/^\.?\//, ''), file] as const);
+  // The one that is least deep, should others lie below it.
+  const index = entries
+    .map(([path]) => path)
+    .filter((path) => path === INDEX || path.endsWith(`/${INDEX}`))
+    .sort((a, b) => a.length - b.length)[0];
+  if (index === undefined) {
+    throw new TabreelError('weights', `a model folder must hold ${INDEX}; got ${entries.length} files without one`);
+  }
+  const prefix = index.slice(0, -INDEX.length);
+  const files = entries
+    .filter(([path]) => path.startsWith(prefix) && WANTED.test(path.slice(prefix.length)))
+    .map(([path, file]) => [path.slice(prefix.length), blobOf(path, file)] as const);
+  return { name: prefix.replace(/\/$/, ''), files: Object.fromEntries(files) };
+}
+
+/** The card in the folder, or one without a word; either way with the files that are there. */
+export async function localCard({ name, files }: { name: string; files: Record<string, Blob> }): Promise<ModelCard> {
+  const text = (await files[CARD]?.text()) ?? '{}';
+  const listed = Object.entries(files).map(([path, file]) => ({ path, bytes: file.size }));
+  const card = parseCard(text, CARD, listed);
+  return { ...card, name: card.name || name || 'local folder' };
+}
+
+function blobOf(path: string, file: unknown): Blob {
+  if (file instanceof Blob) return file;
+  // `new Blob` copies: the caller's bytes stay theirs.
+  if (file instanceof ArrayBuffer || (file instanceof Uint8Array && file.buffer instanceof ArrayBuffer))
+    return new Blob([file as Uint8Array<ArrayBuffer>]);
+  throw new TabreelError('invalid-options', `files must be Blobs, ArrayBuffers or Uint8Arrays, and ${path} is none`);
+}
