@@ -5,8 +5,11 @@
 //! there anyway, is well kept, and needs no feature or build step (specta hides its stable parts behind release
 //! candidates; tsify only writes while wasm-bindgen runs). It is a dev-dependency, so no build that ships knows of it.
 
+mod given;
 #[cfg(test)]
 mod typescript;
+
+pub use given::{EngineCondition, EnginePicture, EnginePiece};
 
 use std::collections::BTreeMap;
 

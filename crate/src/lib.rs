@@ -2,7 +2,7 @@
 //! through wgpu, and in a browser tab through WebGPU.
 //!
 //! [`pipeline::Pipeline`] is the way in; see the README for the walk from prompt to pixels. Modules sit on floors
-//! (`tests/tests/floors.rs` checks that imports only point down): border `web`, `cli` · order [`pipeline`] · stages
+//! (`tests/tests/floors.rs` checks that imports only point down): border `web`, `cli` · order [`tasks`], [`pipeline`] · stages
 //! [`tokenizer`], [`noise`], [`schedulers`], [`models`], [`pixels`] · blocks [`nn`] · [`kernels`] · bytes [`weights`] ·
 //! ground [`config`], [`options`], [`host`], [`pace`], [`device`], [`memory`], [`error`].
 
@@ -26,6 +26,7 @@ pub mod pixels;
 pub mod sampling;
 pub mod schedulers;
 pub mod size;
+pub mod tasks;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::condition::{Condition, Picture, Piece, Values};
-use crate::contract::{EngineInfo, EngineModel, EngineResult, KernelReport};
+use crate::condition::{self, Condition, Picture, Values};
+use crate::contract::{EngineCondition, EngineInfo, EngineModel, EngineResult, KernelReport};
 use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
@@ -67,35 +67,6 @@ struct CreateOptions {
     device: DeviceChoice,
 }
 
-/// What is known of a clip, as it crosses the border.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GivenFrames {
-    frames: Vec<GivenFrame>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GivenFrame {
-    index: i64,
-    width: usize,
-    height: usize,
-    /// Not copied into wasm before it is needed.
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    rgba: Uint8Array,
-}
-
-impl GivenFrames {
-    fn into_condition(self) -> Result<Condition> {
-        let piece = |frame: GivenFrame| {
-            let picture = Picture::new(frame.width, frame.height, Values::Rgba(frame.rgba.to_vec()))?;
-            Ok(Piece::Frame { at: frame.index, picture })
-        };
-        let pieces = self.frames.into_iter().map(piece).collect::<Result<_>>()?;
-        Ok(Condition { pieces, ..Condition::default() })
-    }
-}
-
 #[wasm_bindgen]
 impl Engine {
     /// Initialises a device: `{ device: 'gpu' | 'cpu' }`.
@@ -147,13 +118,13 @@ impl Engine {
     }
 
     /// Makes a clip; frames, steps and previews go to `host.event` as they come. What `options` leave open comes from the
-    /// model's card, then from the table of options; the seed is 0 then. `condition` is undefined, or
-    /// `{ frames: { index, width, height, rgba: Uint8Array }[] }`: pictures at frames, −1 for the last one.
+    /// model's card, then from the table of options; the seed is 0 then. `condition` is undefined or an `EngineCondition`, whose
+    /// pictures are copied in one by one.
     pub async fn generate(&self, options: JsValue, condition: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
         let condition = match condition.is_undefined() || condition.is_null() {
             true => Condition::default(),
-            false => from_js::<GivenFrames>(condition)?.into_condition().map_err(to_js_error)?,
+            false => from_js::<EngineCondition>(condition)?.into_condition().map_err(to_js_error)?,
         };
         let inputs = Inputs { condition, ..Inputs::default() };
         let options: GivenOptions = from_js(options)?;
@@ -170,6 +141,22 @@ impl Engine {
         self.pipeline.borrow_mut().take();
         self.compute.release_unused();
     }
+}
+
+/// The edges of a picture brought to another size, white on black: what a control clip is made of. `rgba` is
+/// `width × height × 4` bytes; so is what comes back, of the other size.
+#[wasm_bindgen]
+pub fn edges(
+    rgba: Vec<u8>,
+    width: usize,
+    height: usize,
+    to_width: usize,
+    to_height: usize,
+) -> Result<Vec<u8>, JsValue> {
+    let lines = Picture::new(width, height, Values::Rgba(rgba))
+        .and_then(|picture| condition::edges(&picture, to_height, to_width))
+        .and_then(|lines| lines.rgba(to_height, to_width));
+    lines.map_err(to_js_error)
 }
 
 /// A [`Host`] on the JavaScript side: `{ event(event, rgba?), aborted(): boolean, tick(): Promise<void>, gpu?: ledger }`.

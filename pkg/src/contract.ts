@@ -189,6 +189,99 @@ plan?: Plan,
 defaults: ModelDefaults, };
 
 /**
+ * How a picture of another shape comes to the clip's.
+ */
+export type Fit = "cover" | "contain";
+
+/**
+ * A picture, rows top to bottom.
+ */
+export type EnginePicture = { 
+/**
+ * Pixels.
+ */
+width: number, 
+/**
+ * Pixels.
+ */
+height: number, 
+/**
+ * Red, green, blue and opacity of each pixel: `width × height × 4` bytes.
+ */
+rgba: Uint8Array<ArrayBuffer>, };
+
+/**
+ * One thing that is known of a clip.
+ */
+export type EnginePiece = { "kind": "frame", 
+/**
+ * Counted from 0; below 0 from the end, −1 is the last frame.
+ */
+at: number, 
+/**
+ * What is not opaque in it is to be made, by models that take masks.
+ */
+picture: EnginePicture, 
+/**
+ * `cover` where it is left out.
+ */
+fit?: Fit, } | { "kind": "clip", 
+/**
+ * Counted from 0.
+ */
+at: number, 
+/**
+ * What is not opaque in them is to be made.
+ */
+frames: Array<EnginePicture>, 
+/**
+ * `cover` where it is left out.
+ */
+fit?: Fit, } | { "kind": "mask", 
+/**
+ * White where they are; one for all frames, or one each.
+ */
+frames: Array<EnginePicture>, } | { "kind": "control", 
+/**
+ * Edges, a sketch, depth or a pose, from frame 0 on.
+ */
+frames: Array<EnginePicture>, } | { "kind": "reference", 
+/**
+ * It.
+ */
+picture: EnginePicture, } | { "kind": "source", 
+/**
+ * As many as the clip has.
+ */
+frames: Array<EnginePicture>, 
+/**
+ * Which part of the steps is run, 0 to 1: 1 keeps nothing of it.
+ */
+strength: number, };
+
+/**
+ * What is known of a clip besides the text, as the engine takes it.
+ */
+export type EngineCondition = { 
+/**
+ * In any order.
+ */
+pieces: Array<EnginePiece>, 
+/**
+ * How strongly the model's control branch acts, 0 to 10; 1, as trained, where it is left out.
+ */
+controlScale?: number, 
+/**
+ * Made pixels nearer than this to known ones in their frame are evened out towards their colours, 0 to 64 px; 0 is a hard
+ * edge.
+ */
+seam?: number, 
+/**
+ * Whether known pixels come back unchanged; true where it is left out.
+ */
+paste?: boolean, };
+
+/**
  * How much of a prompt the model read.
  */
 export type TokenCount = { 

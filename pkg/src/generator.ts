@@ -4,7 +4,7 @@ import { cardBytes, type ModelCard } from './card.js';
 import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import type { Frame } from './frame.js';
-import { checkPictures, readCondition, type GivenPictures } from './inputs.js';
+import { buffersOf, checkPictures, readCondition, type GivenPictures } from './inputs.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
@@ -195,7 +195,7 @@ export class Tabreel {
           silenceMs: (this.device === 'gpu' ? 180 : 600) * SECOND,
           signal: options.signal,
           onEvent,
-          transfer: condition?.frames.map(({ rgba }) => rgba.buffer) ?? [],
+          transfer: condition === undefined ? [] : buffersOf(condition),
         },
       )) as GenerateResult;
       if (Object.keys(frames).length !== result.numFrames) {

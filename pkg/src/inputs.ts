@@ -1,8 +1,7 @@
 /** Pictures given to `generate()`: checked, and decoded to RGBA at their own size. The engine scales and cuts them. */
-import type { Capabilities } from './contract.js';
+import type { Capabilities, EngineCondition, EnginePiece } from './contract.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
-import type { Condition } from './messages.js';
 
 /** A picture in any form that a browser draws. A `Blob` is a file: PNG, JPEG, WebP, AVIF or whatever the browser decodes. */
 export type PictureSource = Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | VideoFrame;
@@ -67,16 +66,22 @@ const KIND_WORDS = 'a Blob, ImageBitmap, ImageData, VideoFrame, image element or
  *
  * @throws TabreelError `invalid-options` when one does not decode
  */
-export async function readCondition(given: GivenPictures): Promise<Condition | undefined> {
-  const frames: Condition['frames'] = [];
+export async function readCondition(given: GivenPictures): Promise<EngineCondition | undefined> {
+  const pieces: EnginePiece[] = [];
   for (const name of NAMES) {
     const source = given[name];
     if (source === undefined) continue;
     const { width, height, data } = await readPicture(source, name);
-    frames.push({ index: PLACES[name].index, width, height, rgba: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) });
+    const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    pieces.push({ kind: 'frame', at: PLACES[name].index, picture: { width, height, rgba } });
   }
-  return frames.length === 0 ? undefined : { frames };
+  return pieces.length === 0 ? undefined : { pieces };
 }
+
+/** The memory of a condition's pictures, to be handed over to the worker. */
+export const buffersOf = ({ pieces }: EngineCondition): ArrayBuffer[] => [
+  ...new Set(pieces.flatMap((piece) => ('frames' in piece ? piece.frames : [piece.picture])).map(({ rgba }) => rgba.buffer)),
+];
 
 /**
  * Decodes a picture to RGBA as `generate()` does: upright, opacity apart from colour, sRGB, at its own size or, where a side

@@ -1,7 +1,7 @@
 /** The typed protocol between the page and the worker, and between the worker and the wasm engine. */
 import type { AdapterFacts } from './adapter.js';
 import type * as contract from './contract.js';
-import type { Backend, ClipRecipe, EngineInfo, EngineModel, EngineResult, PlainError, Stage } from './contract.js';
+import type { Backend, ClipRecipe, EngineCondition, EngineInfo, EngineModel, EngineResult, PlainError, Stage } from './contract.js';
 import type { GpuLedger } from './gpu-ledger.js';
 import type { FetchProgress } from './source/meter.js';
 import type { FolderDescription } from './source/open.js';
@@ -25,11 +25,6 @@ export interface MemoryUse {
 export type EngineEvent =
   | Exclude<contract.EngineEvent, { type: 'preview' | 'frame' }>
   | (Extract<contract.EngineEvent, { type: 'preview' | 'frame' }> & { rgba: Uint8Array<ArrayBuffer> });
-
-/** What is known of a clip: pictures at frames, −1 for the last one. `rgba` is `width × height × 4` bytes. */
-export interface Condition {
-  frames: { index: number; width: number; height: number; rgba: Uint8Array<ArrayBuffer> }[];
-}
 
 /** A file of a model folder, read by range. */
 export interface EngineFile {
@@ -58,7 +53,7 @@ export type ToWorker =
   | { type: 'start'; id: number; device: Backend; adapter: AdapterFacts | undefined; wasmUrl: string | undefined }
   /** Reads the folder and builds the model. */
   | { type: 'load'; id: number; folder: FolderDescription }
-  | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: Condition | undefined }
+  | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: EngineCondition | undefined }
   /** Stops the job with this id at its next poll. */
   | { type: 'abort'; id: number };
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { TabreelError } from '../src/errors.js';
 import { Tabreel, type LoadOptions } from '../src/generator.js';
+import { buffersOf } from '../src/inputs.js';
 import type { EngineModel, FromWorker, ToWorker } from '../src/messages.js';
 import { FakeWorker, imageData } from './fakes.js';
 
@@ -265,9 +266,11 @@ test('a given picture goes to the engine by transfer, and the clip knows of it',
   const clip = await tabreel.generate({ ...clipOptions, image });
   const job = workers[0]!.received.find(({ type }) => type === 'generate') as Extract<ToWorker, { type: 'generate' }>;
   expect(job.options).not.toHaveProperty('image');
-  expect(job.condition).toEqual({ frames: [{ index: 0, width: 3, height: 2, rgba: new Uint8Array(image.data) }] });
-  expect(workers[0]!.transferred).toContain(job.condition!.frames[0]!.rgba.buffer);
-  expect(job.condition!.frames[0]!.rgba.buffer).not.toBe(image.data.buffer);
+  const picture = { width: 3, height: 2, rgba: new Uint8Array(image.data) };
+  expect(job.condition).toEqual({ pieces: [{ kind: 'frame', at: 0, picture }] });
+  const [sent] = buffersOf(job.condition!);
+  expect(workers[0]!.transferred).toContain(sent);
+  expect(sent).not.toBe(image.data.buffer);
   expect(clip.given).toEqual({ image: true, lastImage: false });
   expect(clip.options).not.toHaveProperty('image');
 });

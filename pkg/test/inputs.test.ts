@@ -52,9 +52,9 @@ test.each<[object, Partial<Capabilities>, string]>([
 test('the first frame stands at 0 and the last at −1, each at its own size', async () => {
   expect(await readCondition({})).toBeUndefined();
   expect(await readCondition({ image, lastImage })).toEqual({
-    frames: [
-      { index: 0, width: 4, height: 2, rgba: new Uint8Array(image.data) },
-      { index: -1, width: 2, height: 4, rgba: new Uint8Array(lastImage.data) },
+    pieces: [
+      { kind: 'frame', at: 0, picture: { width: 4, height: 2, rgba: new Uint8Array(image.data) } },
+      { kind: 'frame', at: -1, picture: { width: 2, height: 4, rgba: new Uint8Array(lastImage.data) } },
     ],
   });
 });

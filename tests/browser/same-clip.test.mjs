@@ -98,7 +98,7 @@ test('from a picture of another size, scaled and cut', async () => {
   const size = ['-f', 'rawvideo', '-pix_fmt', 'rgba', '-s', `${width}x${height}`];
   writeFileSync(at('raw'), rgba);
   command('ffmpeg', ['-v', 'error', ...size, '-i', at('raw'), '-frames:v', '1', at('given.png')]);
-  const condition = { frames: [{ index: 0, width, height, rgba }] };
+  const condition = { pieces: [{ kind: 'frame', at: 0, picture: { width, height, rgba } }] };
   const { events } = await engine.generate(recipe, { condition });
   const { rgb } = await page.evaluate(([recipe, url]) => window.make(recipe, url), [recipe, './given.png']);
   same({ native: natively('--image', at('given.png')), node: framesOf(events), chromium: rgb });

@@ -222,6 +222,7 @@ describe('engine on cpu, other folders', () => {
 describe('pictures', () => {
   const day = scene({ sky: [150, 190, 235], ground: [62, 138, 50] });
   const snow = scene({ sky: [60, 70, 110], ground: [225, 232, 242] });
+  const frame = (at, picture) => ({ kind: 'frame', at, picture });
   const options = {
     prompt: 'a large red ball bounces',
     negativePrompt: '',
@@ -241,9 +242,9 @@ describe('pictures', () => {
   });
   after(() => engine?.stop());
 
-  /** The halves of the first and the last frame of a clip that is given these pictures. */
-  async function ends(frames) {
-    const { events } = await engine.generate(options, frames.length > 0 ? { condition: { frames } } : {});
+  /** The halves of the first and the last frame of a clip that is given these pieces. */
+  async function ends(pieces) {
+    const { events } = await engine.generate(options, pieces.length > 0 ? { condition: { pieces } } : {});
     const made = events.filter(({ type }) => type === 'frame');
     return [made.at(0), made.at(-1)].map(({ rgba }) => halves(rgba));
   }
@@ -255,7 +256,7 @@ describe('pictures', () => {
 
   test('a picture of another size becomes the first frame', async () => {
     const wanted = halves(scene({ sky: [150, 190, 235], ground: [62, 138, 50], width: 64 }).rgba); // as it is cut
-    const [[plain], [first]] = [await ends([]), await ends([{ index: 0, ...day }])];
+    const [[plain], [first]] = [await ends([]), await ends([frame(0, day)])];
     for (const [i, value] of first.entries())
       assert.ok(Math.abs(value - wanted[i]) < 40, `${first.map(Math.round)} for ${wanted.map(Math.round)}`);
     assert.ok(
@@ -266,27 +267,24 @@ describe('pictures', () => {
 
   test('a second one draws the last frame to it, and leaves the first', async () => {
     const wanted = halves(scene({ sky: [60, 70, 110], ground: [225, 232, 242], width: 64 }).rgba);
-    const one = await ends([{ index: 0, ...day }]);
-    const both = await ends([
-      { index: 0, ...day },
-      { index: -1, ...snow },
-    ]);
+    const one = await ends([frame(0, day)]);
+    const both = await ends([frame(0, day), frame(-1, snow)]);
     assert.ok(distance(both[1], wanted) < distance(one[1], wanted), `${both[1].map(Math.round)}, without it ${one[1].map(Math.round)}`);
     assert.ok(distance(both[0], one[0]) < distance(both[0], both[1]), `${both[0].map(Math.round)}, without it ${one[0].map(Math.round)}`);
   });
 
   test('bad ones are refused in words, and the next clip is made', async () => {
-    const given = (...frames) => engine.generate(options, { condition: { frames } });
+    const given = (...pieces) => engine.generate(options, { condition: { pieces } });
     const refused = (code, words) => (error) => {
       assert.equal(error.code, code, error.message);
       assert.match(error.message, words);
       return true;
     };
     const invalid = (words) => refused('invalid-options', words);
-    await assert.rejects(given({ index: 5, ...day }), invalid(/5 frames.*frame 5/));
-    await assert.rejects(given({ index: 0, ...day }, { index: -5, ...day }), invalid(/once.*frame 0/));
-    await assert.rejects(given({ index: 0, ...day, height: 63 }), invalid(/96 × 63 px.*24192.*24576/));
-    await assert.rejects(given({ index: 0, width: 0, height: 0, rgba: new Uint8Array() }), invalid(/0 × 0 px/));
+    await assert.rejects(given(frame(5, day)), invalid(/5 frames.*frame 5/));
+    await assert.rejects(given(frame(0, day), frame(-5, day)), invalid(/once.*frame 0/));
+    await assert.rejects(given(frame(0, { ...day, height: 63 })), invalid(/96 × 63 px.*24192.*24576/));
+    await assert.rejects(given(frame(0, { width: 0, height: 0, rgba: new Uint8Array() })), invalid(/0 × 0 px/));
     const { events } = await engine.generate({ ...options, numFrames: 1, numSteps: 1 });
     assert.equal(framesOf(events).length, options.width * options.height * 3);
   });
@@ -296,7 +294,7 @@ describe('pictures', () => {
     try {
       const { model } = await plain.load(wan21.folder);
       assert.equal(model.capabilities.image, false);
-      await assert.rejects(plain.generate(wan21.options, { condition: { frames: [{ index: 0, ...day }] } }), (error) => {
+      await assert.rejects(plain.generate(wan21.options, { condition: { pieces: [frame(0, day)] } }), (error) => {
         assert.equal(error.code, 'invalid-options');
         assert.match(error.message, /takes no first frame: \w+/);
         return true;

@@ -17,7 +17,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("blocks", &["nn"]),
     ("stages", STAGES),
     ("loop", &["sampling"]),
-    ("order", &["pipeline"]),
+    ("order", &["pipeline", "tasks"]),
     ("border", &["contract", "web", "main", "cli"]),
 ];
 const STAGES: &[&str] = &["tokenizer", "noise", "schedulers", "models", "pixels"];

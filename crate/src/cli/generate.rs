@@ -12,15 +12,16 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::given::{Arranged, GivenArgs};
 use super::options::OptionArgs;
-use super::{output, pictures};
-use crate::condition::Condition;
+use super::output::{self, recipe};
 use crate::contract::EngineResult;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::models::registry::Registry;
-use crate::pipeline::{Inputs, ModelFiles, Pipeline};
+use crate::pipeline::{Inputs, ModelCard, ModelFiles, Pipeline};
+use crate::tasks;
 use crate::weights::WeightSet;
 
 /// Options of `generate`. Sizes, steps and the like default to what the model's `tabreel.json` says.
@@ -31,14 +32,10 @@ pub struct GenerateArgs {
     model: PathBuf,
     #[command(flatten)]
     options: OptionArgs,
-    /// Picture for the first frame (PNG, JPEG, WebP, GIF, BMP); scaled to cover the frame and cut around its middle.
-    #[arg(long, value_name = "FILE")]
-    image: Option<PathBuf>,
-    /// Picture for the last frame.
-    #[arg(long, value_name = "FILE")]
-    last_image: Option<PathBuf>,
+    #[command(flatten)]
+    given: GivenArgs,
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "task")]
     latents: Option<PathBuf>,
     /// Megabytes that the weights may take at once; what does not fit is read from its file again and again.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
@@ -64,29 +61,51 @@ enum DeviceArg {
 /// Runs `generate`.
 ///
 /// # Errors
-/// As [`Pipeline::load`] and [`Pipeline::generate`]; [`Error::Fetch`] when the output cannot be written.
+/// As [`GivenArgs::read`], [`Pipeline::load`], [`Pipeline::generate`] and [`tasks::run`]; [`Error::Fetch`] when the output
+/// cannot be written.
 pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     let out = output::Partial::create(&args.out)?;
     let host = TerminalHost::new(json);
     pollster::block_on(async {
         let files = ModelFiles::read_dir(&args.model)?;
+        let card = ModelCard::read(&files).await?;
+        let mut asked = args.options.0.clone();
+        asked.seed.get_or_insert_with(random_seed);
+        // The files are looked at before the model is loaded, which takes longer.
+        let given = args.given.read(asked.clone().settle(&card.default).fps)?;
         let compute = args.device.open().await?;
         host.say("device", &compute.describe());
         let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20));
         let pipeline = Pipeline::load_within(&registry, &files, compute, budget, &host).await?;
-        let mut given = args.options.0.clone();
-        given.seed.get_or_insert_with(random_seed);
-        let options = given.settle(&pipeline.card().default);
-        host.set_steps(options.num_steps);
-        let mut inputs = Inputs { condition: args.condition()?, ..Inputs::default() };
-        if let Some(path) = &args.latents {
-            inputs.latents = Some(read_latents(path, pipeline.compute())?);
-        }
-        let clip = pipeline.generate(&options, &inputs, &host).await?;
+        let (arranged, mut options, notes) = given.arrange(asked, &card.default, pipeline.rules())?;
+        notes.iter().for_each(|note| host.event(Event::warning(note)));
+        let model = match card.name.as_str() {
+            "" => args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            name => name.to_owned(),
+        };
+        let recipe = recipe::write(&model, arranged.name(&options), &options, &args.given.recipe(&arranged));
+        let (clip, latents) = match arranged {
+            Arranged::Clip(condition) => {
+                host.set_steps(options.num_steps);
+                let mut inputs = Inputs { condition, ..Inputs::default() };
+                if let Some(path) = &args.latents {
+                    inputs.latents = Some(read_latents(path, pipeline.compute())?);
+                }
+                (pipeline.generate(&options, &inputs, &host).await?, true)
+            }
+            Arranged::Task(task) => {
+                let windows = task.windows(options.num_frames, pipeline.rules().frame_multiple)?;
+                host.set_steps(windows * options.num_steps);
+                let made = tasks::run(&pipeline, &options, &task, &host).await?;
+                options.num_frames = made.num_frames;
+                (made.last, false)
+            }
+        };
         let frames = host.take_frames();
         let size = [frames.count, options.height, options.width];
-        let latents = (clip.latents.as_slice(), clip.latents_shape);
-        output::write(out, &frames.rgb, size, options.fps, Some(latents))?;
+        // Of several windows the last one's latents alone would say little.
+        let latents = latents.then_some((clip.latents.as_slice(), clip.latents_shape));
+        output::write(out, &frames.rgb, size, options.fps, latents, Some(&recipe))?;
         host.finish(&args.out, &EngineResult::new(&clip, &options, pipeline.compute()))
     })
 }
@@ -102,14 +121,6 @@ fn read_latents(path: &Path, compute: &Compute) -> Result<Tensor<5>> {
     };
     let values = set.take_f32("latents", &shape)?;
     Ok(Tensor::from_data(TensorData::new(values, shape), compute.device()))
-}
-
-impl GenerateArgs {
-    /// What is known of the clip.
-    fn condition(&self) -> Result<Condition> {
-        let read = |path: &Option<PathBuf>| path.as_deref().map(pictures::read).transpose();
-        Ok(Condition::of_images(read(&self.image)?, read(&self.last_image)?))
-    }
 }
 
 impl DeviceArg {
@@ -216,10 +227,17 @@ impl Host for TerminalHost {
             Event::Step { step, .. } => self.bar.set_position(step as u64),
             Event::Warning { message } if !self.json => self.note(&format!("warning: {message}")),
             Event::Warning { .. } => {}
-            Event::Frame { rgba, .. } => {
+            Event::Frame { index, rgba, .. } => {
+                // Windows before a clip's start come last.
                 let mut frames = self.frames.borrow_mut();
-                frames.rgb.extend(rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]));
-                frames.count += 1;
+                let bytes = rgba.len() / 4 * 3;
+                let end = (index + 1) * bytes;
+                if frames.rgb.len() < end {
+                    frames.rgb.resize(end, 0);
+                }
+                let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]);
+                frames.rgb[end - bytes..end].iter_mut().zip(rgb).for_each(|(into, value)| *into = value);
+                frames.count = frames.count.max(index + 1);
             }
             Event::Preview { .. } => {}
         }

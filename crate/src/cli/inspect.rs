@@ -1,13 +1,15 @@
-//! `tabreel inspect`: what a weight file or a model folder holds. Only headers are read.
+//! `tabreel inspect`: what a weight file, a model folder or a clip holds. Only headers are read.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::output::recipe;
 use crate::error::{Error, Result};
 use crate::weights::source::DiskFile;
 use crate::weights::{FileFormat, WeightFile};
@@ -15,7 +17,8 @@ use crate::weights::{FileFormat, WeightFile};
 /// Options of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A model folder, the folder of one component, or a .safetensors or .gguf file.
+    /// A model folder, the folder of one component, a .safetensors or .gguf file, or a clip made by `generate`, whose recipe is
+    /// shown.
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
 }
@@ -27,7 +30,13 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs, json: bool) -> Result<()> {
     let path = &args.path;
     let report = if !path.is_dir() {
-        file_report(path)?
+        match recipe::read(path)? {
+            Some(recipe) => json!({ "type": "clip", "path": path, "recipe": recipe }),
+            None if is_picture(path)? => {
+                return Err(Error::options(format!("{} carries no recipe of tabreel's", path.display())));
+            }
+            None => file_report(path)?,
+        }
     } else if !weight_paths(path)?.is_empty() {
         json!({ "type": "component", "path": path, "class": class_of(path),
             "files": weight_paths(path)?.iter().map(|p| file_report(p)).collect::<Result<Vec<_>>>()? })
@@ -35,6 +44,14 @@ pub fn run(args: InspectArgs, json: bool) -> Result<()> {
         model_report(path)?
     };
     print(&if json { report.to_string() } else { words(&report) })
+}
+
+/// Whether a file is a PNG or GIF, which hold no weights.
+fn is_picture(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(|e| Error::Fetch(format!("{}: {e}", path.display())))?;
+    file.take(4).read_to_end(&mut head).map_err(|e| Error::Fetch(format!("{}: {e}", path.display())))?;
+    Ok(head == b"\x89PNG" || head == b"GIF8")
 }
 
 /// Prints a text; a reader that has gone away (`| head`) is no error.
@@ -128,6 +145,17 @@ fn words(report: &Value) -> String {
                 ]);
             }
             format!("{} in {}\n\n{}", text(&report["class"]), text(&report["path"]), table(&rows))
+        }
+        Some("clip") => {
+            let recipe = &report["recipe"];
+            // The package writes both as objects with a name.
+            let name = |v: &Value| v["name"].as_str().or(v.as_str()).unwrap_or("-").to_owned();
+            let rows = ["model", "task"].into_iter().map(|key| (key.to_owned(), name(&recipe[key])));
+            let value = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+            let fields = |key: &str| recipe[key].as_object().cloned().unwrap_or_default().into_iter();
+            let rows = rows.chain(fields("options").chain(fields("given")).map(|(key, v)| (key, value(&v))));
+            let rows: Vec<Vec<String>> = rows.map(|(key, value)| vec![key, value]).collect();
+            format!("{}: made by tabreel\n\n{}", text(&report["path"]), table(&rows))
         }
         Some("component") => {
             let files: Vec<String> = list(&report["files"]).iter().map(words).collect();

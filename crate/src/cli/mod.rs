@@ -1,8 +1,10 @@
 //! `tabreel generate | convert | card | inspect`.
 
 mod card;
+mod clips;
 mod convert;
 mod generate;
+mod given;
 mod inspect;
 mod options;
 mod output;
@@ -31,13 +33,13 @@ const EXIT_CODES: &str = "Exit codes: 0 done · 2 wrong usage or options · 3 a 
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a clip (or an image, with --frames 1) from a prompt.
+    /// Make a clip (or an image, with --frames 1) from a prompt, and from pictures and clips.
     Generate(generate::GenerateArgs),
     /// Convert weights to GGUF.
     Convert(convert::ConvertArgs),
     /// List a model folder's files, with sizes and SHA-256, in its tabreel.json.
     Card(card::CardArgs),
-    /// Show what a model folder or a weight file holds.
+    /// Show what a model folder or a weight file holds, or what a clip was made from.
     Inspect(inspect::InspectArgs),
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Condition, Piece};
+use super::{Condition, Fit, Piece};
 use crate::error::{Error, Result};
 
 /// Which pieces of a [`Condition`] a model takes. Names are camelCase in JavaScript.
@@ -59,6 +59,9 @@ impl Capabilities {
         let mut last = false;
         for piece in &condition.pieces {
             match piece {
+                Piece::Frame { fit: Fit::Contain, .. } | Piece::Clip { fit: Fit::Contain, .. } if !self.mask => {
+                    return refused("picture with room around it");
+                }
                 Piece::Frame { at, .. } if self.keyframes => first |= *at == 0,
                 Piece::Frame { at: 0, .. } if self.image => first = true,
                 Piece::Frame { at: 0, .. } => return refused("first frame"),

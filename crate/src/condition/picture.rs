@@ -1,17 +1,59 @@
 //! A picture in memory, scaled to what a clip needs.
 
 use image::imageops::FilterType;
-use image::{ImageBuffer, Luma, Rgb, imageops};
+use image::{ImageBuffer, Luma, Pixel, Rgb, imageops};
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
 /// Largest side of a given picture, pixels: what one may hold in a tab's memory without thought.
 pub const MAX_PICTURE_SIDE_PX: usize = 16_384;
 
+/// Opacity from which a pixel stands: of soft edges nothing does, so that no white shines through.
+const OPAQUE: f32 = 0.95;
+
+/// How a picture of another shape comes to the clip's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(not(target_arch = "wasm32"), derive(clap::ValueEnum))]
+#[serde(rename_all = "camelCase")]
+pub enum Fit {
+    /// Scaled to cover the frame and cut around the middle.
+    #[default]
+    Cover,
+    /// Scaled to lie wholly inside the frame; what is left around it is to be made.
+    Contain,
+}
+
+/// A picture at a clip's size.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// `[3, H, W]` in −1…1.
+    pub planes: Vec<f32>,
+    /// `[H, W]`: 1 where nothing stands; `None` where everything does.
+    pub open: Option<Vec<f32>>,
+}
+
+/// Numbers of a picture at another size, and where they lie in the frame.
+struct Scaled {
+    values: Vec<f32>,
+    /// Width and height, px.
+    size: (usize, usize),
+    left: usize,
+    top: usize,
+}
+
+impl Scaled {
+    /// Where in a frame of this width its pixel `i` lies.
+    fn place(&self, i: usize, width: usize) -> usize {
+        (self.top + i / self.size.0) * width + self.left + i % self.size.0
+    }
+}
+
 /// A picture's numbers.
 #[derive(Debug, Clone)]
 pub enum Values {
-    /// Red, green, blue and opacity of each pixel, bytes; opacity is laid over white.
+    /// Red, green, blue and opacity of each pixel, bytes.
     Rgba(Vec<u8>),
     /// Red, green and blue of each pixel in 0…1.
     Rgb(Vec<f32>),
@@ -53,51 +95,89 @@ impl Picture {
         (self.width, self.height)
     }
 
-    /// Scaled to cover `height × width` and cut around the middle, `[3, H, W]` in −1…1.
+    /// Scaled to cover `height × width` and cut around the middle, `[3, H, W]` in −1…1; opacity is laid over white.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] when a value is not finite.
     pub fn planes(&self, height: usize, width: usize) -> Result<Vec<f32>> {
-        let pixels = self.fitted(height, width)?;
+        Ok(self.fitted(Fit::Cover, height, width)?.planes)
+    }
+
+    /// Bytes of the picture at a frame's size, as a host gets them: scaled to cover it, `H × W × 4`, opaque.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a value is not finite.
+    pub fn rgba(&self, height: usize, width: usize) -> Result<Vec<u8>> {
+        let (planes, plane) = (self.planes(height, width)?, height * width);
+        let byte = |value: f32| ((value * 0.5 + 0.5) * 255.0).round() as u8;
+        Ok((0..plane)
+            .flat_map(|i| [byte(planes[i]), byte(planes[plane + i]), byte(planes[2 * plane + i]), 255])
+            .collect())
+    }
+
+    /// Brought to `height × width`; opacity is laid over white, and what is not opaque is open.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a value is not finite.
+    pub fn fitted(&self, fit: Fit, height: usize, width: usize) -> Result<Fitted> {
+        let pixels = self.scaled::<Rgb<f32>>(self.rgb()?, fit, height, width, FilterType::Lanczos3)?;
         let plane = height * width;
-        let mut out = vec![0.0f32; 3 * plane];
-        for (i, rgb) in pixels.chunks_exact(3).enumerate() {
+        let mut planes = vec![0.0f32; 3 * plane];
+        for (i, rgb) in pixels.values.chunks_exact(3).enumerate() {
             for (channel, value) in rgb.iter().enumerate() {
-                out[channel * plane + i] = value * 2.0 - 1.0;
+                // Lanczos overshoots at edges.
+                planes[channel * plane + pixels.place(i, width)] = value.clamp(0.0, 1.0) * 2.0 - 1.0;
             }
+        }
+        let whole = pixels.size == (width, height);
+        let mut open = if whole { None } else { Some(vec![1.0; plane]) };
+        if let Some(opacity) = self.opacity() {
+            let opacity = self.scaled::<Luma<f32>>(opacity, fit, height, width, FilterType::Triangle)?;
+            let open = open.get_or_insert_with(|| vec![1.0; plane]);
+            for (i, &value) in opacity.values.iter().enumerate() {
+                open[opacity.place(i, width)] = if value < OPAQUE { 1.0 } else { 0.0 };
+            }
+        } else if let Some(open) = &mut open {
+            (0..pixels.size.0 * pixels.size.1).for_each(|i| open[pixels.place(i, width)] = 0.0);
+        }
+        Ok(Fitted { planes, open })
+    }
+
+    /// A mask at `height × width`: brightness `[H, W]` in 0…1, black where it is transparent. Scaling keeps its edges hard.
+    ///
+    /// # Errors
+    /// As [`Picture::planes`].
+    pub fn brightness(&self, fit: Fit, height: usize, width: usize) -> Result<Vec<f32>> {
+        let mut grey: Vec<f32> = self.rgb()?.chunks_exact(3).map(|p| (p[0] + p[1] + p[2]) / 3.0).collect();
+        for (grey, opacity) in grey.iter_mut().zip(self.opacity().into_iter().flatten()) {
+            // The colour was laid over white, of which there is 1 − opacity.
+            *grey = (*grey - (1.0 - opacity)).max(0.0);
+        }
+        let scaled = self.scaled::<Luma<f32>>(grey, fit, height, width, FilterType::Nearest)?;
+        let mut out = vec![0.0; height * width];
+        for (i, &value) in scaled.values.iter().enumerate() {
+            out[scaled.place(i, width)] = value;
         }
         Ok(out)
     }
 
-    /// The same as [`Picture::planes`] for a mask: brightness `[H, W]` in 0…1. Scaling keeps its edges hard.
-    ///
-    /// # Errors
-    /// As [`Picture::planes`].
-    pub fn brightness(&self, height: usize, width: usize) -> Result<Vec<f32>> {
-        let grey: Vec<f32> = self.rgb()?.chunks_exact(3).map(|p| (p[0] + p[1] + p[2]) / 3.0).collect();
+    /// This picture's numbers at another size; `values` are as many to a pixel as `P` has channels.
+    fn scaled<P>(&self, values: Vec<f32>, fit: Fit, height: usize, width: usize, by: FilterType) -> Result<Scaled>
+    where
+        P: Pixel<Subpixel = f32> + 'static,
+    {
         if (self.height, self.width) == (height, width) {
-            return Ok(grey);
+            return Ok(Scaled { values, size: (width, height), left: 0, top: 0 });
         }
-        let (left, top, w, h) = self.cut(height, width);
-        let grey = ImageBuffer::<Luma<f32>, _>::from_raw(self.width as u32, self.height as u32, grey)
-            .ok_or_else(|| Error::Internal("a mask's size and values disagree".into()))?;
-        let cut = imageops::crop_imm(&grey, left, top, w, h).to_image();
-        Ok(imageops::resize(&cut, width as u32, height as u32, FilterType::Nearest).into_raw())
-    }
-
-    /// `[H, W, 3]` in 0…1 at another size.
-    fn fitted(&self, height: usize, width: usize) -> Result<Vec<f32>> {
-        let rgb = self.rgb()?;
-        if (self.height, self.width) == (height, width) {
-            return Ok(rgb);
-        }
-        let (left, top, w, h) = self.cut(height, width);
-        let picture = ImageBuffer::<Rgb<f32>, _>::from_raw(self.width as u32, self.height as u32, rgb)
+        let picture = ImageBuffer::<P, _>::from_raw(self.width as u32, self.height as u32, values)
             .ok_or_else(|| Error::Internal("a picture's size and values disagree".into()))?;
+        let ((left, top, w, h), size) = match fit {
+            Fit::Cover => (self.cut(height, width), (width, height)),
+            Fit::Contain => ((0, 0, self.width as u32, self.height as u32), self.inside(height, width)),
+        };
         let cut = imageops::crop_imm(&picture, left, top, w, h).to_image();
-        // Lanczos overshoots at edges.
-        let scaled = imageops::resize(&cut, width as u32, height as u32, FilterType::Lanczos3);
-        Ok(scaled.into_raw().into_iter().map(|v| v.clamp(0.0, 1.0)).collect())
+        let values = imageops::resize(&cut, size.0 as u32, size.1 as u32, by).into_raw();
+        Ok(Scaled { values, size, left: (width - size.0) / 2, top: (height - size.1) / 2 })
     }
 
     /// Left, top, width and height of the largest middle part with the shape of `height × width`.
@@ -106,6 +186,23 @@ impl Picture {
         let w = ((width as f64 * scale).round() as usize).clamp(1, self.width);
         let h = ((height as f64 * scale).round() as usize).clamp(1, self.height);
         (((self.width - w) / 2) as u32, ((self.height - h) / 2) as u32, w as u32, h as u32)
+    }
+
+    /// Width and height of this picture scaled to fit inside `height × width`.
+    fn inside(&self, height: usize, width: usize) -> (usize, usize) {
+        let scale = (width as f64 / self.width as f64).min(height as f64 / self.height as f64);
+        let side = |own: usize, most: usize| ((own as f64 * scale).round() as usize).clamp(1, most);
+        (side(self.width, width), side(self.height, height))
+    }
+
+    /// Opacity of each pixel in 0…1; `None` where all is opaque.
+    fn opacity(&self) -> Option<Vec<f32>> {
+        match &self.values {
+            Values::Rgba(bytes) if bytes.chunks_exact(4).any(|p| p[3] < 255) => {
+                Some(bytes.chunks_exact(4).map(|p| f32::from(p[3]) / 255.0).collect())
+            }
+            _ => None,
+        }
     }
 
     fn rgb(&self) -> Result<Vec<f32>> {

@@ -8,7 +8,7 @@ fn flat(value: f32) -> Picture {
 }
 
 fn merge(pieces: Vec<Piece>) -> Result<Timeline> {
-    Condition { pieces, ..Condition::default() }.merge(SIZE, &Capabilities::all())
+    Condition::of(pieces).merge(SIZE, &Capabilities::all())
 }
 
 fn refusal(pieces: Vec<Piece>) -> String {
@@ -34,7 +34,7 @@ fn control_fills_only_what_is_to_be_made() {
     let mut half = vec![0.0; 72];
     half[..36].fill(1.0);
     let mask = Picture::new(6, 4, Values::Rgb(half)).unwrap();
-    let clip = Piece::Clip { at: 0, frames: vec![flat(1.0); 9] };
+    let clip = Piece::clip(0, vec![flat(1.0); 9]);
     let video = merge(vec![clip, Piece::Mask(vec![mask]), Piece::Control(vec![flat(0.25); 9])]).unwrap().video.unwrap();
     assert_eq!((video.pixels[0], video.to_generate[0]), (-0.5, 1.0));
     assert_eq!((video.pixels[12], video.to_generate[12]), (1.0, 0.0));
@@ -42,8 +42,8 @@ fn control_fills_only_what_is_to_be_made() {
 
 #[test]
 fn each_refusal_names_the_rule_and_the_frames() {
-    let frame = |at| Piece::Frame { at, picture: flat(0.5) };
-    let clip = |at, n| Piece::Clip { at, frames: vec![flat(0.5); n] };
+    let frame = |at| Piece::frame(at, flat(0.5));
+    let clip = |at, n| Piece::clip(at, vec![flat(0.5); n]);
     assert_eq!(refusal(vec![frame(0), clip(0, 5)]), "each frame can be given once; frame 0 is given twice");
     assert_eq!(refusal(vec![clip(1, 4), clip(2, 3)]), "each frame can be given once; frames 2 to 4 are given twice");
     assert_eq!(refusal(vec![frame(9)]), "a picture must lie on one of the clip's 9 frames, got frame 9");
@@ -54,6 +54,102 @@ fn each_refusal_names_the_rule_and_the_frames() {
     let source = |n, strength| Piece::Source { frames: vec![flat(0.5); n], strength };
     assert!(refusal(vec![source(4, 0.5)]).contains("as many frames as the clip, 9, got 4"));
     assert_eq!(refusal(vec![source(9, 1.5)]), "strength must be 0 to 1, got 1.5");
+}
+
+/// White at the clip's size in so many columns from the left, black else.
+fn columns(white: usize) -> Picture {
+    let row: Vec<f32> = (0..6).flat_map(|x| [if x < white { 1.0 } else { 0.0 }; 3]).collect();
+    Picture::new(6, 4, Values::Rgb(row.repeat(4))).unwrap()
+}
+
+#[test]
+fn what_leaves_nothing_to_make_or_nothing_standing_is_refused_with_the_frames() {
+    let clip = |n| Piece::clip(0, vec![flat(0.5); n]);
+    let nothing = "something must be left to make; all 9 frames are given and no mask lies on it";
+    assert_eq!(refusal(vec![clip(9)]), nothing);
+    let empty = refusal(vec![clip(5), Piece::Mask(vec![columns(0)])]);
+    assert_eq!(empty, "a mask must mark something to make anew; it marks nothing of the given frames (frames 0 to 4)");
+    let full = refusal(vec![Piece::frame(2, flat(0.5)), Piece::Mask(vec![columns(6)])]);
+    assert!(full.contains("the mask covers them wholly (frame 2): leave them out instead"), "{full}");
+    // A mask for each frame may cover some of them wholly.
+    let mut masks = vec![columns(6); 9];
+    masks[4] = columns(2);
+    assert_eq!(refusal(vec![clip(9), Piece::Mask(masks)]), "");
+    let clear = Picture::new(1, 1, Values::Rgba(vec![0; 4])).unwrap();
+    assert!(refusal(vec![Piece::frame(0, clear)]).contains("they are transparent wholly (frame 0)"));
+    assert_eq!(
+        Condition { seam: 65, ..Condition::default() }.merge(SIZE, &Capabilities::all()).unwrap_err().to_string(),
+        "seam must be 0 to 64 px, got 65 px"
+    );
+}
+
+/// Which of the 6 × 4 pixels of frame 0 are to be made, by the rows' letters: `.` stands, `o` is open.
+fn open(pieces: Vec<Piece>) -> String {
+    let video = merge(pieces).unwrap().video.unwrap();
+    let rows = video.to_generate[..24].chunks(6);
+    rows.map(|row| row.iter().map(|&v| if v > 0.5 { 'o' } else { '.' }).collect::<String>())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn a_contained_picture_leaves_what_is_around_it_to_make() {
+    let wide = Picture::new(12, 4, Values::Rgb(vec![1.0; 144])).unwrap();
+    let piece = |fit| Piece::Frame { at: 0, picture: wide.clone(), fit };
+    assert_eq!(open(vec![piece(Fit::Contain)]), "oooooo ...... ...... oooooo");
+    assert_eq!(open(vec![piece(Fit::Cover)]), "...... ...... ...... ......");
+    // The mask takes the picture's own fit: its left half, not the frame's.
+    let left: Vec<f32> = (0..12).flat_map(|x| [if x < 6 { 1.0 } else { 0.0 }; 3]).collect();
+    let mask = Piece::Mask(vec![Picture::new(12, 4, Values::Rgb(left.repeat(4))).unwrap()]);
+    assert_eq!(open(vec![piece(Fit::Contain), mask]), "oooooo ooo... ooo... oooooo");
+    let only_images = Capabilities { image: true, ..Capabilities::text_only("it takes a first frame only") };
+    let e = Condition::of(vec![piece(Fit::Contain)]).merge(SIZE, &only_images).unwrap_err().to_string();
+    assert_eq!(e, "this model takes no picture with room around it: it takes a first frame only");
+}
+
+#[test]
+fn what_is_not_opaque_is_to_be_made_where_the_model_takes_masks() {
+    let rgba: Vec<u8> = (0..24).flat_map(|i| [10, 20, 30, if i % 6 < 2 { 128 } else { 255 }]).collect();
+    let piece = || Piece::frame(0, Picture::new(6, 4, Values::Rgba(rgba.clone())).unwrap());
+    assert_eq!(open(vec![piece()]), ["oo...."; 4].join(" "));
+    let images = Capabilities { image: true, ..Capabilities::text_only("") };
+    let video = Condition::of(vec![piece()]).merge(SIZE, &images).unwrap().video.unwrap();
+    assert!(video.to_generate[..24].iter().all(|&v| v == 0.0), "laid over white as a whole");
+    // A mask painted on a transparent sheet marks what is painted.
+    let sheet: Vec<u8> = (0..24).flat_map(|i| if i % 6 == 5 { [255; 4] } else { [0; 4] }).collect();
+    let mask = Piece::Mask(vec![Picture::new(6, 4, Values::Rgba(sheet)).unwrap()]);
+    assert_eq!(open(vec![Piece::frame(0, flat(0.5)), mask]), [".....o"; 4].join(" "));
+}
+
+#[test]
+fn known_pixels_come_back_and_the_seam_evens_out_what_is_beside_them() {
+    let bytes: Vec<u8> = (0..24).flat_map(|i| [i * 10, 255 - i, 7, 255]).collect();
+    let given = Picture::new(6, 4, Values::Rgba(bytes.clone())).unwrap();
+    let decoded = || -> Vec<u8> { bytes.chunks(4).flat_map(|p| [p[0] + 9, p[1] - 9, 16, 255]).collect() };
+    let made = |seam, paste| {
+        let pieces = vec![Piece::frame(0, given.clone()), Piece::Mask(vec![columns(3)])];
+        let timeline = Condition { seam, paste, ..Condition::of(pieces) }.merge(SIZE, &Capabilities::all()).unwrap();
+        let mut rgba = decoded();
+        timeline.paste(0, &mut rgba);
+        let mut other = decoded();
+        timeline.paste(1, &mut other);
+        assert_eq!(other, decoded(), "nothing is known of frame 1");
+        rgba
+    };
+    assert_eq!(made(0, false), decoded());
+    let hard = made(0, true);
+    let soft = made(2, true);
+    for (i, wanted) in bytes.iter().enumerate() {
+        let (column, channel) = (i / 4 % 6, i % 4);
+        if column >= 3 {
+            assert_eq!((hard[i], soft[i]), (*wanted, *wanted));
+        } else {
+            assert_eq!(hard[i], decoded()[i]);
+            // 9 off: a third of it is left beside the edge, two thirds behind that, all at the third pixel.
+            let left = if channel == 3 { 0 } else { [9, 6, 3][column] };
+            assert_eq!(soft[i].abs_diff(*wanted), left, "column {column} channel {channel}");
+        }
+    }
 }
 
 #[test]

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 
 use ts_rs::{Config, TS};
 
-use crate::pipeline::{Plan, PlannedPart};
-
-use super::{EngineInfo, EngineModel, EngineResult, KernelFinding, KernelReport, TokenCount};
-use crate::condition::Capabilities;
+use super::{
+    EngineCondition, EngineInfo, EngineModel, EnginePicture, EnginePiece, EngineResult, KernelFinding, KernelReport,
+    TokenCount,
+};
+use crate::condition::{Capabilities, Fit};
 use crate::device::{AdapterInfo, DeviceChoice};
 use crate::error::{ErrorCode, ErrorReport};
 use crate::host::{Event, Stage};
 use crate::kernels::Kernel;
 use crate::options::{CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, Multiple, OptionSpec, Rules, Value};
+use crate::pipeline::{Plan, PlannedPart};
 
 const HEAD: &str = "/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */\n";
 
@@ -38,6 +40,10 @@ fn contract() -> String {
     type_of::<PlannedPart>(&mut out);
     type_of::<Plan>(&mut out);
     type_of::<EngineModel>(&mut out);
+    type_of::<Fit>(&mut out);
+    type_of::<EnginePicture>(&mut out);
+    type_of::<EnginePiece>(&mut out);
+    type_of::<EngineCondition>(&mut out);
     type_of::<TokenCount>(&mut out);
     type_of::<EngineResult>(&mut out);
     type_of::<Stage>(&mut out);

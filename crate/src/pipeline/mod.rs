@@ -199,13 +199,21 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
-        options.check(self.rules())?;
-        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
-        self.parts.codec.stride().cells(size)?;
-        let timeline = inputs.condition.merge(size, &self.capabilities())?;
+        let timeline = self.check(options, &inputs.condition)?;
         let clip = self.run(options, inputs, &timeline, host).await;
         self.end_stage(inputs, host, &[]);
         clip
+    }
+
+    /// Whether a clip can be made so, without making it; what is known laid out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
+    pub fn check(&self, options: &GenerateOptions, condition: &Condition) -> Result<Timeline> {
+        options.check(self.rules())?;
+        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+        self.parts.codec.stride().cells(size)?;
+        condition.merge(size, &self.capabilities())
     }
 
     async fn run(
@@ -246,7 +254,7 @@ impl Pipeline {
 
         clock.start(Stage::Decode);
         let frames = latents.dims()[2];
-        self.decode(latents.clone().narrow(2, lead, frames - lead), &pace).await?;
+        self.decode(latents.clone().narrow(2, lead, frames - lead), timeline, &pace).await?;
         let timings = clock.finish();
 
         let latents_shape = latents.dims();
@@ -388,14 +396,15 @@ impl Pipeline {
         )
     }
 
-    /// Decodes a latent frame at a time and sends the frames on.
-    async fn decode(&self, latents: Tensor<5>, pace: &Pace<'_>) -> Result<()> {
+    /// Decodes a latent frame at a time and sends the frames on, with what is known in its place.
+    async fn decode(&self, latents: Tensor<5>, timeline: &Timeline, pace: &Pace<'_>) -> Result<()> {
         let mut stream = self.parts.codec.decode_stream();
         let mut index = 0;
         for i in 0..latents.dims()[2] {
             let frames = stream.push(latents.clone().narrow(2, i, 1), pace).await?;
             let [_, _, _, height, width] = frames.dims();
-            for rgba in pixels::to_rgba(frames).await? {
+            for mut rgba in pixels::to_rgba(frames).await? {
+                timeline.paste(index, &mut rgba);
                 pace.host().event(Event::Frame { index, width, height, rgba });
                 index += 1;
             }

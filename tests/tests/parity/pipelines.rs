@@ -193,7 +193,7 @@ fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
         };
         array.values.chunks_exact(height * width * channels).map(frame).collect()
     };
-    let frame = |at, picture| Piece::Frame { at, picture };
+    let frame = Piece::frame;
     let pieces = match case.kind() {
         "pipe_ti2v" => vec![frame(0, planes("in.image")?)],
         "pipe_flf2v" => vec![frame(0, planes("in.image")?), frame(-1, planes("in.last_image")?)],
@@ -201,7 +201,7 @@ fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
             let video = pictures("in.video_u8", 3)?;
             let reference = pictures("in.reference_u8", 3)?.remove(0);
             vec![
-                Piece::Clip { at: 0, frames: video.clone() },
+                Piece::clip(0, video.clone()),
                 Piece::Mask(pictures("in.mask_u8", 1)?),
                 Piece::Control(video),
                 Piece::Reference(reference),
@@ -217,7 +217,8 @@ fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
         _ => Vec::new(),
     };
     let control_scale = args["scale"].as_f64().unwrap_or(1.0) as f32;
-    Ok(Condition { pieces, control_scale })
+    // The reference shows what its decoder gives.
+    Ok(Condition { pieces, control_scale, paste: false, ..Condition::default() })
 }
 
 /// Keeps the frames of a generation.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use gif::{Encoder, Frame, Repeat};
+use gif::{AnyExtension, Encoder, Extension, Frame, Repeat};
 
 use super::{Clip, failed};
 use crate::error::{Error, Result};
@@ -28,6 +28,10 @@ pub(super) fn write(clip: Clip<'_>, out: &mut impl Write) -> Result<()> {
     let mut nearest = Nearest { palette: &palette, known: HashMap::new() };
     let mut encoder = Encoder::new(out, width, height, &palette).map_err(failed)?;
     encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
+    if let Some(recipe) = clip.recipe {
+        let comment = AnyExtension::from(Extension::Comment);
+        encoder.write_raw_extension(comment, &[recipe.as_bytes()]).map_err(failed)?;
+    }
     // Delays are whole hundredths of a second: round the frame times, not the delays, so that the clip keeps its length.
     let time = |frame: usize| (frame as f64 * 100.0 / clip.fps).round().min(6e6) as u32;
     for (i, rgb) in clip.frames().enumerate() {
@@ -96,7 +100,7 @@ mod tests {
         let (frames, width, height) = (9, 48, 32);
         let rgb = moving_square(frames, width, height);
         let mut bytes = Vec::new();
-        write(Clip { rgb: &rgb, width, height, fps: 12.0 }, &mut bytes).unwrap();
+        write(Clip { rgb: &rgb, width, height, fps: 12.0, recipe: None }, &mut bytes).unwrap();
         let mut options = gif::DecodeOptions::new();
         options.set_color_output(gif::ColorOutput::RGBA);
         let mut decoder = options.read_info(bytes.as_slice()).unwrap();

@@ -1,6 +1,7 @@
 //! Finished clips as files; the extension chooses the format.
 
 mod animated;
+pub mod recipe;
 mod sheet;
 mod y4m;
 
@@ -23,6 +24,8 @@ struct Clip<'a> {
     width: usize,
     height: usize,
     fps: f64,
+    /// What it was made from, as JSON.
+    recipe: Option<&'a str>,
 }
 
 impl<'a> Clip<'a> {
@@ -88,7 +91,8 @@ impl Drop for Partial {
 }
 
 /// Writes a clip: `.gif` loops, `.png` is a contact sheet (one frame: the picture itself), `.y4m` is raw video in
-/// BT.709 limited range 4:2:0, `.safetensors` holds `frames` u8 `[F, H, W, 3]` and, if given, `latents` f32.
+/// BT.709 limited range 4:2:0, `.safetensors` holds `frames` u8 `[F, H, W, 3]` and, if given, `latents` f32. All but `.y4m`,
+/// which has no place for it, keep the recipe.
 ///
 /// # Shapes
 /// `rgb`: `[F, H, W, 3]`, `size`: `[F, H, W]`; `fps` frames a second.
@@ -96,7 +100,14 @@ impl Drop for Partial {
 /// # Errors
 /// [`Error::InvalidOptions`] for a size the format cannot hold or data that do not fit the
 /// size; [`Error::Fetch`] when the file cannot be written.
-pub fn write(out: Partial, rgb: &[u8], size: [usize; 3], fps: f64, latents: Option<Latents<'_>>) -> Result<()> {
+pub fn write(
+    out: Partial,
+    rgb: &[u8],
+    size: [usize; 3],
+    fps: f64,
+    latents: Option<Latents<'_>>,
+    recipe: Option<&str>,
+) -> Result<()> {
     let [frames, height, width] = size;
     if size.contains(&0) || rgb.len() != frames * height * width * 3 {
         let rule = format!(
@@ -109,25 +120,32 @@ pub fn write(out: Partial, rgb: &[u8], size: [usize; 3], fps: f64, latents: Opti
     if !(fps.is_finite() && fps > 0.0) {
         return Err(Error::InvalidOptions(format!("fps must be finite and above 0, got {fps}")));
     }
-    let clip = Clip { rgb, width, height, fps };
+    let clip = Clip { rgb, width, height, fps, recipe };
     let path = &out.path;
     match extension(&out.target).as_str() {
         "gif" => with_file(path, |out| animated::write(clip, out))?,
         "png" => with_file(path, |out| sheet::write(clip, out))?,
         "y4m" => with_file(path, |out| y4m::write(clip, out))?,
-        _ => write_tensors(path, rgb, [frames, height, width, 3], latents)?,
+        _ => write_tensors(path, rgb, [frames, height, width, 3], latents, recipe)?,
     }
     out.finish()
 }
 
-fn write_tensors(path: &Path, rgb: &[u8], shape: [usize; 4], latents: Option<Latents<'_>>) -> Result<()> {
+fn write_tensors(
+    path: &Path,
+    rgb: &[u8],
+    shape: [usize; 4],
+    latents: Option<Latents<'_>>,
+    recipe: Option<&str>,
+) -> Result<()> {
     let failed = |e: safetensors::SafeTensorError| Error::Fetch(format!("could not write {}: {e}", path.display()));
     let mut tensors = vec![("frames", TensorView::new(Dtype::U8, shape.to_vec(), rgb).map_err(failed)?)];
     let values: Vec<u8> = latents.iter().flat_map(|(values, _)| values.iter().flat_map(|v| v.to_le_bytes())).collect();
     if let Some((_, shape)) = latents {
         tensors.push(("latents", TensorView::new(Dtype::F32, shape.to_vec(), &values).map_err(failed)?));
     }
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    metadata.extend(recipe.map(|recipe| (recipe::KEY.to_owned(), recipe.to_owned())));
     let bytes = serialize(tensors, Some(metadata)).map_err(failed)?;
     std::fs::write(path, bytes).map_err(|e| Error::Fetch(format!("could not write {}: {e}", path.display())))
 }
@@ -183,7 +201,8 @@ mod tests {
         let path = temporary("clip.safetensors");
         let rgb = moving_square(2, 16, 16);
         let latents: Vec<f32> = (0..24).map(|i| i as f32 / 7.0).collect();
-        write(Partial::create(&path).unwrap(), &rgb, [2, 16, 16], 16.0, Some((&latents, [1, 4, 1, 2, 3]))).unwrap();
+        write(Partial::create(&path).unwrap(), &rgb, [2, 16, 16], 16.0, Some((&latents, [1, 4, 1, 2, 3])), None)
+            .unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let set = crate::weights::WeightSet::from_bytes(bytes, "clip").unwrap();
@@ -197,7 +216,9 @@ mod tests {
         let rgb = moving_square(5, 32, 16);
         for (name, magic) in [("a.gif", &b"GIF89a"[..]), ("a.PNG", b"\x89PNG"), ("a.y4m", b"YUV4MPEG2 W32 H16 F16:1")] {
             let path = temporary(name);
-            write(Partial::create(&path).unwrap(), &rgb, [5, 16, 32], 16.0, None).unwrap();
+            write(Partial::create(&path).unwrap(), &rgb, [5, 16, 32], 16.0, None, Some("{\"tabreel\":\"ä\"}")).unwrap();
+            let recipe = recipe::read(&path).unwrap();
+            assert_eq!(recipe.is_some_and(|r| r["tabreel"] == "ä"), name != "a.y4m", "{name}");
             let bytes = std::fs::read(&path).unwrap();
             std::fs::remove_file(&path).unwrap();
             assert!(bytes.starts_with(magic), "{name}");
@@ -211,8 +232,8 @@ mod tests {
         assert!(text(check_extension(Path::new("clip"))).contains("got clip"));
         let target = temporary("refused.gif");
         let out = || Partial::create(&target).unwrap();
-        assert!(text(write(out(), &[0; 11], [1, 2, 2], 8.0, None)).contains("take 12 bytes, got 11"));
-        assert!(text(write(out(), &[0; 12], [1, 2, 2], 0.0, None)).contains("fps"));
+        assert!(text(write(out(), &[0; 11], [1, 2, 2], 8.0, None, None)).contains("take 12 bytes, got 11"));
+        assert!(text(write(out(), &[0; 12], [1, 2, 2], 0.0, None, None)).contains("fps"));
         assert!(!target.exists() && !target.with_extension("gif.partial").exists(), "a refusal leaves nothing");
         assert!(matches!(Partial::create(Path::new("/nonexistent/x.gif")), Err(Error::Fetch(_))));
     }

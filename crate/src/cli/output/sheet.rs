@@ -4,7 +4,7 @@ use std::io::Write;
 
 use png::{BitDepth, ColorType, Encoder, SrgbRenderingIntent};
 
-use super::{Clip, failed};
+use super::{Clip, failed, recipe};
 use crate::error::{Error, Result};
 
 /// Pixels between frames.
@@ -23,6 +23,9 @@ pub(super) fn write(clip: Clip<'_>, out: &mut impl Write) -> Result<()> {
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_source_srgb(SrgbRenderingIntent::Perceptual);
+    if let Some(recipe) = clip.recipe {
+        encoder.add_itxt_chunk(recipe::KEY.into(), recipe.into()).map_err(failed)?;
+    }
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(&sheet).map_err(failed)?;
     writer.finish().map_err(failed)
@@ -55,13 +58,13 @@ mod tests {
     #[test]
     fn one_frame_is_the_picture_itself() {
         let rgb = moving_square(1, 32, 16);
-        assert_eq!(lay_out(Clip { rgb: &rgb, width: 32, height: 16, fps: 1.0 }), (rgb.clone(), 32, 16));
+        assert_eq!(lay_out(Clip { rgb: &rgb, width: 32, height: 16, fps: 1.0, recipe: None }), (rgb.clone(), 32, 16));
     }
 
     #[test]
     fn frames_stand_row_by_row_with_a_gap() {
         let rgb: Vec<u8> = [10u8, 20, 30].iter().flat_map(|v| [*v; 12]).collect(); // three frames of 2×2
-        let (sheet, width, height) = lay_out(Clip { rgb: &rgb, width: 2, height: 2, fps: 1.0 });
+        let (sheet, width, height) = lay_out(Clip { rgb: &rgb, width: 2, height: 2, fps: 1.0, recipe: None });
         assert_eq!((width, height), (8, 8)); // two columns, two rows
         let pixel = |x: usize, y: usize| &sheet[(y * width + x) * 3..][..3];
         assert_eq!(pixel(1, 1), [10; 3]);

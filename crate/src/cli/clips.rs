@@ -1,0 +1,192 @@
+//! Reading clips: pictures, GIF, animated PNG and WebP by themselves, Y4M here, everything else through ffmpeg where there is one.
+
+mod ffmpeg;
+mod y4m;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, Frames, ImageFormat, ImageReader};
+
+use super::pictures;
+use crate::condition::{Picture, Values};
+use crate::error::{Error, Result};
+
+/// The most frames that are read of a file: what a minute and a bit has.
+const MOST_FRAMES: usize = 4096;
+/// Rates that differ by less are taken for the same: a GIF counts in hundredths of a second.
+const SAME_RATE: f64 = 0.02;
+/// How long a GIF's frame is shown that does not say so, seconds; as browsers do.
+const UNSAID: f64 = 0.1;
+
+/// A clip from a file.
+#[derive(Debug)]
+pub struct ReadClip {
+    /// Its frames at the rate that was asked for; one for a picture.
+    pub frames: Vec<Picture>,
+    /// What was done to it, in words.
+    pub notes: Vec<String>,
+}
+
+/// Frames with the seconds that each is shown.
+struct Timed {
+    frames: Vec<Picture>,
+    seconds: Vec<f64>,
+}
+
+/// Reads a clip and brings it to `fps` frames a second.
+///
+/// # Errors
+/// [`Error::Fetch`] when it cannot be read, or needs ffmpeg and there is none; [`Error::InvalidOptions`] when it is damaged or
+/// no clip.
+pub fn read(path: &Path, fps: f64) -> Result<ReadClip> {
+    let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
+    let damaged = |e: image::ImageError| Error::options(format!("{} must be a whole clip: {e}", path.display()));
+    let mut head = Vec::new();
+    File::open(path).and_then(|file| file.take(16).read_to_end(&mut head)).map_err(failed)?;
+    let open = || File::open(path).map(BufReader::new).map_err(failed);
+    if head.starts_with(y4m::MAGIC) {
+        if let Some(timed) = y4m::read(open()?, path, MOST_FRAMES)? {
+            return Ok(resampled(timed, fps, path));
+        }
+        return ffmpeg::read(path, fps);
+    }
+    let format = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(failed)?.format();
+    let frames = match format {
+        // A name says little: only what the content says counts.
+        Some(format) if !magic(format, &head) => return ffmpeg::read(path, fps),
+        None => return ffmpeg::read(path, fps),
+        Some(ImageFormat::Gif) => GifDecoder::new(open()?).map_err(damaged)?.into_frames(),
+        Some(ImageFormat::Png) => {
+            let decoder = PngDecoder::new(open()?).map_err(damaged)?;
+            if !decoder.is_apng().map_err(damaged)? {
+                return single(path);
+            }
+            decoder.apng().map_err(damaged)?.into_frames()
+        }
+        Some(ImageFormat::WebP) => {
+            let decoder = WebPDecoder::new(open()?).map_err(damaged)?;
+            if !decoder.has_animation() {
+                return single(path);
+            }
+            decoder.into_frames()
+        }
+        Some(_) => return single(path),
+    };
+    Ok(resampled(
+        timed(frames).map_err(|e| match e {
+            Decoding::Picture(e) => damaged(e),
+            Decoding::Other(e) => e,
+        })?,
+        fps,
+        path,
+    ))
+}
+
+/// Whether a file starts as those of a format do.
+fn magic(format: ImageFormat, head: &[u8]) -> bool {
+    match format {
+        ImageFormat::Gif => head.starts_with(b"GIF8"),
+        ImageFormat::Png => head.starts_with(b"\x89PNG"),
+        ImageFormat::WebP => head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP"),
+        ImageFormat::Jpeg => head.starts_with(&[0xff, 0xd8]),
+        ImageFormat::Bmp => head.starts_with(b"BM"),
+        _ => false,
+    }
+}
+
+fn single(path: &Path) -> Result<ReadClip> {
+    Ok(ReadClip { frames: vec![pictures::read(path)?], notes: Vec::new() })
+}
+
+enum Decoding {
+    Picture(image::ImageError),
+    Other(Error),
+}
+
+fn timed(frames: Frames<'_>) -> std::result::Result<Timed, Decoding> {
+    let mut out = Timed { frames: Vec::new(), seconds: Vec::new() };
+    for frame in frames.take(MOST_FRAMES) {
+        let frame = frame.map_err(Decoding::Picture)?;
+        let (numerator, denominator) = frame.delay().numer_denom_ms();
+        let seconds = f64::from(numerator) / f64::from(denominator.max(1)) / 1000.0;
+        out.seconds.push(if seconds > 0.01 { seconds } else { UNSAID });
+        let rgba = frame.into_buffer();
+        let (width, height) = rgba.dimensions();
+        let picture = Picture::new(width as usize, height as usize, Values::Rgba(rgba.into_raw()));
+        out.frames.push(picture.map_err(Decoding::Other)?);
+    }
+    if out.frames.is_empty() {
+        return Err(Decoding::Other(Error::options("a clip must have one frame at least, got none")));
+    }
+    Ok(out)
+}
+
+/// The frames that are seen at each tick of `fps`.
+fn resampled(Timed { frames, seconds }: Timed, fps: f64, path: &Path) -> ReadClip {
+    let count = frames.len();
+    let total: f64 = seconds.iter().sum();
+    let rate = count as f64 / total;
+    let mut notes = cut_note(count, path);
+    if count < 2 || (rate / fps - 1.0).abs() < SAME_RATE {
+        return ReadClip { frames, notes };
+    }
+    let wanted = ((total * fps).round() as usize).clamp(1, MOST_FRAMES);
+    let (mut at, mut until) = (0, seconds[0]);
+    let mut out = Vec::with_capacity(wanted);
+    for i in 0..wanted {
+        while (i as f64 + 0.5) / fps > until && at + 1 < count {
+            at += 1;
+            until += seconds[at];
+        }
+        out.push(frames[at].clone());
+    }
+    notes.push(rate_note(path, rate, fps, out.len()));
+    ReadClip { frames: out, notes }
+}
+
+fn cut_note(count: usize, path: &Path) -> Vec<String> {
+    let cut = count >= MOST_FRAMES;
+    cut.then(|| format!("{}: only its first {MOST_FRAMES} frames are read", path.display())).into_iter().collect()
+}
+
+fn rate_note(path: &Path, rate: f64, fps: f64, count: usize) -> String {
+    let rate = (rate * 100.0).round() / 100.0;
+    format!("{}: {rate} frames a second, resampled to {count} frames at {fps}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clip(seconds: &[f64]) -> Timed {
+        let frame = |i: usize| Picture::new(1, 1, Values::Rgba(vec![i as u8, 0, 0, 255])).unwrap();
+        Timed { frames: (0..seconds.len()).map(frame).collect(), seconds: seconds.to_vec() }
+    }
+
+    fn seen(seconds: &[f64], fps: f64) -> (Vec<u8>, Vec<String>) {
+        let clip = resampled(clip(seconds), fps, Path::new("a.gif"));
+        (clip.frames.iter().map(|f| f.rgba(1, 1).unwrap()[0]).collect(), clip.notes)
+    }
+
+    #[test]
+    fn another_rate_is_resampled_and_said_so() {
+        let (frames, notes) = seen(&[0.1; 4], 20.0);
+        assert_eq!(frames, [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(notes, ["a.gif: 10 frames a second, resampled to 8 frames at 20"]);
+        assert_eq!(seen(&[0.05; 8], 8.0).0, [1, 3, 6]);
+        // Frames of different lengths.
+        assert_eq!(seen(&[0.3, 0.1], 10.0).0, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_same_rate_in_hundredths_is_left_alone() {
+        let (frames, notes) = seen(&[0.06, 0.07, 0.06, 0.06, 0.06], 16.0);
+        assert_eq!((frames.len(), notes.len()), (5, 0));
+        assert_eq!(seen(&[3.0], 16.0).0.len(), 1, "a picture is one frame however long it is shown");
+    }
+}

@@ -1,0 +1,103 @@
+use std::slice::from_ref;
+
+use super::*;
+
+/// Frames of one brightness each, 2 × 2 px.
+fn clip(brightness: impl IntoIterator<Item = u8>) -> Vec<Picture> {
+    brightness.into_iter().map(|v| Picture::new(2, 2, Values::Rgba([v, v, v, 255].repeat(4))).unwrap()).collect()
+}
+
+fn bytes(clip: &[Picture]) -> Vec<u8> {
+    clip.iter().map(|p| p.rgba(2, 2).unwrap()[0]).collect()
+}
+
+fn pieces(window: &Window) -> Vec<(usize, Vec<u8>)> {
+    let piece = |piece: &Piece| match piece {
+        Piece::Clip { at, frames, .. } => (*at, bytes(frames)),
+        _ => panic!("windows are made of clips"),
+    };
+    window.condition.pieces.iter().map(piece).collect()
+}
+
+#[test]
+fn a_window_is_no_longer_than_it_must_be() {
+    assert_eq!((longest(20, 4), longest(17, 4), longest(3, 4), longest(0, 4)), (17, 17, 1, 1));
+    assert_eq!((shortest(18, 4), shortest(17, 4), shortest(1, 4)), (21, 17, 1));
+    let known = clip(0..9);
+    let window = extension(&known, 100, 17, 4, false).unwrap();
+    assert_eq!((window.num_frames, window.added(), pieces(&window)), (17, 8, vec![(0, (0..9).collect())]));
+    let window = extension(&known, 2, 17, 4, false).unwrap();
+    assert_eq!((window.num_frames, window.added()), (13, 4));
+    let window = extension(&known[..8], 100, 17, 4, true).unwrap();
+    assert_eq!((window.num_frames, pieces(&window)), (17, vec![(9, (0..8).collect())]));
+    assert!(!window.condition.paste);
+    assert!(extension(&known, 5, 9, 4, false).is_err());
+}
+
+#[test]
+fn a_bridge_stands_on_both_ends() {
+    let (a, b) = (clip(0..17), clip(100..117));
+    let window = bridge(&a, &b, 17, 4).unwrap();
+    assert_eq!(pieces(&window), [(0, (12..17).collect()), (13, (100..104).collect::<Vec<u8>>())]);
+    assert_eq!(window.added(), 8);
+    // A short window, and clips of one frame.
+    assert_eq!(pieces(&bridge(&a, &b, 9, 4).unwrap()), [(0, vec![16]), (5, vec![100, 101, 102, 103])]);
+    assert_eq!(pieces(&bridge(&a[..1], &b[..1], 17, 4).unwrap()), [(0, vec![0]), (16, vec![100])]);
+    assert_eq!(pieces(&bridge(&a, &b, 5, 4).unwrap()), [(0, vec![16]), (2, vec![100, 101, 102])]);
+    assert_eq!(
+        bridge(&a, &b, 1, 4).unwrap_err().to_string(),
+        "a window needs 3 frames at least, two to stand and one to make, got 1"
+    );
+}
+
+#[test]
+fn the_usual_overlap_is_whole_latent_frames() {
+    let usual = |window, backward| window::overlap(None, window, 4, backward).unwrap();
+    assert_eq!([17, 33, 9, 5].map(|window| usual(window, false)), [9, 9, 5, 1]);
+    assert_eq!([17, 33, 9, 5].map(|window| usual(window, true)), [8, 8, 4, 4]);
+    let e = window::overlap(Some(17), 17, 4, false).unwrap_err().to_string();
+    assert_eq!(e, "the overlap must be 1 to 16 frames in a window of 17, got 17");
+    assert!(window::overlap(None, 1, 4, false).is_err());
+}
+
+#[test]
+fn windows_are_counted_before_they_are_made() {
+    let extend = |frames, by, overlap| Task::Extend { clip: clip(0..frames), by, backward: false, overlap };
+    assert_eq!(extend(20, 8, None).windows(17, 4).unwrap(), 1);
+    assert_eq!(extend(20, 9, None).windows(17, 4).unwrap(), 2);
+    // A clip of one frame leaves more room in the first window.
+    assert_eq!(extend(1, 24, None).windows(17, 4).unwrap(), 2);
+    assert_eq!(extend(1, 25, None).windows(17, 4).unwrap(), 3);
+    let refusal = |task: Task| task.windows(17, 4).unwrap_err().to_string();
+    assert_eq!(refusal(extend(0, 8, None)), "a clip to extend must have one frame at least, got none");
+    assert_eq!(refusal(extend(9, 0, None)), "a clip can be extended by 1 to 100000 frames, got 0");
+    assert!(refusal(Task::Connect { from: clip(0..3), to: Vec::new() }).contains("connect to must have one frame"));
+}
+
+#[test]
+fn colours_are_held_to_the_known_frames() {
+    // Two pixels a frame: the decoder gave 10 + 0.9 of what they were, so 100 and 200 came back as 100 and 190.
+    let frame = |a: u8, b: u8| [a, a, a, 255, b, b, b, 255].to_vec();
+    let (known, off) = (frame(100, 200), frame(100, 190));
+    assert_eq!(drift::hold(vec![off.clone(), frame(55, 145)], from_ref(&known), &[]), [frame(50, 150)]);
+    assert_eq!(drift::hold(vec![frame(55, 145), off.clone()], &[], from_ref(&known)), [frame(50, 150)]);
+    // Between an end that is off by 30 and one that is right, half way is off by half.
+    let made = vec![frame(70, 170), frame(85, 185), known.clone()];
+    assert_eq!(drift::hold(made, from_ref(&known), from_ref(&known)), [frame(100, 200)]);
+    // Nothing known, nothing changed; and of contrast only so much is believed.
+    assert_eq!(drift::hold(vec![off.clone()], &[], &[]), [off]);
+    let pale = drift::hold(vec![frame(140, 160), frame(140, 160)], &[known], &[]);
+    assert_eq!(pale, [frame(138, 163)]);
+}
+
+#[test]
+fn tasks_of_one_clip_are_conditions() {
+    use crate::condition::Capabilities;
+    let size = ClipSize { frames: 5, height: 2, width: 4 };
+    let outpainted = complete(clip(0..5), Vec::new(), Fit::Contain).merge(size, &Capabilities::all()).unwrap();
+    let made: Vec<f32> = outpainted.video.unwrap().to_generate[..8].to_vec();
+    assert_eq!(made, [1.0, 0.0, 0.0, 1.0].repeat(2), "the square lies in the middle");
+    let timeline = upscale(clip(0..5), 0.3).merge(size, &Capabilities::all()).unwrap();
+    assert!(timeline.video.is_none() && timeline.source.is_some_and(|(planes, _)| planes.len() == 3 * 5 * 8));
+    assert!(matches!(sketch(&clip(0..5), 2, 4).unwrap(), Piece::Control(frames) if frames.len() == 5));
+}

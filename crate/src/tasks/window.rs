@@ -1,0 +1,109 @@
+//! One clip of the model's own length that goes on from what is there, leads up to it, or both.
+
+use crate::condition::{Condition, Picture, Piece};
+use crate::error::{Error, Result};
+
+/// A condition whose first and last frames are known, and those between them new.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// The known frames in their places.
+    pub condition: Condition,
+    /// Frames of the window, known and new.
+    pub num_frames: usize,
+    /// The known frames at its start.
+    pub before: Vec<Picture>,
+    /// The known frames at its end.
+    pub after: Vec<Picture>,
+}
+
+impl Window {
+    fn new(before: &[Picture], after: &[Picture], num_frames: usize) -> Self {
+        let mut pieces = Vec::new();
+        if !before.is_empty() {
+            pieces.push(Piece::clip(0, before.to_vec()));
+        }
+        if !after.is_empty() {
+            pieces.push(Piece::clip(num_frames - after.len(), after.to_vec()));
+        }
+        // The decoder's own version of the known frames says how far its colours are off.
+        let condition = Condition { paste: false, ..Condition::of(pieces) };
+        Self { condition, num_frames, before: before.to_vec(), after: after.to_vec() }
+    }
+
+    /// New frames of the window.
+    pub fn added(&self) -> usize {
+        self.num_frames - self.before.len() - self.after.len()
+    }
+}
+
+/// The most frames that a clip of the model can have among so many; `multiple` as [`crate::options::Rules`] has it.
+pub fn longest(frames: usize, multiple: usize) -> usize {
+    let multiple = multiple.max(1);
+    frames.saturating_sub(1) / multiple * multiple + 1
+}
+
+/// The fewest frames that a clip of the model can have with so many in it.
+pub fn shortest(frames: usize, multiple: usize) -> usize {
+    let multiple = multiple.max(1);
+    frames.saturating_sub(1).div_ceil(multiple) * multiple + 1
+}
+
+/// How many known frames a window takes over: what is asked for, else half of it, at most two strides. At a window's start
+/// whole latent frames are `multiple · n + 1` frames, at its end `multiple · n`.
+pub(super) fn overlap(asked: Option<usize>, window: usize, multiple: usize, backward: bool) -> Result<usize> {
+    if let Some(asked) = asked {
+        if asked == 0 || asked >= window {
+            return Err(Error::options(format!(
+                "the overlap must be 1 to {} frames in a window of {window}, got {asked}",
+                window.saturating_sub(1)
+            )));
+        }
+        return Ok(asked);
+    }
+    if window < 2 {
+        return Err(Error::options(format!("a window needs 2 frames at least to go on from a clip, got {window}")));
+    }
+    let strides = ((window - 1) / multiple / 2).min(2);
+    let usual = if backward { strides.max(1) * multiple } else { strides * multiple + 1 };
+    Ok(usual.min(window - 1))
+}
+
+/// The next window of a clip that is extended, by `left` frames at most: `known` is what it takes over, the clip's last frames
+/// or, `backward`, its first. `frames` is the longest that a window may be; a shorter one that suffices is taken, which may
+/// still have a few frames more than are left.
+///
+/// # Errors
+/// [`Error::InvalidOptions`] when the known frames leave no room.
+pub fn extension(known: &[Picture], left: usize, frames: usize, multiple: usize, backward: bool) -> Result<Window> {
+    if known.is_empty() || known.len() >= frames || left == 0 {
+        return Err(Error::options(format!(
+            "a window of {frames} frames can take over 1 to {} of a clip and add one at least, got {} and {left}",
+            frames.saturating_sub(1),
+            known.len()
+        )));
+    }
+    let num_frames = shortest(known.len() + left, multiple).min(frames);
+    Ok(match backward {
+        true => Window::new(&[], known, num_frames),
+        false => Window::new(known, &[], num_frames),
+    })
+}
+
+/// Frames that lead from the end of one clip to the start of another: a window with some of both, and the rest to be made.
+///
+/// # Errors
+/// [`Error::InvalidOptions`] when no frame is left to make.
+pub fn bridge(from: &[Picture], to: &[Picture], frames: usize, multiple: usize) -> Result<Window> {
+    // Whole latent frames at both ends where the window is long enough for it, and room between them.
+    let (start, end) = match frames > 3 * multiple {
+        true => (multiple + 1, multiple),
+        false => (1, multiple.min(frames.saturating_sub(2)).max(1)),
+    };
+    let (start, end) = (start.min(from.len()), end.min(to.len()));
+    if start == 0 || end == 0 || start + end >= frames {
+        return Err(Error::options(format!(
+            "a window needs 3 frames at least, two to stand and one to make, got {frames}"
+        )));
+    }
+    Ok(Window::new(&from[from.len() - start..], &to[..end], frames))
+}
