@@ -3,59 +3,16 @@ import type { Clip } from './clip.js';
 import type { ClipOptions } from './contract.js';
 import { OPTION_NAMES, readOption, readOptions, writeOption } from './element-attributes.js';
 import { makeClip, release } from './element-engine.js';
+import type { ClipEvents, ClipListening, ClipProgress } from './element-events.js';
 import { ClipView } from './element-view.js';
 import { TabreelError, toTabreelError } from './errors.js';
-import type { Frame } from './frame.js';
 import type { GenerateOptions, LoadOptions } from './generator.js';
 import type { GivenPictures } from './inputs.js';
 
-/** How far a clip is. */
-export interface ClipProgress {
-  /** 'engine' and 'download' count bytes, 'build' parts of the model, 'wait' nothing, 'generate' steps. */
-  phase: 'engine' | 'download' | 'build' | 'wait' | 'generate';
-  /** So much of it is done. */
-  loaded: number;
-  /** 0 when nobody can tell. */
-  total: number;
-}
-
-/** A preview. */
-export interface PreviewFrame extends Frame {
-  /** The step it was made after; counts from 1. */
-  readonly step: number;
-}
-
-/** A frame of a clip that is being made. */
-export interface NumberedFrame extends Frame {
-  /** 0 for the first frame. */
-  readonly index: number;
-}
-
-/** What the element's events carry, by their names. */
-export interface ClipEvents {
-  /** While the model loads and the clip is made. */
-  progress: CustomEvent<ClipProgress>;
-  /** The first frame as far as it is known after a step. */
-  preview: CustomEvent<PreviewFrame>;
-  /** Each finished frame, in order. */
-  frame: CustomEvent<NumberedFrame>;
-  /** The clip is there. */
-  clip: CustomEvent<Clip>;
-  /** Why there is none. Does not come when it was stopped. */
-  error: CustomEvent<TabreelError>;
-}
+export type { ClipEvents, ClipProgress, NumberedFrame, PreviewFrame } from './element-events.js';
 
 /** What a page sets once for all its elements. */
 export type ElementLoadOptions = Pick<LoadOptions, 'keep' | 'wasmUrl' | 'createWorker'>;
-
-interface ClipListening {
-  /** Listens to one of the element's own events. */
-  addEventListener<K extends keyof ClipEvents>(
-    type: K,
-    listener: (this: TabreelClip, event: ClipEvents[K]) => void,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-}
 
 /** Every option of `generate()` is a property, defined below; it mirrors the attribute of the same name in kebab-case. */
 type ClipElement = ClipListening & HTMLElement & ClipOptions;
