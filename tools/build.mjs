@@ -62,7 +62,9 @@ export function buildCommand() {
 
 /** pkg/src → pkg/dist, www → www/dist, with compressed siblings. */
 export function buildPages() {
-  const pkg = ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, 'pkg', name));
+  const pkg = ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'rolldown.config.mjs', 'wasm'].map((name) =>
+    join(root, 'pkg', name),
+  );
   const build = (name, sources) => {
     if (existsSync(join(root, name, 'dist')) && newest(stamp(name)) > newest(...sources)) return;
     run('npm', ['run', 'build', '--workspace', name]);

@@ -6,6 +6,8 @@ const needed = [
   'dist/index.js',
   'dist/index.d.ts',
   'dist/worker.js',
+  'dist/element.js',
+  'dist/tabreel.bundle.js',
   'wasm/tabreel.js',
   'wasm/tabreel_bg.wasm',
   'LICENSE-MIT',

@@ -7,6 +7,7 @@ import { isFresh } from './compress.mjs';
 const types = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
+  '.mjs': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
   '.json': 'application/json',
   '.wasm': 'application/wasm',
@@ -23,8 +24,11 @@ const codings = { br: '.br', gzip: '.gz' };
 /** Vite puts the hash of the contents into these names: what has the name never changes. */
 const HASHED = /\/assets\/.+-[\w-]{8}\.\w+$/;
 
-/** Serves `folder` on localhost; port 0 picks a free one. Resolves to the address and a function that stops it. */
-export async function serve(folder, port = 0) {
+/**
+ * Serves `folder` on localhost; port 0 picks a free one. Resolves to the address and a function that stops it.
+ * `extra` are headers for every answer.
+ */
+export async function serve(folder, port = 0, extra = {}) {
   const base = resolve(folder);
   const server = createServer((request, response) => {
     const file = find(base, new URL(request.url ?? '/', 'http://localhost').pathname);
@@ -38,7 +42,7 @@ export async function serve(folder, port = 0) {
     const sent = coding ? file + codings[coding] : file;
     const { size } = statSync(sent);
     const [start, end] = range ? [Number(range[1]), Math.min(Number(range[2] || size - 1), size - 1)] : [0, size - 1];
-    const headers = { 'content-type': types[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes' };
+    const headers = { ...extra, 'content-type': types[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes' };
     headers['cache-control'] = HASHED.test(file) ? 'public, max-age=31536000, immutable' : 'no-cache';
     if (hasSibling(file)) headers.vary = 'accept-encoding';
     if (coding) headers['content-encoding'] = coding;

@@ -19,6 +19,26 @@ export function ensureChromium() {
   );
 }
 
+/** Firefox's path; `FIREFOX` names another one. */
+export function ensureFirefox() {
+  const find = () => process.env.FIREFOX ?? ['firefox-esr', 'firefox'].map(which).find(Boolean);
+  return (
+    find() ??
+    (install('firefox-esr'), find()) ??
+    missing('Firefox (package firefox-esr)', ', or name one in the environment variable FIREFOX')
+  );
+}
+
+/** WebKit's driver and browser for tests, and a screen without a monitor to run it on. */
+export function ensureWebKit() {
+  const browser = () => output('sh', ['-c', 'ls /usr/lib/*/webkit2gtk-4.1/MiniBrowser']);
+  const find = () => {
+    const found = { driver: which('WebKitWebDriver'), browser: browser(), screen: which('Xvfb') };
+    return Object.values(found).every(Boolean) ? found : undefined;
+  };
+  return find() ?? (install('webkit2gtk-driver', 'xvfb'), find()) ?? missing('WebKit with a screen (packages webkit2gtk-driver and xvfb)');
+}
+
 /** ffprobe and ffmpeg, which read the saved clips back. */
 export function ensureFfmpeg() {
   const find = () => which('ffprobe') && which('ffmpeg');
@@ -95,6 +115,8 @@ if (asked) {
   try {
     if (!onDebian) throw new Error('this installs Debian packages with apt-get: run it on Debian, as root');
     ensureChromium();
+    ensureFirefox();
+    ensureWebKit();
     ensureFfmpeg();
     ensureVulkan();
     ensurePip();

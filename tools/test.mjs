@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { buildPages, buildWasm } from './build.mjs';
 import { checkoutFlag, ensurePackages, native, root, wasm } from './common.mjs';
 import { ensureJsLinters, ensureLinter } from './lint.mjs';
-import { ensureChromium, ensureFfmpeg, ensureVulkan } from './system.mjs';
+import { ensureChromium, ensureFfmpeg, ensureFirefox, ensureVulkan, ensureWebKit } from './system.mjs';
 
 const parts = {
   /** Formatting, lints, documentation, licences and spelling: Rust's for the native build and for the one that ships. */
@@ -58,10 +58,17 @@ const parts = {
     buildPages();
     await nodeTest('tests/node', ensureVulkan());
   },
-  /** The page and the packed package in a real Chromium. */
+  /** The page and the packed package in a real Chromium, the page in Firefox and WebKit, and the examples of tests/examples-web. */
   async browser() {
     const chromium = ensureChromium();
     ensureFfmpeg();
+    for (const ensure of [ensureFirefox, ensureWebKit]) {
+      try {
+        ensure();
+      } catch (error) {
+        console.warn(`${error.message}; its tests fail`);
+      }
+    }
     buildWasm();
     buildPages();
     await nodeTest('tests/browser', { CHROMIUM: chromium });

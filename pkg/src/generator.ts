@@ -8,7 +8,9 @@ import { buffersOf, checkPictures, readCondition, type GivenPictures } from './i
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
+import { PolicyWatch } from './policy.js';
 import { findFolder, type ModelSource } from './source/index.js';
+import { spawnWorker } from './spawn.js';
 import { probe, type Support } from './support.js';
 import { unknownWords } from './vocabulary.js';
 
@@ -122,6 +124,7 @@ export class Tabreel {
       throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
     }
     const folder = findFolder(model);
+    const policy = new PolicyWatch();
     let link: WorkerLink | undefined;
     try {
       const card = await folder.card(signal);
@@ -145,9 +148,11 @@ export class Tabreel {
       const adapter = started.info.device === 'gpu' ? started.info.adapter?.name || started.adapter : undefined;
       return new Tabreel(link, info, started.info.device, adapter, started.reason);
     } catch (thrown) {
-      const error = toTabreelError(thrown);
+      const error = await policy.explain(toTabreelError(thrown));
       link?.end(error);
       throw error;
+    } finally {
+      policy.end();
     }
   }
 
@@ -262,10 +267,11 @@ const noGpu = (support: Support): string =>
     : 'this browser has no WebGPU, so the GPU cannot be used';
 
 async function start(device: Backend, adapter: AdapterFacts | undefined, reason: string, options: LoadOptions): Promise<Started> {
-  const { onProgress, signal, wasmUrl, createWorker = defaultWorker } = options;
+  const { onProgress, signal, wasmUrl, createWorker } = options;
   throwIfAborted(signal, 'loading');
-  const link = new WorkerLink(createWorker());
-  const href = wasmUrl === undefined ? undefined : new URL(wasmUrl, document.baseURI).href;
+  const href = wasmUrl === undefined ? undefined : absolute(wasmUrl);
+  const { worker, where } = createWorker ? { worker: createWorker() } : spawnWorker();
+  const link = new WorkerLink(worker, where);
   try {
     const info = await link.run(
       { type: 'start', device, adapter, wasmUrl: href },
@@ -288,6 +294,12 @@ async function start(device: Backend, adapter: AdapterFacts | undefined, reason:
   }
 }
 
-function defaultWorker(): WorkerLike {
-  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'tabreel' }) as WorkerLike;
+/** Beside the page; a worker has no page, but its own script. */
+function absolute(url: string | URL): string {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  try {
+    return new URL(url, base).href;
+  } catch {
+    throw new TabreelError('invalid-options', `wasmUrl must be a URL, absolute in a worker made from a Blob, got "${String(url)}"`);
+  }
 }

@@ -44,15 +44,20 @@ export class WorkerLink {
   readonly #jobs = new Map<number, Pending>();
   #nextId = 1;
   #strikes = 0;
+  #heard = false;
   #watchdog: ReturnType<typeof setInterval> | undefined;
 
-  constructor(worker: WorkerLike) {
+  /** `where` is the address of the worker's script, for messages. */
+  constructor(worker: WorkerLike, where?: string) {
     this.#worker = worker;
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault?.();
-      const why = event.message ? `: ${event.message}` : ' (its script could not be loaded)';
-      this.end(new TabreelError('internal', `the worker failed${why}`));
+      const why = event.message ? `: ${event.message}` : '';
+      // Before its first word, an error without words is the browser's: the script, or one that it imports, did not come.
+      if (this.#heard || why) return this.end(new TabreelError('internal', `the worker failed${why}`));
+      const from = where === undefined ? '' : ` from ${where}`;
+      this.end(new TabreelError('fetch', `the worker failed (its script could not be loaded${from})`));
     };
     worker.onmessageerror = () => this.end(new TabreelError('internal', 'a message from the worker could not be read'));
   }
@@ -95,6 +100,7 @@ export class WorkerLink {
 
   #receive(message: FromWorker): void {
     if (this.dead) return;
+    this.#heard = true;
     this.#strikes = 0;
     switch (message.type) {
       case 'alive':

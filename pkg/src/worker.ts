@@ -2,11 +2,12 @@
 import init, { Engine } from '../wasm/tabreel.js';
 import type { AdapterFacts } from './adapter.js';
 import { CARD } from './card.js';
-import { guessCode, toPlainError, type PlainError } from './errors.js';
+import { guessCode, toPlainError, toTabreelError, type PlainError } from './errors.js';
 import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu } from './gpu-patch.js';
 import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
+import { PolicyWatch } from './policy.js';
 import { blobSource } from './source/memory.js';
 import { openFolder, type FolderDescription, type OpenFolder } from './source/open.js';
 
@@ -24,6 +25,7 @@ const jobs = new Map<number, AbortController>();
 /** What the model was loaded from. */
 let folder: OpenFolder | undefined;
 const ledger = new GpuLedger();
+const policy = new PolicyWatch();
 
 scope.__tabreelPanic = (message) => {
   panic ??= message;
@@ -47,8 +49,11 @@ scope.onmessage = ({ data }) => {
         const message = panic ?? toPlainError(thrown).message;
         die({ code: guessCode(message), message: `the engine stopped: ${message}` });
       } else {
-        scope.postMessage({ type: 'failed', id: data.id, error: toPlainError(thrown) });
+        return policy.explain(toTabreelError(thrown)).then((error) => {
+          scope.postMessage({ type: 'failed', id: data.id, error: toPlainError(error) });
+        });
       }
+      return undefined;
     })
     .finally(() => jobs.delete(data.id));
 };

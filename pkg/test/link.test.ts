@@ -73,14 +73,18 @@ test('a lost GPU keeps its code', async () => {
   expect((await caught(new WorkerLink(worker).run(LOAD, options))).code).toBe('device-lost');
 });
 
-test("the worker's error event rejects as internal, with or without words", async () => {
-  for (const [message, words] of [
-    ['Unexpected token', 'the worker failed: Unexpected token'],
-    ['', 'the worker failed (its script could not be loaded)'],
-  ]) {
-    const worker = new FakeWorker((_, self) => self.onerror?.({ message } as ErrorEvent));
-    const error = await caught(new WorkerLink(worker).run(LOAD, options));
-    expect(error).toMatchObject({ code: 'internal', message: words });
+test("the worker's error event rejects, with or without words", async () => {
+  for (const [message, heard, code, words] of [
+    ['Unexpected token', false, 'internal', 'the worker failed: Unexpected token'],
+    ['', true, 'internal', 'the worker failed'],
+    ['', false, 'fetch', 'the worker failed (its script could not be loaded from http://localhost/worker.js)'],
+  ] as const) {
+    const worker = new FakeWorker((_, self) => {
+      if (heard) self.say({ type: 'alive' });
+      self.onerror?.({ message } as ErrorEvent);
+    });
+    const error = await caught(new WorkerLink(worker, 'http://localhost/worker.js').run(LOAD, options));
+    expect(error).toMatchObject({ code, message: words });
     expect(worker.terminated).toBe(true);
   }
 });

@@ -15,6 +15,7 @@ const version = (name) => JSON.parse(readFileSync(join(root, 'node_modules', nam
 
 /** What a user of the package would write; `window.tabreel` is for this test. */
 const MAIN = `
+import 'tabreel/element';
 import { Tabreel, encodeVideo, probe, readPicture, TabreelError, type Clip, type ClipOptions, type GivenPictures, type Support } from 'tabreel';
 
 let model: Tabreel | undefined;
@@ -107,6 +108,19 @@ async function given(options: ClipOptions, what: 'text' | 'picture' | 'empty'): 
 async function base64(blob: Blob): Promise<string> {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+}
+
+/** Never called: its types are what is tested. */
+export function listen(): HTMLElement {
+  const element = document.createElement('tabreel-clip');
+  Object.assign(element, { model: './model' });
+  element.numFrames = 5;
+  // @ts-expect-error a number
+  element.seed = '7';
+  element.addEventListener('clip', ({ detail }) => detail.drawFrame(new OffscreenCanvas(1, 1), 0));
+  element.addEventListener('error', ({ detail }) => console.log(detail.code));
+  element.addEventListener('click', ({ clientX }) => console.log(clientX, element.clip?.numFrames));
+  return element;
 }
 
 const look = (): Promise<Support> => probe();
