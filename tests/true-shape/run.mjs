@@ -3,7 +3,7 @@
 //   node tests/true-shape/run.mjs FOLDER [--budget MB] [--size 64] [--frames 1] [--steps 1] [--out frames.rgba]
 import { createReadStream, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { GpuLedger } from '../../pkg/dist/gpu-ledger.js';
 import { provideWebGpu } from '../../bench/lib/dawn.mjs';
@@ -19,9 +19,9 @@ const { values, positionals } = parseArgs({
   },
 });
 const folder = positionals[0];
-const paths = readdirSync(folder, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile())
-  .map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll('\\', '/'));
+const paths = readdirSync(folder).flatMap((name) =>
+  statSync(join(folder, name)).isDirectory() ? readdirSync(join(folder, name)).map((inside) => `${name}/${inside}`) : [name],
+);
 
 /** Answers ranges, as every host of models does. */
 function serve() {

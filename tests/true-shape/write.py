@@ -111,6 +111,7 @@ def main():
     parser.add_argument('out', type=pathlib.Path)
     parser.add_argument('--type', default='q4_0', choices=[t for t in TYPES if t != 'f32'])
     parser.add_argument('--encoder', default='q4_0', choices=[t for t in TYPES if t != 'f32'])
+    parser.add_argument('--encoder-of', type=pathlib.Path, help='take the text encoder of this folder, by a link')
     a = parser.parse_args()
     pipeline, transformer, config, vae, index = KINDS[a.kind]
     parts = {
@@ -120,6 +121,10 @@ def main():
     }
     for name, (build, settings, kind, architecture) in parts.items():
         folder = a.out / name
+        if name == 'text_encoder' and a.encoder_of:
+            a.out.mkdir(parents=True, exist_ok=True)
+            folder.symlink_to((a.encoder_of / name).resolve())
+            continue
         folder.mkdir(parents=True, exist_ok=True)
         if settings is None:
             settings = {k: v for k, v in AutoencoderKLWan(**dict(vae, base_dim=8, decoder_base_dim=8)).config.items() if not k.startswith('_')}
