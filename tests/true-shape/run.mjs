@@ -94,10 +94,22 @@ const host = {
 ledger.startPeak();
 const base = await serve();
 const budget = values.budget === undefined ? undefined : Number(values.budget) * 2 ** 20;
-const model = await engine.load(paths.map((path) => source(base, path)), host, budget);
+const model = await engine.load(
+  paths.map((path) => source(base, path)),
+  host,
+  budget,
+);
 phase('load');
 const size = Number(values.size);
-const options = { prompt: 'a large red ball', width: size, height: size, numFrames: Number(values.frames), numSteps: Number(values.steps), guidanceScale: 1, seed: 1 };
+const options = {
+  prompt: 'a large red ball',
+  width: size,
+  height: size,
+  numFrames: Number(values.frames),
+  numSteps: Number(values.steps),
+  guidanceScale: 1,
+  seed: 1,
+};
 await engine.generate(options, undefined, host);
 phase('decode');
 if (values.out) writeFileSync(values.out, Buffer.concat(frames));
