@@ -72,7 +72,29 @@ impl Fields<'_> {
     }
 }
 
+/// What stands in place of a model's file when a download went wrong in a usual way, by its first bytes.
+pub fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    let start = bytes.trim_ascii_start();
+    let begins = |with: &[u8]| start.get(..with.len()).is_some_and(|found| found.eq_ignore_ascii_case(with));
+    if begins(b"version https://git-lfs.github.com/") {
+        return Some("a Git LFS pointer, not the file itself: fetch it with `git lfs pull`");
+    }
+    if begins(b"<!doctype html") || begins(b"<html") {
+        return Some("a web page, not the file itself: its address needs a login or leads elsewhere");
+    }
+    if begins(b"<?xml") {
+        return Some("an XML document, such as a store answers with when it refuses a download");
+    }
+    if begins(b"PK\x03\x04") {
+        return Some("a PyTorch or zip file: convert it to safetensors first");
+    }
+    None
+}
+
 fn read(json: &[u8], file: &str) -> Result<serde_json::Value> {
+    if let Some(what) = foreign(json) {
+        return Err(Error::weights(file, "valid JSON", what));
+    }
     serde_json::from_slice(json).map_err(|e| Error::weights(file, "valid JSON", format!("{e}")))
 }
 
@@ -83,6 +105,20 @@ fn class_of(value: &serde_json::Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failed_download_leaves_is_named() {
+        for (bytes, words) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00"[..], "Git LFS pointer"),
+            (b"\n<!DOCTYPE html><title>Sign in</title>", "web page"),
+            (b"<?xml version=\"1.0\"?><Error/>", "XML"),
+            (b"PK\x03\x04", "PyTorch"),
+        ] {
+            let told = class(bytes, "vae/config.json").err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(told.contains("vae/config.json") && told.contains(words), "{told}");
+        }
+        assert_eq!(foreign(b"{}"), None);
+    }
 
     #[test]
     fn a_wrong_class_is_named() {

@@ -66,20 +66,11 @@ pub(super) fn to_json(metadata: &Metadata) -> Result<Value> {
 
 /// The normalisation table, base64 as a `tokenizer.json` holds it.
 fn charsmap(metadata: &Metadata) -> Option<String> {
-    let bytes: Vec<u8> = metadata
-        .get("tokenizer.ggml.precompiled_charsmap")?
-        .as_array()?
-        .iter()
-        .filter_map(|v| match *v {
-            MetaValue::U8(b) => Some(b),
-            MetaValue::I8(b) => Some(b as u8), // gguf's Python writer may choose either
-            _ => None,
-        })
-        .collect();
-    (!bytes.is_empty()).then(|| base64(&bytes))
+    let bytes = metadata.get("tokenizer.ggml.precompiled_charsmap")?.as_bytes()?;
+    (!bytes.is_empty()).then(|| base64(bytes))
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -94,6 +85,7 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::charsmap::unbase64;
     use super::*;
 
     /// What llama.cpp would write for the fixture's vocabulary.
@@ -103,38 +95,15 @@ pub(super) mod tests {
         let pieces = expected["pieces"].as_array().unwrap();
         let column =
             |kind: u32, f: &dyn Fn(&Value) -> MetaValue| MetaValue::Array(kind, pieces.iter().map(f).collect());
-        let charsmap = unbase64(tokenizer["normalizer"]["precompiled_charsmap"].as_str().unwrap());
+        let charsmap = unbase64(tokenizer["normalizer"]["precompiled_charsmap"].as_str().unwrap()).unwrap();
         Metadata::from([
             ("tokenizer.ggml.model".into(), MetaValue::String("t5".into())),
             ("tokenizer.ggml.tokens".into(), column(8, &|p| MetaValue::String(p[0].as_str().unwrap().into()))),
             ("tokenizer.ggml.scores".into(), column(6, &|p| MetaValue::F32(p[1].as_f64().unwrap() as f32))),
             ("tokenizer.ggml.token_type".into(), column(5, &|p| MetaValue::I32(p[2].as_i64().unwrap() as i32))),
-            (
-                "tokenizer.ggml.precompiled_charsmap".into(),
-                MetaValue::Array(0, charsmap.into_iter().map(MetaValue::U8).collect()),
-            ),
+            ("tokenizer.ggml.precompiled_charsmap".into(), MetaValue::Bytes(0, charsmap)),
             ("tokenizer.ggml.eos_token_id".into(), MetaValue::U32(1)),
         ])
-    }
-
-    fn unbase64(text: &str) -> Vec<u8> {
-        let digit = |c: u8| match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            _ => 63,
-        };
-        let digits: Vec<u8> = text.bytes().filter(|c| *c != b'=').map(digit).collect();
-        let bits = |i: usize| digits.get(i).copied().unwrap_or(0);
-        let bytes = digits.len() * 6 / 8;
-        (0..bytes)
-            .map(|b| match b % 3 {
-                0 => bits(b / 3 * 4) << 2 | bits(b / 3 * 4 + 1) >> 4,
-                1 => bits(b / 3 * 4 + 1) << 4 | bits(b / 3 * 4 + 2) >> 2,
-                _ => bits(b / 3 * 4 + 2) << 6 | bits(b / 3 * 4 + 3),
-            })
-            .collect()
     }
 
     #[test]
@@ -142,7 +111,7 @@ pub(super) mod tests {
         let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
         for (plain, coded) in cases {
             assert_eq!(base64(plain.as_bytes()), coded);
-            assert_eq!(unbase64(coded), plain.as_bytes());
+            assert_eq!(unbase64(coded).unwrap(), plain.as_bytes());
         }
     }
 }

@@ -5,11 +5,14 @@
 //!
 //! Source: transformers 5.23 `T5Tokenizer`; diffusers 0.42.1 `WanPipeline._get_t5_prompt_embeds`.
 
+mod charsmap;
 mod from_gguf;
 mod prompt;
+mod trusted;
 
 pub use prompt::clean;
 
+use crate::config::foreign;
 use crate::error::{Error, Result};
 use crate::weights::Metadata;
 
@@ -36,6 +39,10 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] when it is not one that the `tokenizers` crate understands, or adds no end token.
     pub fn from_json(json: &[u8]) -> Result<Self> {
+        if let Some(what) = foreign(json) {
+            return Err(Error::Tokenizer(format!("tokenizer.json cannot be used: it is {what}")));
+        }
+        trusted::check(json)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be used: {e}")))?;
         // Cutting and padding are done here, where what was cut can be told.

@@ -1,7 +1,8 @@
 //! GGUF headers, versions 2 and 3, little endian: typed metadata and where each tensor lies.
 //!
-//! Written so that no file, however damaged, makes it panic or allocate more than the file is long: every length is
-//! checked against the bytes that are left before anything is reserved.
+//! Written so that no file, however damaged, makes it panic or allocate much more than the file is long: every length is
+//! checked against the bytes that are left before anything is reserved, byte arrays stay bytes, and what takes more room
+//! here than in the file (keys, items of arrays, tensors) is limited in number.
 //!
 //! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>; five dimensions and
 //! `comfy.gguf.orig_shape.*` as <https://github.com/city96/ComfyUI-GGUF> writes them.
@@ -20,8 +21,11 @@ pub const DEFAULT_ALIGNMENT: usize = 32;
 const MAX_DIMS: usize = 5;
 /// Deeper nesting of arrays than any writer produces; a guard against stack overflow.
 const MAX_ARRAY_DEPTH: usize = 4;
-/// Longest metadata array read (a vocabulary has 256 thousand entries).
-const MAX_ARRAY_LEN: usize = 1 << 24;
+/// Most keys and array items of a header, together: 32 bytes each, 128 MiB. umT5's has 770 thousand (a vocabulary of
+/// 256 thousand, its scores and kinds).
+const MAX_ITEMS: usize = 1 << 22;
+/// Most tensors of a file; the largest video models have some two thousand.
+const MAX_TENSORS: usize = 1 << 16;
 
 /// A typed metadata value.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +42,8 @@ pub enum MetaValue {
     String(String),
     /// Element type number and elements.
     Array(u32, Vec<MetaValue>),
+    /// An array of bytes: element type number (0 or 1) and the bytes.
+    Bytes(u32, Vec<u8>),
     U64(u64),
     I64(i64),
     F64(f64),
@@ -85,6 +91,11 @@ impl MetaValue {
         if let Self::Array(_, items) = self { Some(items) } else { None }
     }
 
+    /// The bytes of an array of them.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        if let Self::Bytes(_, bytes) = self { Some(bytes) } else { None }
+    }
+
     /// A short text for tables: arrays by length, long strings cut.
     pub fn summary(&self) -> String {
         match self {
@@ -93,6 +104,8 @@ impl MetaValue {
             }
             Self::String(s) => s.clone(),
             Self::Bool(b) => b.to_string(),
+            Self::Bytes(_, bytes) if bytes.len() > 8 => format!("[{} bytes]", bytes.len()),
+            Self::Bytes(_, bytes) => format!("{bytes:?}"),
             Self::Array(_, items) if items.len() > 8 => format!("[{} items]", items.len()),
             Self::Array(_, items) => format!("[{}]", items.iter().map(Self::summary).collect::<Vec<_>>().join(", ")),
             Self::U64(v) => v.to_string(),
@@ -107,7 +120,7 @@ impl MetaValue {
 /// # Errors
 /// [`Error::Weights`] naming `label` (or the tensor) for anything that breaks the format's rules.
 pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> {
-    let mut at = Reader { bytes, pos: 0, label, file_len, needs: None };
+    let mut at = Reader { bytes, pos: 0, items: 0, label, file_len, needs: None };
     match (parse_header(&mut at), at.needs) {
         (Err(_), Some(needs)) => Ok(Parsed::Needs(needs)),
         (result, _) => result,
@@ -129,7 +142,9 @@ fn parse_header(at: &mut Reader<'_>) -> Result<Parsed> {
         return Err(Error::weights(label, "GGUF version 2 or 3, little endian", found));
     }
     let num_tensors = at.count("tensors", 24)?;
+    at.limit("tensors", num_tensors, MAX_TENSORS)?;
     let num_keys = at.count("metadata entries", 13)?;
+    at.add_items("metadata entries", num_keys)?;
     let metadata = read_metadata(at, num_keys)?;
     let alignment = match metadata.get("general.alignment") {
         None => DEFAULT_ALIGNMENT,
@@ -261,6 +276,8 @@ fn check_disjoint(tensors: &[TensorInfo]) -> Result<()> {
 struct Reader<'a> {
     bytes: &'a [u8],
     pos: usize,
+    /// Keys and array items so far.
+    items: usize,
     label: &'a str,
     file_len: u64,
     /// Set where reading ended for want of bytes that the file has: so many of its bytes are needed at least.
@@ -314,6 +331,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn limit(&self, what: &str, found: usize, most: usize) -> Result<()> {
+        match found <= most {
+            true => Ok(()),
+            false => Err(Error::weights(self.label, format!("at most {most} {what}"), found.to_string())),
+        }
+    }
+
+    /// Counts what takes more room in memory than in the file.
+    fn add_items(&mut self, what: &str, count: usize) -> Result<()> {
+        self.items = self.items.saturating_add(count);
+        self.limit(&format!("metadata entries and array items up to {what}"), self.items, MAX_ITEMS)
+    }
+
     fn string(&mut self, what: &str) -> Result<String> {
         let len = self.count(&format!("bytes of {what}"), 1)?;
         let raw = self.take(len, what)?;
@@ -360,13 +390,10 @@ impl<'a> Reader<'a> {
             _ => 8,
         };
         let len = self.count(&format!("items of {key}"), min_bytes)?;
-        if len > MAX_ARRAY_LEN {
-            return Err(Error::weights(
-                self.label,
-                format!("{key} of at most {MAX_ARRAY_LEN} items"),
-                format!("{len}"),
-            ));
+        if kind <= 1 {
+            return Ok(MetaValue::Bytes(kind, self.take(len, key)?.to_vec()));
         }
+        self.add_items(key, len)?;
         let mut items = Vec::with_capacity(len);
         for _ in 0..len {
             items.push(self.value(kind, key, depth + 1)?);

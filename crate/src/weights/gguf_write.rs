@@ -175,7 +175,7 @@ fn type_number(value: &MetaValue) -> u32 {
         MetaValue::F32(_) => 6,
         MetaValue::Bool(_) => 7,
         MetaValue::String(_) => 8,
-        MetaValue::Array(..) => 9,
+        MetaValue::Array(..) | MetaValue::Bytes(..) => 9,
         MetaValue::U64(_) => 10,
         MetaValue::I64(_) => 11,
         MetaValue::F64(_) => 12,
@@ -197,6 +197,11 @@ fn put_value(out: &mut Vec<u8>, value: &MetaValue) {
             out.extend(kind.to_le_bytes());
             out.extend((items.len() as u64).to_le_bytes());
             items.iter().for_each(|v| put_value(out, v));
+        }
+        MetaValue::Bytes(kind, bytes) => {
+            out.extend(kind.to_le_bytes());
+            out.extend((bytes.len() as u64).to_le_bytes());
+            out.extend(bytes);
         }
         MetaValue::U64(v) => out.extend(v.to_le_bytes()),
         MetaValue::I64(v) => out.extend(v.to_le_bytes()),

@@ -29,6 +29,7 @@ pub use info::{StoredType, TensorInfo};
 pub use set::{ShardIndex, WeightSet, finite};
 pub use source::{ByteSource, Bytes};
 
+use crate::config::foreign;
 use crate::error::{Error, Result};
 
 /// What is read of a file at first; nearly every safetensors header fits.
@@ -181,12 +182,8 @@ fn not_here() -> Error {
 
 /// What lies in place of weights, in words.
 fn what_it_is(start: &[u8], len: u64) -> String {
-    let text = String::from_utf8_lossy(&start[..start.len().min(64)]).to_lowercase();
-    if text.starts_with("version https://git-lfs") {
-        return "a git-lfs pointer: the file itself was not fetched (git lfs pull)".into();
-    }
-    if text.trim_start().starts_with("<!doctype html") || text.trim_start().starts_with("<html") {
-        return "a web page: the address answers with a page in place of the file".into();
+    if let Some(what) = foreign(start) {
+        return what.into();
     }
     let first: Vec<String> = start.iter().take(9).map(|b| format!("{b:02x}")).collect();
     format!("{len} bytes that begin with [{}]", first.join(" "))

@@ -127,6 +127,28 @@ fn a_header_can_be_read_without_the_data() {
 }
 
 #[test]
+fn arrays_of_bytes_stay_bytes_and_other_items_are_limited_in_number() {
+    let header = |kind: u32, count: u64, item: &[u8]| {
+        let mut out = [b"GGUF".as_slice(), &3u32.to_le_bytes(), &0u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+        out.extend(1u64.to_le_bytes());
+        out.push(b'a');
+        out.extend(9u32.to_le_bytes());
+        out.extend(kind.to_le_bytes());
+        out.extend(count.to_le_bytes());
+        out.extend(item.repeat(count as usize));
+        WeightFile::parse(out, "big.gguf")
+    };
+    let file = header(0, 6 << 20, &[7]).unwrap();
+    assert_eq!(file.metadata()["a"].as_bytes().map(<[u8]>::len), Some(6 << 20));
+    let told = header(7, 6 << 20, &[1]).unwrap_err().to_string();
+    assert!(told.contains("at most 4194304"), "{told}");
+    // Nested arrays count together.
+    let inner = [7u32.to_le_bytes().as_slice(), &8u64.to_le_bytes(), &[1; 8]].concat();
+    assert!(header(9, 1000, &inner).is_ok());
+    assert!(header(9, 600_000, &inner).is_err());
+}
+
+#[test]
 fn a_small_gguf_reads_back_as_written() {
     let file = WeightFile::parse(small_gguf(), "small.gguf").unwrap();
     assert_eq!(file.format(), FileFormat::Gguf);
@@ -218,9 +240,11 @@ fn absurd_counts_are_refused_before_anything_is_allocated() {
 
 #[test]
 fn a_file_of_another_kind_is_named_with_its_first_bytes() {
-    let message = WeightFile::parse(b"PK\x03\x04 a zip file".to_vec(), "model.bin").unwrap_err().to_string();
+    let zip = WeightFile::parse(b"PK\x03\x04 a zip file".to_vec(), "model.pth").unwrap_err().to_string();
+    assert!(zip.contains("PyTorch"), "{zip}");
+    let message = WeightFile::parse(b"7z\xbc\xaf a file".to_vec(), "model.bin").unwrap_err().to_string();
     assert!(
-        message.starts_with("model.bin: expected a safetensors or GGUF file") && message.contains("50 4b 03 04"),
+        message.starts_with("model.bin: expected a safetensors or GGUF file") && message.contains("37 7a bc af"),
         "{message}"
     );
 }

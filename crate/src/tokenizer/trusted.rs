@@ -1,0 +1,102 @@
+//! What the `tokenizers` crate trusts unread in a `tokenizer.json`, and would panic at.
+//!
+//! Source: tokenizers 0.23.2 `normalizers/mod.rs` (`expect("Precompiled")`), `processors/template.rs` (`apply_template`).
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::charsmap;
+use super::from_gguf::base64;
+use crate::error::{Error, Result};
+
+/// What is no JSON passes: the crate says so better.
+///
+/// # Errors
+/// [`Error::Tokenizer`] naming the part and what is wrong with it.
+pub(super) fn check(json: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        normalizer: Value,
+        #[serde(default)]
+        post_processor: Value,
+    }
+    let Ok(File { normalizer, post_processor }) = serde_json::from_slice::<File>(json) else { return Ok(()) };
+    each_object(&normalizer, |fields| {
+        let text = fields.get("precompiled_charsmap");
+        if text.is_none() && fields.get("type").is_none_or(|kind| kind != "Precompiled") {
+            return Ok(());
+        }
+        let table = text.and_then(Value::as_str).and_then(|text| {
+            // Only what is written as the crate would write it is read by it.
+            charsmap::unbase64(text).filter(|table| base64(table) == text)
+        });
+        let checked = table.ok_or("it is no base64 text").and_then(|table| charsmap::check(&table));
+        checked.map_err(|why| wrong(format!("precompiled_charsmap is damaged, {why}")))
+    })?;
+    each_object(&post_processor, |fields| {
+        let pieces = fields.get("single").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for piece in pieces {
+            let special = piece["SpecialToken"]["id"].as_str();
+            if let Some(id) = special.filter(|id| fields.get("special_tokens").is_none_or(|all| all.get(id).is_none()))
+            {
+                return Err(wrong(format!("post_processor adds {id}, which is none of its special_tokens")));
+            }
+            if piece["Sequence"]["id"] == "B" {
+                return Err(wrong("post_processor puts a second text after a single one".into()));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn wrong(what: String) -> Error {
+    Error::Tokenizer(format!("tokenizer.json cannot be used: {what}"))
+}
+
+/// Calls `check` for every object in a value, itself included.
+fn each_object(value: &Value, check: impl Fn(&serde_json::Map<String, Value>) -> Result<()>) -> Result<()> {
+    let mut todo = vec![value];
+    while let Some(value) = todo.pop() {
+        match value {
+            Value::Array(items) => todo.extend(items),
+            Value::Object(fields) => {
+                check(fields)?;
+                todo.extend(fields.values());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(json: &str) -> String {
+        check(json.as_bytes()).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_damaged_table_in_a_tokenizer_file_is_named() {
+        let nested = r#"{"normalizer":{"type":"Sequence","normalizers":[{"type":"Precompiled","precompiled_charsmap":"/////w=="}]}}"#;
+        assert!(told(nested).contains("its trie is longer than the table"), "{}", told(nested));
+        for value in ["7", "\"AAA\"", "\"AAAAAA\"", "null"] {
+            let json = format!("{{\"normalizer\":{{\"type\":\"Precompiled\",\"precompiled_charsmap\":{value}}}}}");
+            assert!(told(&json).contains("no base64"), "{json}");
+        }
+        assert!(told(r#"{"normalizer":{"type":"Precompiled"}}"#).contains("no base64"));
+        assert_eq!((told("{"), told("{}"), told(r#"{"normalizer":null}"#)), Default::default());
+    }
+
+    #[test]
+    fn a_template_that_names_what_is_not_there_is_told() {
+        let with =
+            |single: &str| format!(r#"{{"post_processor":{{"single":[{single}],"special_tokens":{{"</s>":{{}}}}}}}}"#);
+        assert_eq!(told(&with(r#"{"SpecialToken":{"id":"</s>"}},{"Sequence":{"id":"A"}}"#)), "");
+        assert!(told(&with(r#"{"SpecialToken":{"id":"x"}}"#)).contains("adds x, which is none"));
+        assert!(told(&with(r#"{"Sequence":{"id":"B"}}"#)).contains("second text"));
+        assert!(told(r#"{"post_processor":{"single":[{"SpecialToken":{"id":"x"}}]}}"#).contains("adds x"));
+    }
+}
