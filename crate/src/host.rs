@@ -117,6 +117,10 @@ pub trait Host {
     fn now_secs(&self) -> f64 {
         0.0
     }
+    /// Bytes of main memory that can still be had, where that is known.
+    fn free_memory(&self) -> Option<u64> {
+        None
+    }
     /// The host's account of GPU buffers, where buffers must be destroyed by name.
     fn gpu_ledger(&self) -> Option<&dyn GpuLedger> {
         None

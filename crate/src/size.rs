@@ -23,6 +23,13 @@ pub struct ClipSize {
     pub width: usize,
 }
 
+impl ClipSize {
+    /// Pixels of all frames.
+    pub fn pixels(self) -> u64 {
+        [self.frames, self.height, self.width].into_iter().fold(1, |n, side| n.saturating_mul(side as u64))
+    }
+}
+
 impl Stride {
     /// Latent frames, rows and columns of a clip.
     ///

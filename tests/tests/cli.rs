@@ -510,6 +510,49 @@ fn a_folder_that_holds_itself_is_read_once() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_path_that_is_no_text_and_a_reader_that_goes_away_cost_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::{Command, Stdio};
+    let dir = temp();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"mod\xffel"));
+    let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
+    std::fs::rename(folder.path(), &odd).expect("a folder");
+    let run =
+        |args: &[&std::ffi::OsStr]| Command::new(tabreel_tests::tabreel_binary()).args(args).output().expect("a run");
+    let file = odd.join("vae/diffusion_pytorch_model.safetensors");
+    let gguf = odd.join("vae.gguf");
+    for args in [
+        &["inspect".as_ref(), odd.as_os_str()][..],
+        &["inspect".as_ref(), odd.join("vae").as_os_str()],
+        &["inspect".as_ref(), file.as_os_str()],
+        &["convert".as_ref(), file.as_os_str(), gguf.as_os_str()],
+        &["card".as_ref(), odd.as_os_str()],
+    ] {
+        done(run(args));
+        done(run(&[args, &["--json".as_ref()]].concat()));
+    }
+    for command in ["inspect", "card"] {
+        let mut child = Command::new(tabreel_tests::tabreel_binary())
+            .args([command.as_ref(), odd.as_os_str()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a run");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("an end");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn what_the_table_refuses_is_refused_before_the_model_is_read() {
+    let none = temp();
+    let output = generate(none.path(), &none.path().join("clip.gif"), &[("--steps", "201")]);
+    refused(output, 2, &["1 to 200 steps"]);
+}
+
+#[test]
 fn help_explains_itself() {
     let printed = done(tabreel(&["--help"]));
     for word in ["generate", "convert", "inspect", "--json"] {

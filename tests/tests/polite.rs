@@ -11,6 +11,7 @@ use tabreel::host::{Event, Host};
 use tabreel::models::registry::Registry;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
+use tabreel::size::ClipSize;
 use tabreel_tests::root;
 
 /// Counts the turns it is given and cancels after some of them.
@@ -18,6 +19,7 @@ use tabreel_tests::root;
 struct Impatient {
     turns: Cell<usize>,
     patience: Option<usize>,
+    free_memory: Option<u64>,
     seen: RefCell<Vec<String>>,
 }
 
@@ -45,6 +47,9 @@ impl Host for Impatient {
     }
     fn now_secs(&self) -> f64 {
         0.0
+    }
+    fn free_memory(&self) -> Option<u64> {
+        self.free_memory
     }
 }
 
@@ -148,4 +153,30 @@ fn a_prompt_that_is_too_long_is_cut_and_the_tokens_kept_are_told() {
     assert!(clip.tokens.1 > 512);
     let told = format!("the prompt is too long: 512 of its {} tokens were kept", clip.tokens.1);
     assert!(host.seen.borrow().contains(&told), "{:?}", host.seen.borrow());
+}
+
+#[test]
+fn a_clip_that_cannot_fit_is_refused_before_anything_is_computed_and_what_would_fit_is_told() {
+    let pipeline = pipeline();
+    let long = GenerateOptions { num_frames: 81, num_steps: 1, ..options() };
+    let refusal = |free: u64| {
+        let host = Impatient { free_memory: Some(free), ..Impatient::default() };
+        let result = block_on(pipeline.generate(&long, &Inputs::default(), &host));
+        assert!(host.turns.get() == 0 || result.is_ok(), "work was done before the refusal");
+        match result {
+            Ok(_) => String::new(),
+            Err(Error::OutOfMemory(message)) => message,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let size = |frames| ClipSize { frames, height: long.height, width: long.width };
+    let (needed, shorter) = (pipeline.least_bytes(size(81)), pipeline.least_bytes(size(41)));
+    assert!(shorter < needed, "{shorter} {needed}");
+    assert_eq!(refusal(needed), "");
+    let told = refusal(shorter);
+    assert!(
+        told.starts_with("81 frames of 48 × 32 px take at least") && told.ends_with("41 frames of this size might fit"),
+        "{told}"
+    );
+    assert!(refusal(0).ends_with("choose a smaller size"));
 }

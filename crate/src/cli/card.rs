@@ -52,11 +52,10 @@ pub fn run(args: CardArgs, json: bool) -> Result<()> {
     let partial = target.with_extension("json.partial");
     std::fs::write(&partial, text).map_err(|e| failed(&partial, &e))?;
     std::fs::rename(&partial, &target).map_err(|e| failed(&target, &e))?;
-    match json {
-        true => println!("{}", json!({ "type": "done", "out": target, "files": count, "bytes": total })),
-        false => println!("{} ({count} files, {:.1} MB)", target.display(), total as f64 / 1e6),
-    }
-    Ok(())
+    super::inspect::print(&match json {
+        true => json!({ "type": "done", "out": target.to_string_lossy(), "files": count, "bytes": total }).to_string(),
+        false => format!("{} ({count} files, {:.1} MB)", target.display(), total as f64 / 1e6),
+    })
 }
 
 /// The card that is there already.

@@ -85,7 +85,7 @@ pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
     let mut types: BTreeMap<&str, usize> = BTreeMap::new();
     planned.iter().for_each(|p| *types.entry(p.dtype.name()).or_default() += 1);
     super::inspect::print(&match json {
-        true => serde_json::json!({ "type": "done", "out": args.output, "tensors": planned.len(), "types": types,
+        true => serde_json::json!({ "type": "done", "out": args.output.to_string_lossy(), "tensors": planned.len(), "types": types,
             "bytesIn": bytes_in, "bytes": bytes_out })
         .to_string(),
         false => {

@@ -15,11 +15,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::given::{Arranged, GivenArgs};
 use super::options::OptionArgs;
 use super::output::{self, recipe};
+use super::room;
 use crate::contract::EngineResult;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::models::registry::Registry;
+use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
 use crate::pipeline::{Inputs, ModelCard, ModelFiles, Pipeline};
 use crate::tasks;
 use crate::weights::WeightSet;
@@ -71,11 +73,17 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let card = ModelCard::read(&files).await?;
         let mut asked = args.options.0.clone();
         asked.seed.get_or_insert_with(random_seed);
+        check_before_loading(&asked, &card.default)?;
         // The files are looked at before the model is loaded, which takes longer.
         let given = args.given.read(asked.clone().settle(&card.default).fps)?;
         let compute = args.device.open().await?;
         host.say("device", &compute.describe());
-        let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20));
+        if !compute.is_gpu() {
+            room::check_model(&args.model)?;
+        }
+        // On the CPU weights beyond what is free are streamed, not asked for.
+        let usual = if compute.is_gpu() { None } else { room::for_weights() };
+        let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20).or(usual));
         let pipeline = Pipeline::load_within(&registry, &files, compute, budget, &host).await?;
         let (arranged, mut options, notes) = given.arrange(asked, &card.default, pipeline.rules())?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
@@ -121,6 +129,12 @@ fn read_latents(path: &Path, compute: &Compute) -> Result<Tensor<5>> {
     };
     let values = set.take_f32("latents", &shape)?;
     Ok(Tensor::from_data(TensorData::new(values, shape), compute.device()))
+}
+
+/// What the table alone can tell, before gigabytes are read; the model's own rules, and how long a clip may be, come after.
+fn check_before_loading(asked: &GivenOptions, defaults: &ModelDefaults) -> Result<()> {
+    let any = Rules { width_multiple: 1, height_multiple: 1, frame_multiple: 1 };
+    GenerateOptions { num_frames: 1, ..asked.clone().settle(defaults) }.check(any)
 }
 
 impl DeviceArg {
@@ -253,5 +267,9 @@ impl Host for TerminalHost {
 
     fn now_secs(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        room::free()
     }
 }

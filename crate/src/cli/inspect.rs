@@ -38,7 +38,7 @@ pub fn run(args: InspectArgs, json: bool) -> Result<()> {
             None => file_report(path)?,
         }
     } else if !weight_paths(path)?.is_empty() {
-        json!({ "type": "component", "path": path, "class": class_of(path),
+        json!({ "type": "component", "path": path.to_string_lossy(), "class": class_of(path),
             "files": weight_paths(path)?.iter().map(|p| file_report(p)).collect::<Result<Vec<_>>>()? })
     } else {
         model_report(path)?
@@ -99,7 +99,9 @@ fn model_report(dir: &Path) -> Result<Value> {
     if components.is_empty() {
         return Err(Error::Fetch(format!("{} holds no weights and no components", dir.display())));
     }
-    Ok(json!({ "type": "model", "path": dir, "class": index["_class_name"], "components": components }))
+    Ok(
+        json!({ "type": "model", "path": dir.to_string_lossy(), "class": index["_class_name"], "components": components }),
+    )
 }
 
 fn file_report(path: &Path) -> Result<Value> {
@@ -114,8 +116,10 @@ fn file_report(path: &Path) -> Result<Value> {
         FileFormat::Safetensors => "safetensors",
         FileFormat::Gguf => "GGUF",
     };
-    Ok(json!({ "type": "file", "path": path, "format": format, "bytes": file.len_bytes(), "metadata": metadata,
-        "parameters": file.tensors().iter().map(|t| t.len()).sum::<usize>(), "tensors": tensors }))
+    Ok(
+        json!({ "type": "file", "path": path.to_string_lossy(), "format": format, "bytes": file.len_bytes(), "metadata": metadata,
+        "parameters": file.tensors().iter().map(|t| t.len()).sum::<usize>(), "tensors": tensors }),
+    )
 }
 
 /// The report as a person reads it.

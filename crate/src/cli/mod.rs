@@ -9,6 +9,7 @@ mod inspect;
 mod options;
 mod output;
 mod pictures;
+mod room;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
                     line["type"] = "error".into();
                     let _ = writeln!(std::io::stdout(), "{line}");
                 }
-                false => eprintln!("error: {error}"),
+                false => drop(writeln!(std::io::stderr(), "error: {error}")),
             }
             ExitCode::from(exit_code(&error))
         }

@@ -7,7 +7,7 @@ use crate::condition::{Capabilities, Timeline};
 use crate::error::Result;
 use crate::nn::loader::Loader;
 use crate::pace::{Later, Pace};
-use crate::size::Stride;
+use crate::size::{ClipSize, Stride};
 use crate::weights::WeightSet;
 
 /// Prompt tokens to embeddings.
@@ -36,6 +36,11 @@ pub trait VideoCodec {
 
     /// Starts decoding a clip; latent frames are pushed in order.
     fn decode_stream(&self) -> Box<dyn DecodeStream + '_>;
+
+    /// Bytes that decoding must hold at once besides the weights; too few rather than too many.
+    fn least_bytes(&self, _: ClipSize) -> u64 {
+        0
+    }
 }
 
 /// A clip being decoded.
@@ -67,6 +72,11 @@ pub trait Denoiser {
 
     /// Does once a clip what does not change from step to step: conditions encoded, prompts projected, positions.
     fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>>;
+
+    /// Bytes that a clip's condition and its denoising must hold at once besides the weights; too few rather than too many.
+    fn least_bytes(&self, _: ClipSize, _: Stride) -> u64 {
+        0
+    }
 
     /// Tensors that it keeps from clip to clip; the pipeline frees the rest where stages end.
     fn kept(&self) -> Vec<Tensor<5>> {

@@ -199,6 +199,8 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
+        options.check(self.rules())?;
+        self.check_room(ClipSize { frames: options.num_frames, height: options.height, width: options.width }, host)?;
         let timeline = self.check(options, &inputs.condition)?;
         let clip = self.run(options, inputs, &timeline, host).await;
         self.end_stage(inputs, host, &[]);
@@ -214,6 +216,41 @@ impl Pipeline {
         let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
         self.parts.codec.stride().cells(size)?;
         condition.merge(size, &self.capabilities())
+    }
+
+    /// Bytes of main memory that a clip must have at once: its frames, and on the CPU whichever stage needs most. Too few
+    /// rather than too many: what passes may still not fit, what does not pass cannot.
+    pub fn least_bytes(&self, size: ClipSize) -> u64 {
+        let Parts { denoiser, codec, .. } = &self.parts;
+        let stages = match self.compute.is_gpu() {
+            true => 0,
+            false => denoiser.least_bytes(size, codec.stride()).max(codec.least_bytes(size)),
+        };
+        stages.saturating_add(size.pixels().saturating_mul(3))
+    }
+
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the clip cannot fit, with the number of frames that would.
+    fn check_room(&self, size: ClipSize, host: &dyn Host) -> Result<()> {
+        let Some(free) = host.free_memory() else { return Ok(()) };
+        let needed = self.least_bytes(size);
+        if needed <= free {
+            return Ok(());
+        }
+        let step = self.rules().frame_multiple;
+        let fits = |frames: &usize| self.least_bytes(ClipSize { frames: *frames, ..size }) <= free;
+        let most = (0..size.frames / step).rev().map(|n| n * step + 1).find(fits);
+        let hint = match most {
+            Some(frames) => format!("{frames} frames of this size might fit"),
+            None => "choose a smaller size".into(),
+        };
+        let ClipSize { frames, height, width } = size;
+        let gb = |bytes: u64| bytes as f64 / 1e9;
+        Err(Error::OutOfMemory(format!(
+            "{frames} frames of {width} × {height} px take at least {:.1} GB of memory, {:.1} GB are free: {hint}",
+            gb(needed),
+            gb(free)
+        )))
     }
 
     async fn run(

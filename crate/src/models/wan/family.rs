@@ -215,6 +215,20 @@ impl Denoiser for WanDenoiser {
         })
     }
 
+    fn least_bytes(&self, size: ClipSize, stride: Stride) -> u64 {
+        let c = self.transformer.config();
+        let cells = size.pixels() / (stride.time * stride.space * stride.space) as u64;
+        let tokens = cells / c.patch_size.iter().product::<usize>() as u64;
+        // Input, query, key, value and result of attention; or input and hidden layer of the feed-forward part.
+        let width = (5 * c.hidden_dim()).max(c.hidden_dim() + c.ffn_dim) as u64;
+        let (hints, control) = match self.entrance {
+            // A result for each control block, and before that the known pixels, grey where there are none.
+            Entrance::Vace => ((c.vace_layers.len() * c.hidden_dim()) as u64, size.pixels().saturating_mul(3)),
+            _ => (0, 0),
+        };
+        tokens.saturating_mul(width + hints).max(control).saturating_mul(4)
+    }
+
     fn kept(&self) -> Vec<Tensor<5>> {
         self.nothing_given.borrow().iter().map(|(_, latents)| latents.clone()).collect()
     }
@@ -309,6 +323,14 @@ impl VideoCodec for Vae {
 
     fn decode_stream(&self) -> Box<dyn family::DecodeStream + '_> {
         Box::new(Decoding { vae: self, stream: Self::decode_stream(self) })
+    }
+
+    fn least_bytes(&self, size: ClipSize) -> u64 {
+        let c = self.config();
+        let width = c.decoder_base_dim.unwrap_or(c.base_dim) * c.dim_mult.first().copied().unwrap_or(1);
+        // The last convolutions of a chunk: what goes in and what comes out, as floats.
+        let chunk = ClipSize { frames: size.frames.min(self.stride().time), ..size };
+        chunk.pixels() / (c.patch() * c.patch()) as u64 * (2 * width * 4) as u64
     }
 }
 
