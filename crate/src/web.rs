@@ -14,11 +14,12 @@ use crate::contract::{EngineCondition, EngineInfo, EngineModel, EngineResult, Ke
 use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host};
-use crate::kernels::check::{REVISION, prepare, trust};
+use crate::kernels::check::{REVISION, prepare_with, trust};
 use crate::models::registry::Registry;
 use crate::options::GivenOptions;
 use crate::pipeline::{Inputs, Pipeline};
 
+mod memory;
 mod source;
 
 use source::model_files;
@@ -77,9 +78,10 @@ impl Engine {
     }
 
     /// Compares the kernels with their plain twins on this device, unless `known` says what an earlier run found:
-    /// a `KernelReport`, as this returns. Call before `load`.
+    /// a `KernelReport`, as this returns. `host.tick` is called between kernels. Call before `load`.
     #[wasm_bindgen(js_name = checkKernels)]
-    pub async fn check_kernels(&self, known: JsValue) -> Result<JsValue, JsValue> {
+    pub async fn check_kernels(&self, known: JsValue, host: JsValue) -> Result<JsValue, JsValue> {
+        let host = JsHost::new(host)?;
         let revision = format!("{REVISION:016x}");
         // What an older engine wrote, or what was damaged, may not even be readable: then the check is made again.
         if let Ok(known) = from_js::<KernelReport>(known)
@@ -88,7 +90,7 @@ impl Engine {
         {
             trust(&self.compute, known.findings.into_iter().map(Into::into).collect());
         }
-        let findings = prepare(&self.compute).await.into_iter().map(Into::into).collect();
+        let findings = prepare_with(&self.compute, &host).await.into_iter().map(Into::into).collect();
         to_js(&KernelReport { revision, findings })
     }
 
@@ -253,6 +255,10 @@ impl Host for JsHost {
 
     fn now_secs(&self) -> f64 {
         performance_now() / 1000.0
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        Some(memory::free())
     }
 
     fn gpu_ledger(&self) -> Option<&dyn GpuLedger> {

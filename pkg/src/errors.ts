@@ -1,4 +1,4 @@
-import { ERROR_CODES, type PlainError, type TabreelErrorCode } from './contract.js';
+import { ERROR_CODES, type Backend, type PlainError, type TabreelErrorCode } from './contract.js';
 
 export type { PlainError, TabreelErrorCode };
 
@@ -10,10 +10,13 @@ export class TabreelError extends Error {
   override readonly name = 'TabreelError';
   /** What the caller can do about it. */
   readonly code: TabreelErrorCode;
+  /** Which backend it was on, where it was on one. */
+  readonly device: Backend | undefined;
 
-  constructor(code: TabreelErrorCode, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+  constructor(code: TabreelErrorCode, message: string, options: { cause?: unknown; device?: Backend | undefined } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
+    this.device = options.device;
   }
 }
 
@@ -28,10 +31,10 @@ export function toPlainError(thrown: unknown): PlainError {
   return { code: guessCode(message), message };
 }
 
-export function toTabreelError(thrown: unknown): TabreelError {
-  if (thrown instanceof TabreelError) return thrown;
+export function toTabreelError(thrown: unknown, device?: Backend): TabreelError {
+  if (thrown instanceof TabreelError && (device === undefined || thrown.device === device)) return thrown;
   const { code, message } = toPlainError(thrown);
-  return new TabreelError(code, message, { cause: thrown });
+  return new TabreelError(code, message, { cause: thrown, device });
 }
 
 /**
@@ -39,7 +42,7 @@ export function toTabreelError(thrown: unknown): TabreelError {
  * visitor can do something about, so they are recognised; all else is `internal`.
  */
 export function guessCode(message: string): TabreelErrorCode {
-  if (/out of memory|outofmemory|memory allocation of|allocation failed|cannot grow memory/i.test(message)) {
+  if (/out of memory|outofmemory|memory allocation of|allocation failed|cannot grow memory|memory size exceeded/i.test(message)) {
     return 'out-of-memory';
   }
   if (/device (was |is |has been )?lost|devicelost|device hung/i.test(message)) return 'device-lost';

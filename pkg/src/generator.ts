@@ -2,14 +2,14 @@
 import { adapterName, type AdapterFacts } from './adapter.js';
 import { cardBytes, type ModelCard } from './card.js';
 import { Clip } from './clip.js';
-import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
+import { TabreelError, throwIfAborted, toTabreelError, type TabreelErrorCode } from './errors.js';
 import type { Frame } from './frame.js';
 import { buffersOf, checkPictures, readCondition, type GivenPictures } from './inputs.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
 import { PolicyWatch } from './policy.js';
-import { findFolder, type ModelSource } from './source/index.js';
+import { findFolder, type ModelFolder, type ModelSource } from './source/index.js';
 import { spawnWorker } from './spawn.js';
 import { probe, type Support } from './support.js';
 import { unknownWords } from './vocabulary.js';
@@ -86,6 +86,9 @@ export interface ModelInfo extends ModelRules, EngineModel {
 
 const SECOND = 1000;
 
+/** What a GPU may fail of and a CPU not. */
+const CPU_MAY_HELP: ReadonlySet<TabreelErrorCode> = new Set(['unsupported-device', 'device-lost', 'out-of-memory', 'internal']);
+
 /** A loaded model in a worker of its own: generates one clip at a time, until it is closed. */
 export class Tabreel {
   /** What is known about the loaded model. */
@@ -119,17 +122,39 @@ export class Tabreel {
    * @throws TabreelError `unsupported-device`, `fetch`, `weights`, `tokenizer`, `out-of-memory`, `aborted`, …
    */
   static async load(options: LoadOptions): Promise<Tabreel> {
-    const { model, device = 'auto', onProgress, onWarning, signal, keep = true } = options ?? {};
+    const { model, device = 'auto', signal } = options ?? {};
     if (!['auto', 'gpu', 'cpu'].includes(device)) {
       throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
     }
     const folder = findFolder(model);
     const policy = new PolicyWatch();
-    let link: WorkerLink | undefined;
     try {
       const card = await folder.card(signal);
       const started = await startOn(device, options);
-      link = started.link;
+      try {
+        return await Tabreel.#build(started, folder, card, options);
+      } catch (thrown) {
+        const error = toTabreelError(thrown, started.info.device);
+        if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code)) throw error;
+        const why = `The GPU could not take the model (${error.message}), so clips are made on the CPU.`;
+        return await Tabreel.#build(await start('cpu', undefined, why, options), folder, card, options);
+      }
+    } catch (thrown) {
+      throw await policy.explain(toTabreelError(thrown));
+    } finally {
+      policy.end();
+    }
+  }
+
+  /** Reads the folder and builds the model in a worker that has started; ends the worker when that fails. */
+  static async #build(
+    { link, info, reason, adapter }: Started,
+    folder: ModelFolder,
+    card: ModelCard,
+    options: LoadOptions,
+  ): Promise<Tabreel> {
+    const { onProgress, onWarning, signal, keep = true } = options;
+    try {
       const built = (await link.run(
         { type: 'load', folder: folder.describe(card, keep) },
         {
@@ -144,15 +169,12 @@ export class Tabreel {
           },
         },
       )) as EngineModel;
-      const info = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card) };
-      const adapter = started.info.device === 'gpu' ? started.info.adapter?.name || started.adapter : undefined;
-      return new Tabreel(link, info, started.info.device, adapter, started.reason);
+      const model = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card) };
+      return new Tabreel(link, model, info.device, info.device === 'gpu' ? info.adapter?.name || adapter : undefined, reason);
     } catch (thrown) {
-      const error = await policy.explain(toTabreelError(thrown));
-      link?.end(error);
+      const error = toTabreelError(thrown, info.device);
+      link.end(error);
       throw error;
-    } finally {
-      policy.end();
     }
   }
 
@@ -211,6 +233,8 @@ export class Tabreel {
       const given = { image: options.image !== undefined, lastImage: options.lastImage !== undefined };
       const made = { backend: this.device, adapter: this.adapter, options: settings, given, memory: result.memory };
       return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...made });
+    } catch (thrown) {
+      throw toTabreelError(thrown, this.device);
     } finally {
       this.#busy = false;
     }
@@ -289,8 +313,9 @@ async function start(device: Backend, adapter: AdapterFacts | undefined, reason:
     );
     return { link, info: info as EngineInfo, reason };
   } catch (thrown) {
-    link.end(toTabreelError(thrown));
-    throw thrown;
+    const error = toTabreelError(thrown, device);
+    link.end(error);
+    throw error;
   }
 }
 

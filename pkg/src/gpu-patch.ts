@@ -1,7 +1,7 @@
 import type { DeviceLike, GpuLedger } from './gpu-ledger.js';
 
 /**
- * Three things that the GPU library under Burn (cubecl 0.11) does not do on the web, done from outside,
+ * Four things that the GPU library under Burn (cubecl 0.11) does not do on the web, done from outside,
  * before it starts. Only ever called inside our own worker.
  */
 
@@ -13,6 +13,12 @@ interface DeviceDescriptor {
 }
 interface Device extends DeviceLike {
   lost: Promise<{ reason?: string; message: string }>;
+  addEventListener(type: 'uncapturederror', listener: (event: Event & { error: { message: string } }) => void): void;
+}
+
+/** Told of what a driver refuses while kernels are tried; undefined while they are not. */
+export interface Trial {
+  refused?: ((message: string) => void) | undefined;
 }
 
 /**
@@ -21,8 +27,11 @@ interface Device extends DeviceLike {
  *    is claimed, and dropped again from the request for a device.
  * 2. Nobody listens to `device.lost`: pending reads would wait for ever. `onLost` is told instead.
  * 3. Nobody destroys a buffer: the ledger knows them all.
+ * 4. Pipelines are made unchecked, and an error that nobody captured is a panic: a shader that a driver refuses takes the
+ *    engine with it. While the kernels are on trial such errors are kept back: the kernel's result is then not what its
+ *    twin's is, and it is not used.
  */
-export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuLedger, 'watch'>): void {
+export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuLedger, 'watch'>, trial: Trial = {}): void {
   const prototype = (globalThis as { GPUAdapter?: { prototype: Adapter } }).GPUAdapter?.prototype;
   if (prototype === undefined) return;
   const features = Object.getOwnPropertyDescriptor(prototype, 'features')?.get as ((this: Adapter) => ReadonlySet<string>) | undefined;
@@ -43,6 +52,13 @@ export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuL
     // Dictionary members may live on the prototype of what wasm-bindgen passes: keep it, override one.
     const device = await requestDevice.call(this, Object.assign(Object.create(descriptor), { requiredFeatures }));
     ledger.watch(device);
+    // The first listener: those that the library adds later are passed over.
+    device.addEventListener('uncapturederror', (event) => {
+      if (trial.refused === undefined) return;
+      event.stopImmediatePropagation();
+      event.preventDefault();
+      trial.refused(event.error.message);
+    });
     void device.lost.then(({ reason, message }) => {
       if (reason !== 'destroyed') onLost(`the GPU was lost${message ? `: ${message}` : ''}`);
     });

@@ -6,7 +6,7 @@ export { TabreelError, type TabreelErrorCode } from './errors.js';
 export type { Frame } from './frame.js';
 export { Tabreel, type GenerateOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
 export { readPicture, type GivenPictures, type PictureSource } from './inputs.js';
-export { kernelPassed } from './kernel-report.js';
+export { deleteKernelReports, kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
 export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules } from './options.js';
 export { describeModel, type ModelSource } from './source/index.js';

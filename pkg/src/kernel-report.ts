@@ -1,6 +1,6 @@
 /**
  * What the engine's start-up check of its GPU kernels found, kept on this device: the check costs a few shader
- * compilations, and a driver does not change between two visits without changing its description.
+ * compilations. A driver may change without its description changing, so findings are believed for a while only.
  */
 import type { AdapterFacts } from './adapter.js';
 import type { KernelFinding, KernelReport } from './contract.js';
@@ -11,11 +11,22 @@ export type { KernelFinding, KernelReport };
 export const kernelPassed = ({ passed }: KernelFinding): boolean => passed;
 
 const CACHE = 'tabreel-kernels';
+/** How long findings are believed. */
+const MAX_AGE_MS = 14 * 24 * 3600 * 1000;
+
+interface Kept {
+  report: KernelReport;
+  /** When it was made, ms since 1970. */
+  at: number;
+}
 
 export async function keptKernelReport(adapter: AdapterFacts): Promise<KernelReport | undefined> {
   try {
     const kept = await (await globalThis.caches?.open(CACHE))?.match(key(adapter));
-    return (await kept?.json()) as KernelReport | undefined;
+    const { report, at } = ((await kept?.json()) ?? {}) as Partial<Kept>;
+    const age = Date.now() - (at ?? NaN);
+    // A clock that was set back makes an age below 0: then nobody knows.
+    return age >= 0 && age < MAX_AGE_MS ? report : undefined;
   } catch {
     return undefined; // private windows, plain http, a damaged entry: the check is made again
   }
@@ -23,14 +34,21 @@ export async function keptKernelReport(adapter: AdapterFacts): Promise<KernelRep
 
 export async function keepKernelReport(adapter: AdapterFacts, report: KernelReport): Promise<void> {
   try {
-    await (await globalThis.caches?.open(CACHE))?.put(key(adapter), new Response(JSON.stringify(report)));
+    await (
+      await globalThis.caches?.open(CACHE)
+    )?.put(key(adapter), new Response(JSON.stringify({ report, at: Date.now() } satisfies Kept)));
   } catch {
     // see above
   }
 }
 
+/** Forgets what was found, for all adapters: the next start checks anew. */
 export async function deleteKernelReports(): Promise<void> {
-  await globalThis.caches?.delete(CACHE);
+  try {
+    await globalThis.caches?.delete(CACHE);
+  } catch {
+    // see above
+  }
 }
 
 /** The Cache API wants addresses; this one is never fetched. */

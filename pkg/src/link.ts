@@ -1,5 +1,5 @@
 /** The page's end of the worker: one promise per job, and a watchdog so that every promise settles. */
-import { TabreelError, toPlainError } from './errors.js';
+import { TabreelError, guessCode, toPlainError } from './errors.js';
 import type { EngineEvent, FromWorker, ToWorker } from './messages.js';
 import type { FetchProgress } from './source/meter.js';
 
@@ -34,6 +34,10 @@ export interface JobOptions {
 interface Pending extends JobOptions {
   resolve(result: unknown): void;
   reject(error: TabreelError): void;
+  /** Tells the worker to stop. */
+  stop(): void;
+  /** What ends the job once the worker has stopped. */
+  failure?: TabreelError;
 }
 
 export class WorkerLink {
@@ -55,7 +59,7 @@ export class WorkerLink {
       event.preventDefault?.();
       const why = event.message ? `: ${event.message}` : '';
       // Before its first word, an error without words is the browser's: the script, or one that it imports, did not come.
-      if (this.#heard || why) return this.end(new TabreelError('internal', `the worker failed${why}`));
+      if (this.#heard || why) return this.end(new TabreelError(guessCode(why), `the worker failed${why}`));
       const from = where === undefined ? '' : ` from ${where}`;
       this.end(new TabreelError('fetch', `the worker failed (its script could not be loaded${from})`));
     };
@@ -70,15 +74,15 @@ export class WorkerLink {
 
     const id = this.#nextId++;
     let grace: ReturnType<typeof setTimeout> | undefined;
-    const onAbort = (): void => {
-      if (abortGraceMs === 0) return this.end(stopped());
+    const stop = (): void => {
       this.#worker.postMessage({ type: 'abort', id });
-      grace = setTimeout(() => this.end(stopped('; the engine did not answer and was shut down')), abortGraceMs);
+      grace ??= setTimeout(() => this.end(stopped('; the engine did not answer and was shut down')), abortGraceMs);
     };
+    const onAbort = (): void => (abortGraceMs === 0 ? this.end(stopped()) : stop());
     signal?.addEventListener('abort', onAbort, { once: true });
 
     return new Promise<unknown>((resolve, reject) => {
-      this.#jobs.set(id, { ...options, resolve, reject });
+      this.#jobs.set(id, { ...options, resolve, reject, stop });
       this.#watch(options.silenceMs);
       this.#worker.postMessage({ ...job, id } as ToWorker, options.transfer ?? []);
     }).finally(() => {
@@ -95,7 +99,7 @@ export class WorkerLink {
     this.dead = error;
     clearInterval(this.#watchdog);
     this.#worker.terminate();
-    for (const job of this.#jobs.values()) job.reject(error);
+    for (const job of this.#jobs.values()) job.reject(job.failure ?? error);
   }
 
   #receive(message: FromWorker): void {
@@ -107,30 +111,37 @@ export class WorkerLink {
       case 'beat':
         return;
       case 'engine-bytes':
-        for (const job of this.#jobs.values()) job.onEngineBytes?.(message.loaded, message.total);
+        for (const id of this.#jobs.keys()) this.#tell(id, (job) => job.onEngineBytes?.(message.loaded, message.total));
         return;
       case 'fetching':
         return this.#tell(message.id, (job) => job.onFetching?.(message.progress));
       case 'event':
         return this.#tell(message.id, (job) => job.onEvent?.(message.event));
-      case 'done':
-        return this.#jobs.get(message.id)?.resolve(message.result);
-      case 'failed':
-        return this.#jobs.get(message.id)?.reject(new TabreelError(message.error.code, message.error.message));
+      case 'done': {
+        const job = this.#jobs.get(message.id);
+        return job?.failure ? job.reject(job.failure) : job?.resolve(message.result);
+      }
+      case 'failed': {
+        const job = this.#jobs.get(message.id);
+        return job?.reject(job.failure ?? new TabreelError(message.error.code, message.error.message));
+      }
       case 'dead':
         return this.end(new TabreelError(message.error.code, message.error.message));
     }
   }
 
-  /** A listener that throws must not leave the engine's promise open: its error becomes the job's. */
+  /**
+   * A listener that throws must not leave the engine's promise open: its error becomes the job's, once the worker has
+   * stopped, so that nothing new is begun in between. Its later events are not told.
+   */
   #tell(id: number, listener: (job: Pending) => void): void {
     const job = this.#jobs.get(id);
-    if (job === undefined) return;
+    if (job === undefined || job.failure) return;
     try {
       listener(job);
     } catch (thrown) {
-      this.#worker.postMessage({ type: 'abort', id });
-      job.reject(new TabreelError('internal', `a listener failed: ${toPlainError(thrown).message}`, { cause: thrown }));
+      job.failure = new TabreelError('internal', `a listener failed: ${toPlainError(thrown).message}`, { cause: thrown });
+      job.stop();
     }
   }
 

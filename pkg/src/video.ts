@@ -46,6 +46,11 @@ const CODECS: Record<VideoOptions['format'], readonly VideoCodec[]> = {
   webm: ['vp9', 'av1', 'vp8'],
 };
 
+/** The fastest that a file is asked for. */
+const MAX_FPS = 1000;
+/** An encoder that says nothing for this long is given up. */
+const STALL_MS = 20_000;
+
 /** What players assume of video without a tag, and what the tag then says. */
 const BT709 = { primaries: 'bt709', transfer: 'bt709', matrix: 'bt709', fullRange: false } as const;
 
@@ -69,6 +74,7 @@ export async function encodeVideo(frames: readonly Frame[], options: VideoOption
   const { format, fps, scale = 1, signal } = options;
   const first = frames[0];
   if (first === undefined) throw new TabreelError('invalid-options', 'a clip must have at least 1 frame, got 0 frames');
+  checkVideo(frames, first, fps, scale);
   if (typeof VideoEncoder === 'undefined') {
     throw new TabreelError('unsupported-device', 'this browser cannot encode video (no WebCodecs); PNG still works');
   }
@@ -88,6 +94,45 @@ export async function encodeVideo(frames: readonly Frame[], options: VideoOption
   }
   const why = failures.length > 0 ? ` (${failures.join('; ')})` : '';
   throw new TabreelError('unsupported-device', `this browser cannot encode ${format.toUpperCase()} at ${width} × ${height} px${why}`);
+}
+
+function checkVideo(frames: readonly Frame[], first: Frame, fps: number, scale: number): void {
+  const refuse = (rule: string, found: unknown): never => {
+    throw new TabreelError('invalid-options', `${rule}, got ${String(found)}`);
+  };
+  if (!(fps > 0 && fps <= MAX_FPS)) refuse(`fps must be above 0 up to ${MAX_FPS} frames per second`, fps);
+  if (!(Number.isInteger(scale) && scale >= 1)) refuse('scale must be a whole number from 1', scale);
+  for (const [index, { width, height, data }] of frames.entries()) {
+    if (width !== first.width || height !== first.height) {
+      refuse(`all frames must be ${first.width} × ${first.height} px as the first`, `${width} × ${height} px at frame ${index}`);
+    }
+    if (data.length !== width * height * 4) refuse(`frame ${index} must have ${width * height * 4} bytes`, `${data.length} bytes`);
+  }
+}
+
+/**
+ * Runs `work`, which says `alive()` whenever something happened; rejects when nothing did for too long, or `signal` fires.
+ * A hardware encoder may stop without a word.
+ */
+async function unlessStalled(work: (alive: () => void) => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let stop: (() => void) | undefined;
+  const whole = new Promise<void>((resolve, reject) => {
+    const alive = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => reject(new Error(`the encoder said nothing for ${STALL_MS / 1000} s`)), STALL_MS);
+    };
+    stop = () => reject(new TabreelError('aborted', 'saving was stopped'));
+    signal?.addEventListener('abort', stop, { once: true });
+    alive();
+    work(alive).then(resolve, reject);
+  });
+  try {
+    await whole;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop!);
+  }
 }
 
 async function encodeWith(
@@ -112,9 +157,10 @@ async function encodeWith(
     format: format === 'mp4' ? new Mp4OutputFormat({ fastStart: 'in-memory' }) : new WebMOutputFormat(),
     target,
   });
-  const source = new VideoSampleSource({ codec, quality: quality(), latencyMode: 'quality' });
+  let alive = (): void => undefined;
+  const source = new VideoSampleSource({ codec, quality: quality(), latencyMode: 'quality', onEncodedPacket: () => alive() });
   output.addVideoTrack(source, { frameRate: fps });
-  try {
+  const encode = async (): Promise<void> => {
     await output.start();
     for (const [index, frame] of frames.entries()) {
       throwIfAborted(signal, 'saving');
@@ -128,13 +174,18 @@ async function encodeWith(
       });
       try {
         await source.add(sample, { keyFrame: index === 0 });
+        alive();
       } finally {
         sample.close();
       }
     }
     await output.finalize();
+  };
+  try {
+    await unlessStalled((heard) => ((alive = heard), encode()), signal);
   } catch (error) {
-    await output.cancel().catch(() => undefined);
+    // Not waited for: an encoder that stalls may stall here too.
+    void output.cancel().catch(() => undefined);
     throw error;
   }
   return new Blob([target.buffer!], { type: format === 'mp4' ? 'video/mp4' : 'video/webm' });

@@ -4,7 +4,7 @@ import type { AdapterFacts } from './adapter.js';
 import { CARD } from './card.js';
 import { guessCode, toPlainError, toTabreelError, type PlainError } from './errors.js';
 import { GpuLedger } from './gpu-ledger.js';
-import { patchWebGpu } from './gpu-patch.js';
+import { patchWebGpu, type Trial } from './gpu-patch.js';
 import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
 import { PolicyWatch } from './policy.js';
@@ -15,6 +15,8 @@ interface WorkerScope {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
   __tabreelPanic?: (message: string) => void;
+  __tabreelNoMemory?: (bytes: number) => void;
+  addEventListener(type: 'error', listener: (event: ErrorEvent) => void): void;
 }
 const scope = globalThis as unknown as WorkerScope;
 
@@ -32,7 +34,17 @@ scope.__tabreelPanic = (message) => {
   die({ code: guessCode(message), message: `the engine stopped: ${message}` });
 };
 
-patchWebGpu((message) => die({ code: 'device-lost', message }), ledger);
+/** Bytes that the engine could not have; the trap that follows has no words of its own. */
+let missing: number | undefined;
+scope.__tabreelNoMemory = (bytes) => (missing = bytes);
+
+const trial: Trial = {};
+patchWebGpu((message) => die({ code: 'device-lost', message }), ledger, trial);
+
+// What traps in a microtask of its own rejects no promise of ours.
+scope.addEventListener('error', (event) => {
+  if (event.error instanceof WebAssembly.RuntimeError) dieOfTrap(event.error);
+});
 
 scope.onmessage = ({ data }) => {
   if (data.type === 'abort') {
@@ -46,8 +58,7 @@ scope.onmessage = ({ data }) => {
     .catch((thrown: unknown) => {
       // A trap leaves the instance in an unknown state; a rejection of Rust's own does not.
       if (thrown instanceof WebAssembly.RuntimeError || panic !== undefined) {
-        const message = panic ?? toPlainError(thrown).message;
-        die({ code: guessCode(message), message: `the engine stopped: ${message}` });
+        dieOfTrap(thrown);
       } else {
         return policy.explain(toTabreelError(thrown)).then((error) => {
           scope.postMessage({ type: 'failed', id: data.id, error: toPlainError(error) });
@@ -58,12 +69,18 @@ scope.onmessage = ({ data }) => {
     .finally(() => jobs.delete(data.id));
 };
 
+function dieOfTrap(thrown: unknown): void {
+  const memory = missing && `out of memory: ${(missing / 1e6).toFixed(1)} MB more could not be had`;
+  const message = panic ?? (memory || toPlainError(thrown).message);
+  die({ code: guessCode(message), message: `the engine stopped: ${message}` });
+}
+
 async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal): Promise<unknown> {
   switch (job.type) {
     case 'start': {
-      await init({ module_or_path: await fetchEngine(job.wasmUrl) });
+      await startEngine(job.wasmUrl);
       engine = await Engine.create({ device: job.device });
-      if (job.adapter !== undefined) await checkKernels(engine, job.adapter);
+      if (job.adapter !== undefined) await checkKernels(engine, job.adapter, hostFor(job.id, signal));
       return engine.info();
     }
     case 'load':
@@ -119,10 +136,29 @@ async function load(description: FolderDescription, id: number, signal: AbortSig
 }
 
 /** Once for an adapter: what was found is kept for the next visit. */
-async function checkKernels(engine: Engine, adapter: AdapterFacts): Promise<void> {
+async function checkKernels(engine: Engine, adapter: AdapterFacts, host: EngineHost): Promise<void> {
   const kept = await keptKernelReport(adapter);
-  const report = (await engine.checkKernels(kept)) as KernelReport;
-  if (report.revision !== kept?.revision) await keepKernelReport(adapter, report);
+  trial.refused = (message) => console.warn(`a kernel was refused: ${message}`);
+  const report = (await engine.checkKernels(kept, host)) as KernelReport;
+  // Errors come with a task of their own.
+  await nextTask();
+  trial.refused = undefined;
+  if (JSON.stringify(report) !== JSON.stringify(kept)) await keepKernelReport(adapter, report);
+}
+
+/** A download that breaks off or brings something else is no fault of the GPU, and the CPU would fare no better. */
+async function startEngine(wasmUrl: string | undefined): Promise<void> {
+  const response = await fetchEngine(wasmUrl);
+  try {
+    await init({ module_or_path: response });
+  } catch (thrown) {
+    const { message } = toPlainError(thrown);
+    // A page's policy is another matter: the bytes are good.
+    const damaged = thrown instanceof WebAssembly.CompileError && !/content security policy|unsafe-eval/i.test(message);
+    if (damaged) throw { code: 'fetch', message: `what came as the engine is damaged or something else: ${message}` };
+    if (thrown instanceof TypeError) throw { code: 'fetch', message: `the engine's download broke off: ${message}` };
+    throw thrown;
+  }
 }
 
 function alive(): Engine {

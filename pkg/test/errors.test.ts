@@ -15,6 +15,7 @@ test('an unknown code becomes internal', () => {
 test.each([
   ['memory allocation of 1048576 bytes failed', 'out-of-memory'],
   ['RuntimeError: Out of memory', 'out-of-memory'],
+  ['WebAssembly.Memory.grow(): Maximum memory size exceeded', 'out-of-memory'],
   ['the device was lost', 'device-lost'],
   ['Device hung', 'device-lost'],
   ['index out of bounds: the len is 3', 'internal'],
@@ -34,6 +35,14 @@ test('what is not an error still becomes one, with words', () => {
 test('a TabreelError passes through untouched', () => {
   const error = new TabreelError('fetch', 'gone');
   expect(toTabreelError(error)).toBe(error);
+});
+
+test('which backend it was on is added, and nothing else changed', () => {
+  const error = new TabreelError('device-lost', 'gone');
+  const known = toTabreelError(error, 'gpu');
+  expect(known).toMatchObject({ code: 'device-lost', message: 'gone', device: 'gpu', cause: error });
+  expect(toTabreelError(known, 'gpu')).toBe(known);
+  expect(toTabreelError(known)).toBe(known);
 });
 
 test('the cause is kept for those who debug', () => {

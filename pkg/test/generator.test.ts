@@ -133,6 +133,46 @@ test('auto takes the CPU when the GPU does not start, and says why', async () =>
   expect(workers.map(({ terminated }) => terminated)).toEqual([true, false]);
 });
 
+test.each(['device-lost', 'out-of-memory', 'internal', 'unsupported-device'] as const)(
+  'auto takes the CPU when the model cannot be built on the GPU (%s), and says why',
+  async (code) => {
+    realGpu();
+    let device: string | undefined;
+    const tabreel = await load((job, worker) => {
+      if (job.type === 'start') device = job.device;
+      if (job.type !== 'load' || device === 'cpu') return healthy(job, worker);
+      return worker.say({ type: 'dead', error: { code, message: 'buffer too large' } });
+    });
+    expect(tabreel.device).toBe('cpu');
+    expect(tabreel.deviceReason).toBe('The GPU could not take the model (buffer too large), so clips are made on the CPU.');
+    expect(workers.map(({ terminated }) => terminated)).toEqual([true, false]);
+  },
+);
+
+test('a GPU that was asked for is not replaced, and the error says that it was the GPU', async () => {
+  realGpu();
+  const lost: Behaviour = (job, worker) =>
+    job.type === 'load' ? worker.say({ type: 'dead', error: { code: 'device-lost', message: 'gone' } }) : healthy(job, worker);
+  expect(await caught(load(lost, { device: 'gpu' }))).toMatchObject({ code: 'device-lost', device: 'gpu' });
+  expect(workers).toHaveLength(1);
+});
+
+test('bad weights are no fault of the GPU', async () => {
+  realGpu();
+  const bad: Behaviour = (job, worker) =>
+    job.type === 'load' ? worker.say({ type: 'failed', id: job.id, error: { code: 'weights', message: 'torn' } }) : healthy(job, worker);
+  expect(await caught(load(bad))).toMatchObject({ code: 'weights' });
+  expect(workers).toHaveLength(1);
+});
+
+test('an engine that cannot be fetched is no fault of the GPU', async () => {
+  realGpu();
+  const cut: Behaviour = (job, worker) =>
+    worker.say({ type: 'failed', id: job.id, error: { code: 'fetch', message: 'the download broke off' } });
+  expect(await caught(load(cut))).toMatchObject({ code: 'fetch', message: 'the download broke off' });
+  expect(workers).toHaveLength(1);
+});
+
 test('asking for the GPU where there is none is refused in words, and never becomes the CPU', async () => {
   expect(await caught(load(healthy, { device: 'gpu' }))).toMatchObject({
     code: 'unsupported-device',

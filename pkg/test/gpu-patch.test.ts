@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest';
-import { patchWebGpu } from '../src/gpu-patch.js';
+import { patchWebGpu, type Trial } from '../src/gpu-patch.js';
 
 interface Descriptor {
   label?: string;
@@ -10,6 +10,7 @@ interface Descriptor {
 /** A browser's GPUAdapter with these features; remembers what it was asked for. */
 function browserWith(features: string[]) {
   const asked: Descriptor[] = [];
+  const devices: EventTarget[] = [];
   let lose!: (info: { reason: string; message: string }) => void;
   class GPUAdapter {
     get features(): ReadonlySet<string> {
@@ -19,11 +20,13 @@ function browserWith(features: string[]) {
       // as WebIDL reads a dictionary: each member once, wherever it is found
       const { label, requiredFeatures, requiredLimits } = descriptor;
       asked.push({ label, requiredFeatures, requiredLimits } as Descriptor);
-      return { lost: new Promise((resolve) => (lose = resolve)) };
+      const device = Object.assign(new EventTarget(), { lost: new Promise((resolve) => (lose = resolve)) });
+      devices.push(device);
+      return device;
     }
   }
   vi.stubGlobal('GPUAdapter', GPUAdapter);
-  return { adapter: new GPUAdapter(), asked, lose: (reason: string, message: string) => lose({ reason, message }) };
+  return { adapter: new GPUAdapter(), asked, devices, lose: (reason: string, message: string) => lose({ reason, message }) };
 }
 
 const ledger = { watch: vi.fn() };
@@ -63,6 +66,29 @@ test('a lost device is reported; one that was destroyed on purpose is not', asyn
   lose('unknown', 'the driver crashed');
   await new Promise((resolve) => setTimeout(resolve));
   expect(onLost.mock.calls).toEqual([['the GPU was lost: the driver crashed']]);
+});
+
+test('while kernels are on trial, errors are kept from the engine; before and after it hears of them', async () => {
+  const { adapter, devices } = browserWith([]);
+  const trial: Trial = {};
+  patchWebGpu(() => undefined, ledger, trial);
+  await adapter.requestDevice();
+  const engine = vi.fn();
+  devices[0]!.addEventListener('uncapturederror', engine);
+  const refuse = (): Event => {
+    const event = Object.assign(new Event('uncapturederror', { cancelable: true }), { error: { message: 'no such function' } });
+    devices[0]!.dispatchEvent(event);
+    return event;
+  };
+  expect(refuse().defaultPrevented).toBe(false);
+  const refused = vi.fn();
+  trial.refused = refused;
+  expect(refuse().defaultPrevented).toBe(true);
+  expect(refused.mock.calls).toEqual([['no such function']]);
+  expect(engine).toHaveBeenCalledTimes(1);
+  trial.refused = undefined;
+  refuse();
+  expect(engine).toHaveBeenCalledTimes(2);
 });
 
 test('a browser without WebGPU is left alone', () => {

@@ -136,7 +136,42 @@ test('a listener that throws fails its job instead of leaving it open', async ()
   const onEvent = (): void => {
     throw new Error('my bug');
   };
-  const error = await caught(new WorkerLink(worker).run(LOAD, { ...options, onEvent }));
-  expect(error).toMatchObject({ code: 'internal', message: 'a listener failed: my bug' });
-  expect(worker.received.at(-1)!.type).toBe('abort');
+  const running = caught(new WorkerLink(worker).run(LOAD, { ...options, onEvent }));
+  let settled = false;
+  void running.then(() => (settled = true));
+  await vi.advanceTimersByTimeAsync(10);
+  expect(worker.received.map(({ type }) => type)).toEqual(['load', 'abort']);
+  // The worker has not stopped yet: nothing new may begin.
+  expect(settled).toBe(false);
+  worker.say({ type: 'event', id: worker.received[0]!.id, event: { type: 'stage', stage: 'decode' } });
+  worker.say({ type: 'failed', id: worker.received[0]!.id, error: { code: 'aborted', message: 'stopped' } });
+  expect(await running).toMatchObject({ code: 'internal', message: 'a listener failed: my bug' });
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+test('a listener that throws while the engine arrives fails its job too', async () => {
+  const worker = new FakeWorker((job, self) => {
+    if (job.type === 'load') self.say({ type: 'engine-bytes', loaded: 1, total: 2 });
+    else self.say({ type: 'done', id: job.id, result: 1 });
+  });
+  const onEngineBytes = (): void => {
+    throw new Error('my bug');
+  };
+  expect((await caught(new WorkerLink(worker).run(LOAD, { ...options, onEngineBytes }))).message).toContain('my bug');
+});
+
+test('an engine that does not stop after a listener threw is ended, and the listener is blamed', async () => {
+  const worker = new FakeWorker((job, self) => self.say({ type: 'event', id: job.id, event: { type: 'stage', stage: 'denoise' } }));
+  const onEvent = (): void => {
+    throw new Error('my bug');
+  };
+  const error = caught(new WorkerLink(worker).run(LOAD, { ...options, onEvent }));
+  await vi.advanceTimersByTimeAsync(15_001);
+  expect((await error).message).toContain('my bug');
+  expect(worker.terminated).toBe(true);
+});
+
+test("memory that ran out in the worker's own event is told as such", async () => {
+  const worker = new FakeWorker((_, self) => self.onerror?.({ message: 'RangeError: Out of memory' } as ErrorEvent));
+  expect((await caught(new WorkerLink(worker).run(LOAD, options))).code).toBe('out-of-memory');
 });

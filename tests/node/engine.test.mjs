@@ -32,12 +32,14 @@ for (const device of ['cpu', 'gpu']) {
     });
 
     test('compares its kernels with their twins once', () => {
-      const { kernels, again } = engine.info;
+      const { kernels, again, part, checkTicks } = engine.info;
       assert.match(kernels.revision, /^[0-9a-f]{16}$/);
       const names = kernels.findings.map(({ kernel }) => kernel);
       assert.deepEqual(names, device === 'gpu' ? ['gemm', 'attention', 'conv3d', 'norm_modulate', 'rms_rope', 'channel_norm'] : []);
       for (const { kernel, error } of kernels.findings) assert.ok(error <= 1e-4, `${kernel}: ${error}`);
       assert.deepEqual(again, kernels);
+      assert.deepEqual(part, kernels, 'a report that lacks a kernel is not believed');
+      assert.equal(checkTicks, names.length, 'the host has its turn after each kernel');
     });
 
     if (device === 'gpu')

@@ -15,6 +15,7 @@ use super::repack_gpu::{Stored, repack, sound, upload};
 use super::rms_rope::{rms_rope, rms_rope_plain};
 use super::{Kernel, set_software_adapter};
 use crate::device::Compute;
+use crate::host::{Host, SilentHost};
 use crate::weights::{Bytes, StoredType, decode};
 
 /// Relative L2 that a kernel may differ from its twin by.
@@ -90,6 +91,11 @@ const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
 /// Switches the kernels on for a GPU, those that agree with their twins; on a CPU there is nothing to do. They are run
 /// once for a device.
 pub async fn prepare(compute: &Compute) -> Vec<Finding> {
+    prepare_with(compute, &SilentHost).await
+}
+
+/// As [`prepare`]; the host has its turn after each kernel, whose shaders may take a slow compiler many seconds.
+pub async fn prepare_with(compute: &Compute, host: &dyn Host) -> Vec<Finding> {
     if !compute.is_gpu() {
         return Vec::new();
     }
@@ -107,15 +113,17 @@ pub async fn prepare(compute: &Compute) -> Vec<Finding> {
         }
         kernel.set(device, finding.passed());
         findings.push(finding);
+        host.tick().await;
     }
     FINDINGS.update(device, |_| findings.clone());
     findings
 }
 
-/// Takes the findings of an earlier process on the same adapter ([`REVISION`] must be the same) instead of checking. On a CPU
-/// there is nothing to do.
+/// Takes the findings of an earlier process on the same adapter ([`REVISION`] must be the same) instead of checking, if
+/// there is one for each kernel. On a CPU there is nothing to do.
 pub fn trust(compute: &Compute, findings: Vec<Finding>) {
-    if !compute.is_gpu() {
+    let about = |kernel: Kernel| findings.iter().filter(|finding| finding.kernel == kernel).count() == 1;
+    if !compute.is_gpu() || findings.len() != Kernel::ALL.len() || !Kernel::ALL.into_iter().all(about) {
         return;
     }
     let device = compute.device();

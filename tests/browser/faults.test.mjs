@@ -1,0 +1,185 @@
+// The built page when the machine, the server or the storage fails it: an error in words and a way on, never a page that hangs.
+import assert from 'node:assert/strict';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { serve } from '../../tools/serve.mjs';
+import { SMALLEST, configure, finished, launch, openPage, root, save, temporaryFolder } from './browser.mjs';
+
+const PROMPT = 'a large red ball bounces over grass at sunset';
+const SHORT = { size: SMALLEST, frames: 5, fps: 8, steps: 2, guidance: 1, seed: 7, backend: 'cpu' };
+const ENGINE = readFileSync(join(root, 'pkg/wasm/tabreel_bg.wasm'));
+
+let browser;
+let server;
+let folder;
+before(async () => {
+  server = await serve(join(root, 'www/dist'));
+  browser = await launch();
+  folder = temporaryFolder();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+  folder?.remove();
+});
+
+/** A page on which `route` was called before it loads, and `script` runs before its own. */
+async function withPage({ route, script }, steps) {
+  const page = await openPage(browser, 'about:blank');
+  try {
+    await route?.(page);
+    if (script) await page.addInitScript(script);
+    await page.goto(server.url);
+    await steps(page);
+  } finally {
+    await page.context().close();
+  }
+}
+
+/** Presses Generate; the error's code and words, or undefined where a clip came. */
+async function generate(page, settings = SHORT, seconds = 240) {
+  await configure(page, settings);
+  await page.fill('#prompt', PROMPT);
+  await page.click('#generate');
+  const words = await finished(page, seconds);
+  return words && { code: await page.locator('#error').getAttribute('data-code'), words };
+}
+
+const engineRoute = (body) => (page) =>
+  page.route('**/*.wasm', (route) => route.fulfill({ status: 200, contentType: 'application/wasm', body }));
+
+function leb128(bytes, at) {
+  let value = 0;
+  for (let shift = 0; ; shift += 7) {
+    const byte = bytes[at++];
+    value += (byte & 127) * 2 ** shift;
+    if (byte < 128) return [value, at];
+  }
+}
+
+function toLeb128(value) {
+  const bytes = [];
+  for (; value > 127; value = Math.floor(value / 128)) bytes.push((value % 128) | 128);
+  return Buffer.from([...bytes, value]);
+}
+
+/** The engine with at most `more` bytes of memory beyond what it starts with. */
+function cramped(engine, more) {
+  for (let at = 8; at < engine.length;) {
+    const [length, start] = leb128(engine, at + 1);
+    if (engine[at] === 5) {
+      // One memory: flags (has it a most?), least and most pages.
+      const [count, flagsAt] = leb128(engine, start);
+      const [least] = leb128(engine, flagsAt + 1);
+      assert.equal(count, 1);
+      const section = Buffer.concat([Buffer.from([1, 1]), toLeb128(least), toLeb128(least + Math.ceil(more / 65_536))]);
+      return Buffer.concat([engine.subarray(0, at), Buffer.from([5]), toLeb128(section.length), section, engine.subarray(start + length)]);
+    }
+    at = start + length;
+  }
+  throw new Error('the engine has no memory section');
+}
+
+test('memory that runs out is told as such, and a retry with an engine that has enough works', () =>
+  withPage({ route: engineRoute(cramped(ENGINE, 3 << 20)) }, async (page) => {
+    const error = await generate(page);
+    assert.equal(error?.code, 'out-of-memory', error?.words);
+    await page.unroute('**/*.wasm');
+    assert.equal(await generate(page), undefined);
+  }));
+
+for (const [words, body] of [
+  ['an engine that is cut off', ENGINE.subarray(0, ENGINE.length / 2)],
+  ['something else in place of the engine', Buffer.from('not here')],
+]) {
+  test(`${words} is a failed download, whatever the device, and nothing is blamed on the GPU`, () =>
+    withPage({ route: engineRoute(body) }, async (page) => {
+      const error = await generate(page, { ...SHORT, backend: 'gpu' }, 60);
+      assert.equal(error?.code, 'fetch', error?.words);
+      assert.doesNotMatch(error.words, /GPU/);
+      assert.equal(await page.locator('#use-cpu').count(), 0);
+    }));
+}
+
+test('a shader that the driver refuses costs that kernel, not the engine', () => {
+  const engine = Buffer.from(ENGINE);
+  const marker = engine.indexOf('// A second walk instead of E[x^2]');
+  const at = engine.indexOf('squares += dot(a, a);', marker);
+  assert.ok(marker > 0 && at > marker);
+  engine.write('squares += bot(a, a);', at);
+  return withPage({ route: engineRoute(engine) }, async (page) => {
+    const error = await generate(page, { ...SHORT, frames: 1, backend: 'gpu' });
+    assert.equal(error, undefined, error?.words);
+    // What was found is read at the next visit.
+    await page.reload();
+    await page.locator('#needs-line', { hasText: /Generate first fetches|Ready/ }).waitFor();
+    assert.match(await page.locator('#needs-list').textContent(), /gets norm[-_ ]?modulate wrong/i);
+  });
+});
+
+test('an encoder that stalls without a word is given up, and the next codec makes the file', () =>
+  withPage(
+    {
+      script: () => {
+        const { encode, flush } = VideoEncoder.prototype;
+        let stuck;
+        VideoEncoder.prototype.encode = function (...given) {
+          stuck ??= new WeakSet([this]);
+          if (!stuck.has(this)) encode.apply(this, given);
+        };
+        VideoEncoder.prototype.flush = function () {
+          return stuck?.has(this) ? new Promise(() => undefined) : flush.call(this);
+        };
+      },
+    },
+    async (page) => {
+      assert.equal(await generate(page), undefined);
+      const file = await save(page, '#save-webm', folder.path);
+      assert.ok(statSync(file).size > 1000);
+    },
+  ));
+
+test('whatever lies in the storage, the page makes a clip', () => {
+  const odd = [
+    '{}',
+    '[null]',
+    '[{}]',
+    '[{"recipe":{},"thumb":1,"made":2}]',
+    '7',
+    '"x"',
+    '{',
+    'null',
+    '[[[]]]',
+    '{"numSteps":"many","width":null,"device":"tpu"}',
+  ];
+  const keys = ['history', 'settings', 'drawer', 'memoryBytes', 'pace.cpu', 'pace.gpu'];
+  return withPage({}, async (page) => {
+    for (const [round, value] of odd.entries()) {
+      await page.evaluate(({ keys, value }) => keys.forEach((key) => localStorage.setItem(`tabreel.${key}`, value)), { keys, value });
+      await page.reload();
+      if (round === 0) assert.equal(await generate(page), undefined);
+      // Ready, and Generate answers.
+      await page.locator('#needs-line', { hasText: /Generate first fetches|Ready/ }).waitFor();
+      await page.fill('#prompt', '');
+      await page.click('#generate');
+      await page.locator('#error').waitFor();
+      assert.match(await page.locator('#error').innerText(), /prompt/i);
+    }
+    assert.deepEqual(page.problems, []);
+  });
+});
+
+test('a link sets a clip and is not remembered; a size without end is none', () =>
+  withPage({}, async (page) => {
+    const before = await page.evaluate(() => localStorage.getItem('tabreel.settings'));
+    await page.goto(`${server.url}#prompt=a+blue+cube&steps=3&size=${'9'.repeat(400)}x64&seed=5`);
+    await page.locator('#needs-line', { hasText: /Generate first fetches|Ready/ }).waitFor();
+    assert.equal(await page.locator('#steps').inputValue(), '3');
+    assert.equal(await page.evaluate(() => localStorage.getItem('tabreel.settings')), before);
+    await page.goto('about:blank');
+    await page.goto(server.url);
+    await page.locator('#needs-line', { hasText: /Generate first fetches|Ready/ }).waitFor();
+    assert.notEqual(await page.locator('#steps').inputValue(), '3');
+    assert.doesNotMatch(await page.locator('#size').textContent(), /null|Infinity/);
+  }));
