@@ -22,11 +22,16 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** localStorage that never throws: private windows may refuse it, and may hand out old nonsense. */
+/**
+ * localStorage that never throws: private windows may refuse it, and what lies in it may be of an older page, or anything.
+ * So whoever reads says how a value must look.
+ */
 export const memory = {
-  get<T>(key: string): T | undefined {
+  /** What is kept, if it `looks` right. */
+  get<T>(key: string, looks: (value: unknown) => value is T): T | undefined {
     try {
-      return (JSON.parse(localStorage.getItem(`tabreel.${key}`) ?? 'null') as T | null) ?? undefined;
+      const value: unknown = JSON.parse(localStorage.getItem(`tabreel.${key}`) ?? 'null');
+      return looks(value) ? value : undefined;
     } catch {
       return undefined;
     }
@@ -39,3 +44,9 @@ export const memory = {
     }
   },
 };
+
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** A finite number that is not below 0. */
+export const isAmount = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value) && value >= 0;

@@ -20,5 +20,5 @@ export function startDrawer(): void {
     if (event.key === 'Escape') set(false, true);
   });
   // On a phone it would cover the page that the visitor came for.
-  set(!narrow.matches && (memory.get<boolean>('drawer') ?? false), false);
+  set(!narrow.matches && (memory.get('drawer', (open) => typeof open === 'boolean') ?? false), false);
 }

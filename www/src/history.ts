@@ -1,6 +1,6 @@
 /** The strip of what was made here: clips of this visit, and recipes of earlier ones. */
-import type { Clip } from 'tabreel';
-import { byId, make, memory } from './dom';
+import { resolveOptions, type Clip } from 'tabreel';
+import { byId, isObject, make, memory } from './dom';
 import type { Recipe } from './recipe';
 
 interface Entry {
@@ -26,8 +26,20 @@ const THUMB_PX = 96;
 const section = byId('history');
 const strip = byId('history-strip');
 const clips = new Map<Entry, Clip>();
-let entries: Entry[] = memory.get<Entry[]>('history') ?? [];
+let entries: Entry[] = (memory.get('history', Array.isArray) ?? []).filter(isEntry).slice(0, MAX_ENTRIES);
 let hooks: HistoryHooks;
+
+/** One that an older page wrote, or nobody, is left out: what is shown must make a clip. */
+function isEntry(value: unknown): value is Entry {
+  if (!isObject(value) || typeof value['made'] !== 'string' || !isObject(value['recipe'])) return false;
+  if (typeof value['thumb'] !== 'string' || !value['thumb'].startsWith('data:image/')) return false;
+  try {
+    resolveOptions(value['recipe'] as unknown as Recipe, { widthMultiple: 1, heightMultiple: 1, frameMultiple: 1, defaults: {} });
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export function startHistory(given: HistoryHooks): void {
   hooks = given;

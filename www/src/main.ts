@@ -152,7 +152,7 @@ const rules = (): Parameters<typeof resolveOptions>[1] =>
   loaded?.engine.model ?? { widthMultiple: 1, heightMultiple: 1, frameMultiple: 1, defaults: {} };
 
 function fail(error: TabreelError): void {
-  const onGpu = loaded?.engine.device === 'gpu' || readSettings().device === 'gpu';
+  const onGpu = (error.device ?? loaded?.engine.device ?? readSettings().device) === 'gpu';
   const offerCpu = onGpu && ['unsupported-device', 'device-lost', 'internal', 'out-of-memory'].includes(error.code);
   showError(error, offerCpu ? () => (writeSettings({ device: 'cpu' }), void generate()) : undefined);
 }

@@ -3,6 +3,7 @@ import {
   adapterName,
   cardBytes,
   deleteKept,
+  deleteKernelReports,
   keptModels,
   kernelPassed,
   verifyKept,
@@ -11,7 +12,7 @@ import {
   type Support,
   type VerifiedModel,
 } from 'tabreel';
-import { byId, make, memory } from './dom';
+import { byId, isAmount, make, memory } from './dom';
 import type { Device } from './recipe';
 import { licence, megabytes } from './words';
 
@@ -77,7 +78,7 @@ function keptWords(bytes: number, notKept: string | undefined): string {
 const sentence = (words: string): string => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 
 function memoryWords({ memory: { deviceGiB } }: Support): string {
-  const used = memory.get<number>('memoryBytes');
+  const used = memory.get('memoryBytes', isAmount);
   const here = deviceGiB === undefined ? undefined : `this device has ${deviceGiB} GB or more, says the browser`;
   const needed = used === undefined ? 'measured with the first clip' : `the last clip took ${megabytes(used)}`;
   return [needed, here].filter(Boolean).join('; ');
@@ -127,7 +128,7 @@ function showKept(models: KeptModel[], changed: () => void): void {
     const words = make('span', { role: 'status' }, `${name}, ${megabytes(bytes)}`);
     button.addEventListener('click', async () => {
       try {
-        await deleteKept(url);
+        await Promise.all([deleteKept(url), deleteKernelReports()]);
         changed();
       } catch (error) {
         words.textContent = sentence((error as Error).message);

@@ -1,6 +1,6 @@
 /** What the next clip will take, from what the last one took: remembered per backend on this device. */
 import { GUIDED_ABOVE, type Backend, type Clip } from 'tabreel';
-import { memory } from './dom';
+import { isAmount, isObject, memory } from './dom';
 import type { Recipe } from './recipe';
 
 interface Pace {
@@ -9,6 +9,9 @@ interface Pace {
   /** Seconds per pixel of all the rest; most of it is decoding. */
   rest: number;
 }
+
+const isPace = (value: unknown): value is Pace & Record<string, unknown> =>
+  isObject(value) && isAmount(value['denoise']) && isAmount(value['rest']);
 
 const volume = ({ width, height, numFrames }: Recipe): number => width * height * numFrames;
 const passes = ({ numSteps, guidanceScale }: Recipe): number => numSteps * (guidanceScale > GUIDED_ABOVE ? 2 : 1);
@@ -25,7 +28,7 @@ export function rememberPace(clip: Clip, wholeSecs: number): void {
 
 /** Seconds for the whole recipe on this backend; undefined before the first clip. */
 export function expectedSecs(recipe: Recipe, backend: Backend): number | undefined {
-  const pace = memory.get<Pace>(`pace.${backend}`);
+  const pace = memory.get(`pace.${backend}`, isPace);
   return pace && volume(recipe) * (pace.denoise * passes(recipe) + pace.rest);
 }
 
@@ -42,7 +45,7 @@ export class Countdown {
     backend: Backend,
   ) {
     this.#expected = expectedSecs(recipe, backend);
-    const pace = memory.get<Pace>(`pace.${backend}`);
+    const pace = memory.get(`pace.${backend}`, isPace);
     this.#expectedRest = pace && pace.rest * volume(recipe);
   }
 

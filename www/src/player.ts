@@ -24,6 +24,8 @@ let shown: 'nothing' | 'sample' | 'canvas' = 'nothing';
 let index = 0;
 /** When frame 0 would have been shown, in ms. */
 let started = 0;
+/** The next turn of the loop: there is only one loop. */
+let turn = 0;
 
 export function showSample(about: { prompt: string; width: number; height: number } | null): void {
   if (about === null) return;
@@ -107,7 +109,8 @@ function play(): void {
   playing = true;
   started = performance.now() - (index * 1000) / clip.fps;
   setPlayIcon();
-  requestAnimationFrame(advance);
+  cancelAnimationFrame(turn);
+  turn = requestAnimationFrame(advance);
 }
 
 function pause(): void {
@@ -128,7 +131,7 @@ function advance(now: number): void {
     index = next;
     paint();
   }
-  requestAnimationFrame(advance);
+  turn = requestAnimationFrame(advance);
 }
 
 function seek(to: number): void {

@@ -27,7 +27,7 @@ export function fromHash(hash: string): Partial<Recipe> {
   const params = new URLSearchParams(hash.replace(/^#/, ''));
   if (params.get('prompt') === null) return {};
   const recipe: Record<string, string | number> = { negativePrompt: '' };
-  const size = /^(\d+)x(\d+)$/.exec(params.get('size') ?? '');
+  const size = /^(\d{1,5})x(\d{1,5})$/.exec(params.get('size') ?? '');
   if (size) Object.assign(recipe, { width: Number(size[1]), height: Number(size[2]) });
   for (const [field, { flag, kind }] of fields) {
     const text = params.get(flag ?? '');

@@ -54,15 +54,17 @@ export function totalSecs(timings: Clip['timings']): number {
 }
 
 async function save(button: HTMLButtonElement, format: SaveOptions['format']): Promise<void> {
-  if (shown === undefined) return;
+  // The one that was asked for, whichever is picked from the strip meanwhile.
+  const clip = shown;
+  if (clip === undefined) return;
   const words = button.textContent;
   button.disabled = true;
   button.textContent = 'Encoding…';
   try {
-    const blob = await shown.toBlob({ format, scale: scaleFor(shown, format) });
+    const blob = await clip.toBlob({ format, scale: scaleFor(clip, format) });
     const link = document.createElement('a');
     link.href = URL.createObjectURL(blob);
-    link.download = `${fileName(shown)}.${format}`;
+    link.download = `${fileName(clip)}.${format}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     announce(`Saved ${link.download}.`);

@@ -1,6 +1,6 @@
 /** The settings drawer: a form that remembers itself. */
 import { GUIDED_ABOVE, OPTIONS, randomSeed, type ModelCard, type OptionSpec } from 'tabreel';
-import { byId, make, memory } from './dom';
+import { byId, isObject, make, memory } from './dom';
 import type { Device, Recipe } from './recipe';
 import { field, pair, SHAPES, shapeOf } from './controls';
 
@@ -90,15 +90,15 @@ export function buildSettings(changed: () => void): void {
     edited(id || name);
   });
   form.addEventListener('submit', (event) => event.preventDefault());
-  edits = sound(memory.get<unknown>('settings'));
+  edits = sound(memory.get('settings', isObject));
   fillSizes();
   show({ ...defaults, seed: randomSeed(), ...edits });
   edited();
 }
 
-/** What lies in the storage may be of an older page, or anything. */
-function sound(kept: unknown): Partial<Settings> {
-  const entries = typeof kept === 'object' && kept !== null ? Object.entries(kept) : [];
+/** Of what is kept, the settings that are still settings. */
+function sound(kept: Record<string, unknown> = {}): Partial<Settings> {
+  const entries = Object.entries(kept);
   const like = (name: string, value: unknown): boolean => {
     const kind = typeof (DEFAULTS as unknown as Record<string, unknown>)[name];
     return kind !== 'undefined' && typeof value === kind && (kind !== 'number' || Number.isFinite(value));
