@@ -16,7 +16,7 @@ export class Engine {
   /** 'gpu' initialises WebGPU through Burn; 'cpu' uses Burn's flex backend in the same wasm. */
   static create(options: { device: 'gpu' | 'cpu' }): Promise<Engine>;
   /** Compares the GPU kernels with their plain twins, unless `known` is of this revision and whole. Before `load`. */
-  checkKernels(known: KernelReport | undefined, host: EngineHost): Promise<KernelReport>;
+  checkKernels(known: KernelReport | undefined, host?: EngineHost): Promise<KernelReport>;
   info(): EngineInfo;
   /** Builds the model of a folder; the files are kept as long as the model. */
   load(files: EngineFile[], host: EngineHost): Promise<EngineModel>;
