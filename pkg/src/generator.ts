@@ -28,6 +28,11 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /** False leaves no copy of the weights on this device. Default true. */
   keep?: boolean;
+  /**
+   * Bytes that the weights may take on the device at once; layers that do not fit are read again when their turn comes.
+   * By default what the GPU's limits suggest. `Tabreel.model.plan` says what was decided.
+   */
+  memory?: number;
   /** Where `tabreel_bg.wasm` lies, if your bundler does not find it by itself. */
   wasmUrl?: string | URL;
   /** Makes the worker, if your bundler does not find `tabreel/worker` by itself. */
@@ -126,6 +131,9 @@ export class Tabreel {
     if (!['auto', 'gpu', 'cpu'].includes(device)) {
       throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
     }
+    if (options.memory !== undefined && !(Number.isSafeInteger(options.memory) && options.memory > 0)) {
+      throw new TabreelError('invalid-options', `memory must be a whole number of bytes, 1 or more, got ${String(options.memory)}`);
+    }
     const folder = findFolder(model);
     const policy = new PolicyWatch();
     try {
@@ -156,7 +164,7 @@ export class Tabreel {
     const { onProgress, onWarning, signal, keep = true } = options;
     try {
       const built = (await link.run(
-        { type: 'load', folder: folder.describe(card, keep) },
+        { type: 'load', folder: folder.describe(card, keep), budget: options.memory },
         {
           what: 'loading the model',
           silenceMs: 180 * SECOND,

@@ -52,7 +52,7 @@ export type ToWorker =
   /** Fetch and compile the wasm, then bring up the device; `adapter` is the GPU's, if it is one. */
   | { type: 'start'; id: number; device: Backend; adapter: AdapterFacts | undefined; wasmUrl: string | undefined }
   /** Reads the folder and builds the model. */
-  | { type: 'load'; id: number; folder: FolderDescription }
+  | { type: 'load'; id: number; folder: FolderDescription; budget?: number | undefined }
   | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: EngineCondition | undefined }
   /** Stops the job with this id at its next poll. */
   | { type: 'abort'; id: number };

@@ -9,7 +9,7 @@ import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-
 import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
 import { PolicyWatch } from './policy.js';
 import { blobSource } from './source/memory.js';
-import { openFolder, type FolderDescription, type OpenFolder } from './source/open.js';
+import { openFolder, type OpenFolder } from './source/open.js';
 
 interface WorkerScope {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
@@ -75,6 +75,8 @@ function dieOfTrap(thrown: unknown): void {
   die({ code: guessCode(message), message: `the engine stopped: ${message}` });
 }
 
+type LoadJob = Extract<ToWorker, { type: 'load' }>;
+
 async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal): Promise<unknown> {
   switch (job.type) {
     case 'start': {
@@ -84,7 +86,7 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSi
       return engine.info();
     }
     case 'load':
-      return load(job.folder, job.id, signal);
+      return load(job, signal);
     case 'generate': {
       ledger.startPeak();
       const result = await alive().generate(job.options, job.condition, hostFor(job.id, signal));
@@ -95,7 +97,7 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSi
   }
 }
 
-async function load(description: FolderDescription, id: number, signal: AbortSignal): Promise<EngineModel> {
+async function load({ folder: description, id, budget }: LoadJob, signal: AbortSignal): Promise<EngineModel> {
   folder?.close();
   folder = undefined;
   let opened: OpenFolder | undefined;
@@ -123,7 +125,7 @@ async function load(description: FolderDescription, id: number, signal: AbortSig
       const card = blobSource(CARD, new Blob([description.card]));
       files.push({ path: CARD, size: card.size, read: (start, end) => card.read(start, end) });
     }
-    const model = (await alive().load(files, hostFor(id, signal))) as EngineModel;
+    const model = (await alive().load(files, hostFor(id, signal), budget)) as EngineModel;
     await patient(opened.finish());
     folder = opened;
     return model;

@@ -18,8 +18,11 @@ export class Engine {
   /** Compares the GPU kernels with their plain twins, unless `known` is of this revision and whole. Before `load`. */
   checkKernels(known: KernelReport | undefined, host?: EngineHost): Promise<KernelReport>;
   info(): EngineInfo;
-  /** Builds the model of a folder; the files are kept as long as the model. */
-  load(files: EngineFile[], host: EngineHost): Promise<EngineModel>;
+  /**
+   * Builds the model of a folder; the files are kept as long as the model. `budget`, in bytes, bounds the weights that are on
+   * the device at once.
+   */
+  load(files: EngineFile[], host: EngineHost, budget?: number): Promise<EngineModel>;
   /** Walks from prompt to frames; everything it makes goes to `host.event`. */
   generate(options: object, condition: Condition | undefined, host: EngineHost): Promise<EngineResult>;
   dispose(): void;
