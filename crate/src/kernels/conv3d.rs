@@ -12,7 +12,9 @@ use burn_cubecl::tensor::CubeTensor;
 use super::launch::{Shader, fill, fold, is_gpu, on_gpu, output_like, tensor};
 pub use super::ops::Form;
 use super::ops::MERGED;
+use super::repack_gpu::write_words;
 use super::{Kernel, Switches, cpu};
+use crate::error::Result;
 use crate::memory::stay;
 
 /// The weights of a convolution, as its device wants them.
@@ -55,6 +57,73 @@ impl Weights {
             })),
         };
         Self { form, output, input, layout, bias }
+    }
+}
+
+/// Weights on their way to a GPU, laid out for the kernel some output channels at a time.
+pub struct Parts {
+    form: Form,
+    output: usize,
+    input: usize,
+    tile: Tile,
+    packed: Tensor<1>,
+    queue: wgpu::Queue,
+}
+
+impl Parts {
+    /// `None` where no GPU's kernel will read them.
+    pub fn new([output, input]: [usize; 2], form: Form, device: &Device, queue: &wgpu::Queue) -> Option<Self> {
+        let switches = Switches::of(device);
+        if !switches.has(Kernel::Conv3d) || !is_gpu(device) {
+            return None;
+        }
+        let [t, h, w] = form.kernel;
+        let tile = Tile::choose([output, input, t, h, w], switches.software);
+        let mut parts = Self { form, output, input, tile, packed: Tensor::empty([1], device), queue: queue.clone() };
+        let length = parts.parities() * output.div_ceil(tile.channels) * parts.block();
+        parts.packed = device.memory_persistent_allocations((), |()| Tensor::empty([length], device));
+        Some(parts)
+    }
+
+    /// How many channels to put at once: about `wanted`, in whole tiles.
+    pub fn channels(&self, wanted: usize) -> usize {
+        (wanted / self.tile.channels).max(1) * self.tile.channels
+    }
+
+    /// Puts the weights of the output channels from `first` on, a multiple of [`Parts::channels`]: `values`
+    /// `[channels, C_in, k_t, k_h, k_w]`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::DeviceLost`] when the GPU has no buffer for them.
+    pub fn put(&self, first: usize, values: &[f32]) -> Result<()> {
+        let [t, h, w] = self.form.kernel;
+        let channels = values.len() / (self.input * t * h * w);
+        let packed = repack(values, [channels, self.input, t, h, w], self.tile, self.form.doubled);
+        let (blocks, all) = (channels.div_ceil(self.tile.channels), self.output.div_ceil(self.tile.channels));
+        let primitive = on_gpu(&self.packed);
+        for (parity, part) in packed.chunks_exact(blocks * self.block()).enumerate() {
+            let at = (parity * all + first / self.tile.channels) * self.block() * size_of::<f32>();
+            let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
+            write_words(primitive.as_ref(), &self.queue, at as u64, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The weights, all of which have been put; `bias` `[C_out]`.
+    pub fn finish(self, bias: Tensor<1>) -> Weights {
+        let Self { form, output, input, tile, packed, .. } = self;
+        Weights { form, output, input, layout: Layout::Packed(packed, tile), bias }
+    }
+
+    fn parities(&self) -> usize {
+        if self.form.doubled { 4 } else { 1 }
+    }
+
+    /// Values of a block: the weights of a tile's channels.
+    fn block(&self) -> usize {
+        let [t, h, w] = self.form.kernel;
+        let (rows, columns) = if self.form.doubled { (2, 2) } else { (h, w) };
+        t * rows * self.input.next_multiple_of(self.tile.depth) * columns * self.tile.channels
     }
 }
 

@@ -97,14 +97,8 @@ pub fn upload(bytes: Bytes<'_>, device: &Device, queue: Option<&wgpu::Queue>) ->
     let length = bytes.len().div_ceil(size_of::<u32>());
     if let (Bytes::Elsewhere(bytes), Some(queue)) = (&bytes, queue) {
         let words = Tensor::<1, Int>::empty([length], device);
-        let lost = |e: String| Error::DeviceLost(format!("the GPU has no buffer for weights: {e}"));
-        let primitive = words_on_gpu(&words).ok_or_else(|| lost("no GPU".into()))?;
-        // Work queued on the buffer's last tenant must be submitted before it is written to.
-        device.flush().map_err(|e| lost(format!("{e:?}")))?;
-        let resource = primitive.client.get_resource::<WgpuServer<AutoCompiler>>(primitive.handle.clone());
-        let resource = resource.map_err(|e| lost(format!("{e:?}")))?;
-        let place = resource.resource();
-        bytes.write_to(&place.buffer, queue, place.offset)?;
+        let (buffer, offset) = place(words_on_gpu(&words).as_ref())?;
+        bytes.write_to(&buffer, queue, offset)?;
         return Ok(words);
     }
     let bytes = bytes.here();
@@ -115,6 +109,28 @@ pub fn upload(bytes: Bytes<'_>, device: &Device, queue: Option<&wgpu::Queue>) ->
     };
     let words: Vec<i32> = bytes.chunks(4).map(word).collect();
     Ok(Tensor::from_data(TensorData::new(words, [length]), device))
+}
+
+/// Where a tensor lies that is about to be written to from the queue.
+fn place(primitive: Option<&CubeTensor>) -> Result<(wgpu::Buffer, u64)> {
+    let lost = |e: String| Error::DeviceLost(format!("the GPU has no buffer for weights: {e}"));
+    let primitive = primitive.ok_or_else(|| lost("no GPU".into()))?;
+    // Work queued on the buffer's last tenant must be submitted before it is written to.
+    primitive.client.flush().map_err(|e| lost(format!("{e:?}")))?;
+    let resource = primitive.client.get_resource::<WgpuServer<AutoCompiler>>(primitive.handle.clone());
+    let resource = resource.map_err(|e| lost(format!("{e:?}")))?;
+    let place = resource.resource();
+    Ok((place.buffer.clone(), place.offset))
+}
+
+/// Writes whole words into a tensor, from byte `at` on.
+///
+/// # Errors
+/// [`Error::DeviceLost`] when it lies in no GPU's buffer.
+pub fn write_words(tensor: Option<&CubeTensor>, queue: &wgpu::Queue, at: u64, bytes: &[u8]) -> Result<()> {
+    let (buffer, offset) = place(tensor)?;
+    queue.write_buffer(&buffer, offset + at, bytes);
+    Ok(())
 }
 
 /// A word that the kernels set where something is unsound, 0.

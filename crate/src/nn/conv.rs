@@ -33,9 +33,7 @@ impl CausalConv3d {
     /// As [`CausalConv3d::load`].
     pub async fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
         let [t, h, w] = form.kernel;
-        let values = loader.values("weight", &[output, input, t, h, w]).await?;
-        let bias = loader.tensor("bias", [output]).await?;
-        Ok(Self { weights: Weights::new(values, [output, input], form, bias, loader.device()) })
+        Ok(Self { weights: loader.convolution(&[output, input, t, h, w], form).await? })
     }
 
     /// A kernel of one frame: no memory needed.
@@ -166,9 +164,7 @@ impl FrameConv {
 
     async fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
         let [_, h, w] = form.kernel;
-        let values = loader.values("weight", &[output, input, h, w]).await?;
-        let bias = loader.tensor("bias", [output]).await?;
-        Ok(Self { weights: Weights::new(values, [output, input], form, bias, loader.device()) })
+        Ok(Self { weights: loader.convolution(&[output, input, h, w], form).await? })
     }
 
     /// # Shapes

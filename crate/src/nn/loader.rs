@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
+use crate::kernels::conv3d::{Form, Parts, Weights};
 use crate::kernels::gemm::Matrix;
 use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
@@ -190,6 +191,32 @@ impl Loader {
     /// As [`Loader::tensor`].
     pub async fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.set.fetch_f32(&self.full(name), shape).await
+    }
+
+    /// Weights of a convolution, stored `[output, input, …]`; a large one is laid out for a GPU part by part, so that it never
+    /// lies in this memory whole.
+    ///
+    /// # Errors
+    /// As [`Loader::tensor`].
+    pub async fn convolution(&self, stored: &[usize], form: Form) -> Result<Weights> {
+        const MOST_WHOLE: usize = 4 << 20; // values
+        let (name, size, [output, input]) = ("weight", stored.iter().product::<usize>(), [stored[0], stored[1]]);
+        let bias = self.tensor("bias", [output]).await?;
+        let single = self.set.get(&self.full(name)).is_some_and(|info| !info.dtype.is_quantized());
+        let parts = match &self.queue {
+            Some(queue) if single && size > MOST_WHOLE => Parts::new([output, input], form, &self.device, queue),
+            _ => None,
+        };
+        let Some(parts) = parts else {
+            let values = self.values(name, stored).await?;
+            return Ok(Weights::new(values, [output, input], form, bias, &self.device));
+        };
+        let step = parts.channels(MOST_WHOLE / (size / output));
+        for first in (0..output).step_by(step) {
+            let rows = first..output.min(first + step);
+            parts.put(first, &self.set.fetch_rows(&self.full(name), stored, rows).await?)?;
+        }
+        Ok(parts.finish(bias))
     }
 
     /// The values of one row of a table `[rows, columns]`, read alone.

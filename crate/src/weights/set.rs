@@ -1,6 +1,7 @@
 //! The tensors of one component, from one file or from several shards, asked for by name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::info::TensorInfo;
@@ -130,6 +131,24 @@ impl WeightSet {
         })?;
         let start = entry.info.range.start + row as u64 * bytes;
         let info = TensorInfo { range: start..start + bytes, ..entry.info.clone() };
+        finite(name, decode(dtype, &self.files[entry.file].read(&info).await?.here()))
+    }
+
+    /// The values of some of the outermost rows of a tensor of the shape given, marking it used: its elements must be stored
+    /// one by one, not in blocks.
+    ///
+    /// # Errors
+    /// As [`WeightSet::fetch_f32`], and [`Error::Weights`] when the tensor has no such rows.
+    pub async fn fetch_rows(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<Vec<f32>> {
+        let entry = self.take(name, shape)?;
+        let dtype = entry.info.dtype;
+        let inside = shape.first().is_some_and(|&all| rows.start < rows.end && rows.end <= all);
+        let bytes = dtype.bytes_for(&shape[1..]).filter(|_| inside && !dtype.is_quantized()).ok_or_else(|| {
+            Error::weights(name, format!("rows {rows:?} of single values"), format!("{shape:?} of {dtype}"))
+        })?;
+        let start = entry.info.range.start;
+        let range = start + rows.start as u64 * bytes..start + rows.end as u64 * bytes;
+        let info = TensorInfo { range, ..entry.info.clone() };
         finite(name, decode(dtype, &self.files[entry.file].read(&info).await?.here()))
     }
 
