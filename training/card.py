@@ -53,6 +53,13 @@ def check(vocabulary, captions=20000):
         raise ValueError(f'the vocabulary must hold every word of world.caption, it lacks {sorted(missing)}')
 
 
+def multiples(folder):
+    """What a clip's sides and its frames (less one) must be multiples of: a latent cell times a patch, as `tabreel card` has it."""
+    read = lambda part: json.load(open(os.path.join(folder, part, 'config.json')))
+    vae, (t, h, w) = read('vae'), read('transformer')['patch_size']
+    return {'width': vae['scale_factor_spatial'] * w, 'height': vae['scale_factor_spatial'] * h, 'frames': vae['scale_factor_temporal'] * t}
+
+
 def files(folder):
     """[{path, bytes, sha256}] of what a model folder is loaded from, in the order of the paths."""
     paths = sorted(os.path.relpath(os.path.join(d, f), folder).replace(os.sep, '/') for d, _, names in os.walk(folder) for f in names if NEEDED.search(f))

@@ -70,7 +70,7 @@ def write_card(folder, trained):
     words = card.vocabulary(); card.check(words)
     text = {'name': 'small-world', 'license': 'MIT OR Apache-2.0',
             'trained_on': 'Procedural clips of training/world.py (no outside data). ' + trained,
-            'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'sizes': [[128, 128], [192, 128], [128, 192]], 'num_frames': [1, 9, 17, 25, 33],
+            'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'multiples': card.multiples(folder), 'sizes': [[128, 128], [192, 128], [128, 192]], 'num_frames': [1, 9, 17, 25, 33],
             'examples': EXAMPLES, 'vocabulary': words, 'files': card.files(folder)}
     json.dump(text, open(folder + '/tabreel.json.tmp', 'w'), indent=1); os.replace(folder + '/tabreel.json.tmp', folder + '/tabreel.json')
 

@@ -1,5 +1,5 @@
 /** `tabreel.json`, which stands beside `model_index.json`: what to fetch, and what to show before fetching. */
-import { OPTIONS, type ModelDefaults } from './contract.js';
+import { OPTIONS, type ModelDefaults, type SizeRules } from './contract.js';
 import { TabreelError } from './errors.js';
 import { parseVocabulary, type Vocabulary } from './vocabulary.js';
 
@@ -30,6 +30,8 @@ export interface ModelCard {
   }[];
   /** Clip lengths that the model was trained on, in frames. */
   numFrames: number[];
+  /** What sizes and lengths must be multiples of; undefined on an older card, then the loaded model says it. */
+  multiples?: SizeRules | undefined;
   /** Settings to start from. */
   defaults: ModelDefaults;
   /** Prompts that show what the model can do. */
@@ -71,12 +73,19 @@ export function parseCard(text: string, where: string, files?: ModelFile[]): Mod
       return isCount(width) && isCount(height) ? [{ width, height }] : [];
     }),
     numFrames: list(card['num_frames']).filter(isCount),
+    multiples: parseMultiples(card['multiples']),
     defaults: parseDefaults(card['default']),
     examples: list(card['examples']).filter((example) => typeof example === 'string'),
     vocabulary: parseVocabulary(card['vocabulary']),
     files: files ?? parseFiles(card['files'], where),
     source: text,
   };
+}
+
+function parseMultiples(json: unknown): SizeRules | undefined {
+  const { width, height, frames } = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
+  const whole = isCount(width) && isCount(height) && isCount(frames);
+  return whole ? { widthMultiple: width, heightMultiple: height, frameMultiple: frames } : undefined;
 }
 
 /** The `default` of a card; what is of another kind is left out, what is out of range is refused where it is used. */

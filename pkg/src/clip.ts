@@ -5,16 +5,11 @@ import type { ClipRecipe } from './options.js';
 import { enlarge } from './enlarge.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
+import type { GivenParts } from './inputs.js';
 import { contactSheet } from './picture.js';
+import { withPngText } from './png-text.js';
+import type { FullRecipe, TaskRecipe } from './recipe.js';
 import { encodeVideo } from './video.js';
-
-/** Which pictures a clip was given; they are not kept. */
-export interface GivenParts {
-  /** A picture was given for the first frame. */
-  readonly image: boolean;
-  /** A picture was given for the last frame. */
-  readonly lastImage: boolean;
-}
 
 export interface ClipParts {
   frames: readonly Frame[];
@@ -30,6 +25,8 @@ export interface ClipParts {
   memory: MemoryUse;
   options: ClipRecipe;
   given: GivenParts;
+  task: TaskRecipe;
+  model: FullRecipe['model'];
 }
 
 /** How {@link Clip.toBlob} writes the clip. */
@@ -38,6 +35,8 @@ export interface SaveOptions {
   format: 'mp4' | 'webm' | 'png';
   /** Enlarges every frame by this whole factor, 1 to 8, before encoding. Default 1. */
   scale?: number;
+  /** False leaves the recipe (prompt, seed, model, …) out of the file. Default true. */
+  recipe?: boolean;
   /** Stops the encoding. */
   signal?: AbortSignal;
 }
@@ -70,8 +69,12 @@ export class Clip {
   readonly memory: MemoryUse;
   /** Every option with its final value: the recipe that makes this clip again, together with the pictures it was given. */
   readonly options: Readonly<ClipRecipe>;
-  /** Which pictures it was given: the recipe alone makes another clip then. */
+  /** What it was given: the recipe alone makes another clip then. */
   readonly given: GivenParts;
+  /** What was asked for. */
+  readonly task: TaskRecipe;
+  /** The model that made it. */
+  readonly model: FullRecipe['model'];
 
   constructor(parts: ClipParts) {
     this.frames = parts.frames;
@@ -88,11 +91,19 @@ export class Clip {
     this.memory = parts.memory;
     this.options = parts.options;
     this.given = parts.given;
+    this.task = parts.task;
+    this.model = parts.model;
   }
 
   /** How long it plays, in seconds. */
   get seconds(): number {
     return this.numFrames / this.fps;
+  }
+
+  /** Everything that makes it again but for what it was given; {@link Clip.toBlob} writes it into the file. */
+  get recipe(): FullRecipe {
+    const { model, task, options, given } = this;
+    return { tabreel: 1, model, task, options, given };
   }
 
   /** Fills the canvas with frame `index` (0-based), smoothly scaled to the canvas's own width and height. */
@@ -106,19 +117,23 @@ export class Clip {
 
   /**
    * Encodes the clip. MP4 is H.264 where the browser can, else AV1 or VP9; WebM is VP9, else AV1 or VP8.
+   * Its recipe goes into the file as JSON (the comment tag of a video, the comment of a PNG): `readRecipe` finds it there.
    *
    * @throws TabreelError `unsupported-device` when no codec of that format can be encoded here
    */
-  async toBlob({ format, scale = 1, signal }: SaveOptions): Promise<Blob> {
+  async toBlob({ format, scale = 1, recipe = true, signal }: SaveOptions): Promise<Blob> {
     if (!Number.isInteger(scale) || scale < 1 || scale > 8) {
       throw new TabreelError('invalid-options', `scale must be a whole number from 1 to 8, got ${String(scale)}`);
     }
+    const comment = recipe ? JSON.stringify(this.recipe) : undefined;
     switch (format) {
       case 'mp4':
       case 'webm':
-        return (await encodeVideo(this.frames, { format, fps: this.fps, scale, signal })).blob;
-      case 'png':
-        return contactSheet(this.frames, scale);
+        return (await encodeVideo(this.frames, { format, fps: this.fps, scale, comment, signal })).blob;
+      case 'png': {
+        const png = await contactSheet(this.frames, scale);
+        return comment === undefined ? png : withPngText(png, comment);
+      }
       default:
         throw new TabreelError('invalid-options', `format must be mp4, webm or png, got ${String(format)}`);
     }

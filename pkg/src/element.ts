@@ -7,7 +7,7 @@ import type { ClipEvents, ClipListening, ClipProgress } from './element-events.j
 import { ClipView } from './element-view.js';
 import { TabreelError, toTabreelError } from './errors.js';
 import type { GenerateOptions, LoadOptions } from './generator.js';
-import type { GivenPictures } from './inputs.js';
+import type { ClipInputs } from './inputs.js';
 
 export type { ClipEvents, ClipProgress, NumberedFrame, PreviewFrame } from './element-events.js';
 
@@ -40,9 +40,9 @@ export class TabreelClip extends Base {
   static readonly observedAttributes = ['prompt', 'width', 'height', 'controls', 'autoplay'];
 
   /** What the first frame shows. */
-  declare image: GivenPictures['image'];
+  declare image: ClipInputs['image'];
   /** What the last frame shows. */
-  declare lastImage: GivenPictures['lastImage'];
+  declare lastImage: ClipInputs['lastImage'];
 
   #view: ClipView | undefined;
   #clip: Clip | undefined;
@@ -234,7 +234,7 @@ export class TabreelClip extends Base {
     }
   }
 
-  #pictures(): GivenPictures {
+  #pictures(): Pick<ClipInputs, 'image' | 'lastImage'> {
     const { image, lastImage } = this;
     return { ...(image !== undefined && { image }), ...(lastImage !== undefined && { lastImage }) };
   }

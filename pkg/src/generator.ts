@@ -4,14 +4,18 @@ import { cardBytes, type ModelCard } from './card.js';
 import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError, type TabreelErrorCode } from './errors.js';
 import type { Frame } from './frame.js';
-import { buffersOf, checkPictures, readCondition, type GivenPictures } from './inputs.js';
+import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from './inputs.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
 import { PolicyWatch } from './policy.js';
+import type { ClipSource } from './read-clip.js';
+import type { PictureSource } from './read-picture.js';
+import { modelHash } from './recipe.js';
 import { findFolder, type ModelFolder, type ModelSource } from './source/index.js';
 import { spawnWorker } from './spawn.js';
 import { probe, type Support } from './support.js';
+import * as tasks from './tasks.js';
 import { unknownWords } from './vocabulary.js';
 
 /** What {@link Tabreel.load} takes. */
@@ -64,7 +68,7 @@ export interface LoadProgress {
 }
 
 /** What {@link Tabreel.generate} takes. */
-export interface GenerateOptions extends ClipOptions, GivenPictures {
+export interface GenerateOptions extends ClipOptions, ClipInputs {
   /** Called when a stage begins. */
   onStage?: (stage: Stage) => void;
   /** After every denoising step; `step` counts from 1, `seconds` is how long it took. */
@@ -87,6 +91,8 @@ export interface ModelInfo extends ModelRules, EngineModel {
   card: ModelCard;
   /** What the folder weighs. */
   bytes: number;
+  /** SHA-256 over the folder's list of files; undefined where it cannot be computed (plain http). */
+  hash: string | undefined;
 }
 
 const SECOND = 1000;
@@ -177,7 +183,8 @@ export class Tabreel {
           },
         },
       )) as EngineModel;
-      const model = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card) };
+      const hash = await modelHash(card);
+      const model = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card), hash };
       return new Tabreel(link, model, info.device, info.device === 'gpu' ? info.adapter?.name || adapter : undefined, reason);
     } catch (thrown) {
       const error = toTabreelError(thrown, info.device);
@@ -193,7 +200,7 @@ export class Tabreel {
    */
   async generate(options: GenerateOptions): Promise<Clip> {
     const settings = resolveOptions(options, this.model);
-    checkPictures(options, this.model.capabilities);
+    checkInputs(options, settings, this.model.capabilities);
     if (this.#busy) throw new TabreelError('invalid-options', 'already generating: wait for the clip, or stop it first');
     throwIfAborted(options.signal, 'generating');
     const { dead } = this.#link;
@@ -221,7 +228,8 @@ export class Tabreel {
     };
     this.#busy = true;
     try {
-      const condition = await readCondition(options);
+      const { condition, warnings: said } = await readInputs(options, settings, options.signal);
+      said.forEach((message) => onEvent({ type: 'warning', message }));
       const result = (await this.#link.run(
         { type: 'generate', options: { ...settings, preview: options.onPreview !== undefined }, condition },
         {
@@ -238,14 +246,84 @@ export class Tabreel {
         throw new TabreelError('internal', `the engine announced ${result.numFrames} frames but sent ${got}`);
       }
       const { width, height, fps, seed, timings, tokens } = result;
-      const given = { image: options.image !== undefined, lastImage: options.lastImage !== undefined };
-      const made = { backend: this.device, adapter: this.adapter, options: settings, given, memory: result.memory };
-      return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...made });
+      const { name, hash } = this.model;
+      const by = {
+        backend: this.device,
+        adapter: this.adapter,
+        model: { name: name || this.model.card.name, hash },
+        memory: result.memory,
+      };
+      const from = { options: settings, given: givenParts(options), task: { name: 'generate' as const } };
+      return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...by, ...from });
     } catch (thrown) {
       throw toTabreelError(thrown, this.device);
     } finally {
       this.#busy = false;
     }
+  }
+
+  /**
+   * Makes a clip longer, forward or backward, by any number of frames: in passes that each see the end of what is there.
+   * `onFrame` gets the new frames, by their index in the whole clip, while later passes are still to come.
+   *
+   * @throws TabreelError as `generate`
+   */
+  extend(clip: ClipSource, options: tasks.ExtendOptions): Promise<Clip> {
+    return tasks.extend(this, clip, options);
+  }
+
+  /**
+   * Adds frames that lead from a clip's end back to its beginning, so that it repeats without a jump.
+   *
+   * @throws TabreelError as `generate`
+   */
+  loop(clip: ClipSource, options: tasks.BridgeOptions): Promise<Clip> {
+    return tasks.loop(this, clip, options);
+  }
+
+  /**
+   * One clip after the other, with frames between that lead from the first to the second.
+   *
+   * @throws TabreelError as `generate`
+   */
+  connect(from: ClipSource, to: ClipSource, options: tasks.BridgeOptions): Promise<Clip> {
+    return tasks.connect(this, from, to, options);
+  }
+
+  /**
+   * Makes a clip anew as the prompt says, starting from it and not from noise.
+   *
+   * @throws TabreelError as `generate`
+   */
+  edit(clip: ClipSource, options: tasks.EditOptions): Promise<Clip> {
+    return tasks.edit(this, clip, options);
+  }
+
+  /**
+   * Makes a region of a clip or picture anew; the rest comes back unchanged.
+   *
+   * @throws TabreelError as `generate`
+   */
+  inpaint(clip: PictureSource | ClipSource, options: tasks.InpaintOptions): Promise<Clip> {
+    return tasks.inpaint(this, clip, options);
+  }
+
+  /**
+   * Puts a clip or picture whole into a frame of another shape, `width` × `height`, and makes what lies beside it.
+   *
+   * @throws TabreelError as `generate`
+   */
+  outpaint(clip: PictureSource | ClipSource, options: tasks.OutpaintOptions): Promise<Clip> {
+    return tasks.outpaint(this, clip, options);
+  }
+
+  /**
+   * Enlarges a clip and makes its details anew.
+   *
+   * @throws TabreelError as `generate`
+   */
+  upscale(clip: ClipSource, options: tasks.UpscaleOptions): Promise<Clip> {
+    return tasks.upscale(this, clip, options);
   }
 
   /** Words of a prompt that the model was not trained on; none where its card has no vocabulary. */

@@ -1,6 +1,7 @@
 /** Options of `generate()`, checked against the table in contract.ts: the sentences name rule, value and unit. */
 import { OPTIONS, type ClipOptions, type ClipRecipe, type ModelDefaults, type OptionSpec, type SizeRules } from './contract.js';
 import { TabreelError } from './errors.js';
+import { INPUTS } from './inputs.js';
 
 export type { ClipOptions, ClipRecipe, ModelDefaults };
 
@@ -17,10 +18,7 @@ const NAMES = Object.keys(OPTIONS) as Name[];
 /** Names that `generate()` takes beside `ClipOptions`; they never reach the engine. */
 const LISTENERS = ['onStep', 'onPreview', 'onStage', 'onFrame', 'onWarning'] as const;
 
-/** What is given of the clip itself; read by inputs.ts. */
-const PICTURES = ['image', 'lastImage'] as const;
-
-const KNOWN = new Set<string>(['signal', ...LISTENERS, ...PICTURES, ...NAMES]);
+const KNOWN = new Set<string>(['signal', ...LISTENERS, ...INPUTS, ...NAMES]);
 
 /**
  * Fills in what was left open (the model's suggestion, else the table's default) and checks every rule.

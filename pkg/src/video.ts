@@ -21,6 +21,8 @@ export interface VideoOptions {
   fps: number;
   /** Whole factor by which frames are enlarged first. Default 1. */
   scale?: number | undefined;
+  /** Text for the file's comment tag. */
+  comment?: string | undefined;
   /** Stops the encoding. */
   signal?: AbortSignal | undefined;
 }
@@ -71,7 +73,7 @@ export async function encodableCodecs(format: VideoOptions['format'], width: num
  * repeats the last column or row. (Sizes that models produce are multiples of 16, so this is for others.)
  */
 export async function encodeVideo(frames: readonly Frame[], options: VideoOptions): Promise<EncodedVideo> {
-  const { format, fps, scale = 1, signal } = options;
+  const { format, fps, scale = 1, comment, signal } = options;
   const first = frames[0];
   if (first === undefined) throw new TabreelError('invalid-options', 'a clip must have at least 1 frame, got 0 frames');
   checkVideo(frames, first, fps, scale);
@@ -85,7 +87,7 @@ export async function encodeVideo(frames: readonly Frame[], options: VideoOption
   for (const codec of await encodableCodecs(format, width, height)) {
     throwIfAborted(signal, 'saving');
     try {
-      const blob = await encodeWith(codec, frames, { format, fps, scale, signal, width, height });
+      const blob = await encodeWith(codec, frames, { format, fps, scale, comment, signal, width, height });
       return { blob, codec, width, height };
     } catch (error) {
       throwIfAborted(signal, 'saving');
@@ -142,11 +144,13 @@ async function encodeWith(
     format,
     fps,
     scale,
+    comment,
     signal,
     width,
     height,
-  }: Required<Omit<VideoOptions, 'signal' | 'scale'>> & {
+  }: Pick<VideoOptions, 'format' | 'fps'> & {
     scale: number;
+    comment: string | undefined;
     width: number;
     height: number;
     signal: AbortSignal | undefined;
@@ -160,6 +164,7 @@ async function encodeWith(
   let alive = (): void => undefined;
   const source = new VideoSampleSource({ codec, quality: quality(), latencyMode: 'quality', onEncodedPacket: () => alive() });
   output.addVideoTrack(source, { frameRate: fps });
+  if (comment !== undefined) output.setMetadataTags({ comment });
   const encode = async (): Promise<void> => {
     await output.start();
     for (const [index, frame] of frames.entries()) {

@@ -48,3 +48,35 @@ function stems(word: string): string[] {
   const cut = /^(.{3,}?)(?:es|s|ed|d|ing)$/.exec(word)?.[1];
   return cut === undefined ? [word] : [word, cut];
 }
+
+/** The roles of a scene in the order of a caption; other roles are kept where a prompt has them, and never added. */
+export const CAPTION_ROLES = ['size', 'colour', 'shape', 'motion', 'ground', 'sky'] as const;
+
+/**
+ * A short prompt in the wording that a small model was trained on: what it says in the vocabulary's plain words, and what it leaves
+ * open filled in. Undefined for a vocabulary without the roles of {@link CAPTION_ROLES}. `random` gives 0 to below 1.
+ */
+export function suggestPrompt(prompt: string, { roles }: Vocabulary, random: () => number = Math.random): string | undefined {
+  if (!CAPTION_ROLES.every((role) => Object.keys(roles[role] ?? {}).length > 0)) return undefined;
+  const said = ` ${wordsOf(prompt).join(' ').toLowerCase()} `;
+  const words = CAPTION_ROLES.map((role) => {
+    const plain = Object.keys(roles[role]!);
+    return spoken(said, roles[role]!) ?? plain[Math.floor(random() * plain.length)]!;
+  });
+  const more = ['camera', 'extra'].flatMap((role) => spoken(said, roles[role] ?? {}) ?? []);
+  const text = [...words, ...more].join(' ');
+  return `${/^[aeiou]/.test(text) ? 'an' : 'a'} ${text}`;
+}
+
+/** The plain word whose wording stands in a text; of several the longest wording, which says the most. */
+function spoken(text: string, words: Record<string, string[]>): string | undefined {
+  let found: { plain: string; length: number } | undefined;
+  for (const [plain, more] of Object.entries(words)) {
+    for (const wording of [plain, ...more]) {
+      const flat = wordsOf(wording).join(' ').toLowerCase();
+      const isSaid = [flat, `${flat}s`].some((form) => text.includes(` ${form} `));
+      if (isSaid && flat.length > (found?.length ?? 0)) found = { plain, length: flat.length };
+    }
+  }
+  return found?.plain;
+}

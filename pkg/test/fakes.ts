@@ -1,5 +1,6 @@
 /** Stand-ins at the edges: the Cache API, a worker. */
 import type { TabreelError } from '../src/errors.js';
+import type { Frame } from '../src/frame.js';
 import type { WorkerLike } from '../src/link.js';
 import type { FromWorker, ToWorker } from '../src/messages.js';
 
@@ -67,3 +68,12 @@ export const caught = (promise: Promise<unknown>): Promise<TabreelError | undefi
     () => undefined,
     (error: TabreelError) => error,
   );
+
+/** A clip whose frames are numbered in their red channel. */
+export function clipOf(count: number, { fps = 8, width = 16, height = 16 } = {}): { frames: Frame[]; fps: number } {
+  const frames = Array.from({ length: count }, (_, index) => {
+    const { data } = imageData(width, height, [index, 50, 60, 255]);
+    return { width, height, data: data as Uint8ClampedArray<ArrayBuffer> };
+  });
+  return { frames, fps };
+}

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { TabreelError } from '../src/errors.js';
 import { Tabreel, type LoadOptions } from '../src/generator.js';
-import { buffersOf } from '../src/inputs.js';
+import { givenParts } from '../src/inputs.js';
 import type { EngineModel, FromWorker, ToWorker } from '../src/messages.js';
 import { FakeWorker, imageData } from './fakes.js';
 
@@ -306,12 +306,16 @@ test('a given picture goes to the engine by transfer, and the clip knows of it',
   const clip = await tabreel.generate({ ...clipOptions, image });
   const job = workers[0]!.received.find(({ type }) => type === 'generate') as Extract<ToWorker, { type: 'generate' }>;
   expect(job.options).not.toHaveProperty('image');
-  const picture = { width: 3, height: 2, rgba: new Uint8Array(image.data) };
-  expect(job.condition).toEqual({ pieces: [{ kind: 'frame', at: 0, picture }] });
-  const [sent] = buffersOf(job.condition!);
-  expect(workers[0]!.transferred).toContain(sent);
-  expect(sent).not.toBe(image.data.buffer);
-  expect(clip.given).toEqual({ image: true, lastImage: false });
+  const rgba = new Uint8Array(image.data);
+  expect(job.condition).toEqual({ pieces: [{ kind: 'frame', at: 0, picture: { width: 3, height: 2, rgba } }] });
+  expect(workers[0]!.transferred).toHaveLength(1);
+  expect(workers[0]!.transferred).not.toContain(image.data.buffer);
+  expect(clip.given).toMatchObject({ image: true, lastImage: false, mask: false });
+  expect(clip.recipe).toMatchObject({
+    tabreel: 1,
+    task: { name: 'generate' },
+    model: { name: 'tiny', hash: expect.stringMatching(/^[0-9a-f]{64}$/) },
+  });
   expect(clip.options).not.toHaveProperty('image');
 });
 
@@ -320,7 +324,7 @@ test('without pictures no condition is sent', async () => {
   const clip = await tabreel.generate(clipOptions);
   const job = workers[0]!.received.find(({ type }) => type === 'generate') as Extract<ToWorker, { type: 'generate' }>;
   expect(job.condition).toBeUndefined();
-  expect(clip.given).toEqual({ image: false, lastImage: false });
+  expect(clip.given).toEqual(givenParts({}));
 });
 
 test('a picture that the model cannot take is refused before anything is sent', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Clip } from '../src/clip.js';
+import { givenParts } from '../src/inputs.js';
 import { enlarge } from '../src/enlarge.js';
 import type { Frame } from '../src/frame.js';
 import { sheetShape } from '../src/picture.js';
@@ -93,7 +94,9 @@ describe('a clip', () => {
     backend: 'cpu',
     adapter: undefined,
     memory: { wasmBytes: 0, gpuBytes: 0, gpuPeakBytes: 0 },
-    given: { image: false, lastImage: false },
+    given: givenParts({}),
+    task: { name: 'generate' },
+    model: { name: 'tiny', hash: undefined },
     options: { prompt: 'a', negativePrompt: '', width: 16, height: 16, numFrames: 5, fps: 8, numSteps: 1, guidanceScale: 1, seed: 1 },
   });
 

@@ -60,7 +60,8 @@ export async function configure(page, settings) {
     const field = page.locator(`#${id}`);
     const kind = await field.evaluate((element) => element.tagName);
     if (value === SMALLEST) {
-      const sizes = await field.evaluate((select) => [...select.options].map((option) => option.value));
+      const all = await field.evaluate((select) => [...select.options].map((option) => option.value));
+      const sizes = all.filter((value) => /^\d+x\d+$/.test(value));
       const pixels = (size) => size.split('x').reduce((w, h) => w * h);
       await field.selectOption(sizes.sort((a, b) => pixels(a) - pixels(b))[0]);
     } else if (kind === 'SELECT') await field.selectOption(String(value));
@@ -91,6 +92,45 @@ export const canvasPixels = (page) =>
 export function deviation(bytes) {
   const mean = bytes.reduce((sum, value) => sum + value, 0) / bytes.length;
   return Math.sqrt(bytes.reduce((sum, value) => sum + (value - mean) ** 2, 0) / bytes.length);
+}
+
+/** Sky over grass with a red ball, as a PNG; drawn by the browser, and dropped, pasted or chosen. */
+export const drawPng = (page, look = {}) =>
+  page.evaluate(
+    async ({ width, height, sky, ground }) => {
+      const canvas = new OffscreenCanvas(width, height);
+      const context = canvas.getContext('2d');
+      for (const [colour, top] of [
+        [sky, 0],
+        [ground, height / 2],
+      ]) {
+        context.fillStyle = colour;
+        context.fillRect(0, top, width, height / 2);
+      }
+      context.fillStyle = 'rgb(215 40 35)';
+      context.arc(width / 2, height / 2, height / 6, 0, 2 * Math.PI);
+      context.fill();
+      const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+      return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+    },
+    { width: 96, height: 64, sky: 'rgb(150 190 235)', ground: 'rgb(62 138 50)', ...look },
+  );
+/** Lets go of a file over an element, or pastes it there. */
+export async function give(page, how, target, { base64, name = 'ball.png', type = 'image/png' }) {
+  await page.locator(target).evaluate(
+    (element, { how, base64, name, type }) => {
+      const data = new DataTransfer();
+      data.items.add(new File([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], name, { type }));
+      const more = { bubbles: true, cancelable: true };
+      const event =
+        how === 'paste'
+          ? new ClipboardEvent('paste', { ...more, clipboardData: data })
+          : new DragEvent('drop', { ...more, dataTransfer: data });
+      element.dispatchEvent(event);
+      if (!event.defaultPrevented) throw new Error(`the page left the ${how} to the browser`);
+    },
+    { how, base64, name, type },
+  );
 }
 
 /** Clicks a save button and returns the path of the file. */

@@ -16,12 +16,12 @@ const version = (name) => JSON.parse(readFileSync(join(root, 'node_modules', nam
 /** What a user of the package would write; `window.tabreel` is for this test. */
 const MAIN = `
 import 'tabreel/element';
-import { Tabreel, encodeVideo, probe, readPicture, TabreelError, type Clip, type ClipOptions, type GivenPictures, type Support } from 'tabreel';
+import { Tabreel, encodeVideo, probe, readPicture, TabreelError, type Clip, type ClipOptions, type ClipInputs, type Support } from 'tabreel';
 
 let model: Tabreel | undefined;
 const load = async (device: 'cpu' | 'gpu'): Promise<Tabreel> => (model ??= await Tabreel.load({ model: './model', device }));
 
-async function generate(options: ClipOptions & GivenPictures, cancelAfterStep = 0): Promise<object> {
+async function generate(options: ClipOptions & ClipInputs, cancelAfterStep = 0): Promise<object> {
   const cancel = new AbortController();
   const [steps, previews]: number[][] = [[], []];
   try {

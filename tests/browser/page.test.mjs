@@ -4,14 +4,15 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { serve } from '../../tools/serve.mjs';
-import { distance, halves, scene } from '../node/fixtures.mjs';
 import {
   SMALLEST,
   canvasPixels,
   command,
   configure,
   deviation,
+  drawPng,
   finished,
+  give,
   launch,
   openPage,
   probeVideo,
@@ -156,50 +157,9 @@ describe('a prompt becomes a clip on the CPU', () => {
 });
 
 describe('pictures', () => {
-  const SIZE = { width: 96, height: 64 };
-  /** Sky over grass with a red ball, as a PNG; drawn by the browser, and dropped, pasted or chosen. */
-  const drawPng = (page, look = {}) =>
-    page.evaluate(
-      async ({ width, height, sky, ground }) => {
-        const canvas = new OffscreenCanvas(width, height);
-        const context = canvas.getContext('2d');
-        for (const [colour, top] of [
-          [sky, 0],
-          [ground, height / 2],
-        ]) {
-          context.fillStyle = colour;
-          context.fillRect(0, top, width, height / 2);
-        }
-        context.fillStyle = 'rgb(215 40 35)';
-        context.arc(width / 2, height / 2, height / 6, 0, 2 * Math.PI);
-        context.fill();
-        const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
-        return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
-      },
-      { ...SIZE, sky: 'rgb(150 190 235)', ground: 'rgb(62 138 50)', ...look },
-    );
-  /** Lets go of a file over an element, or pastes it there. */
-  async function give(page, how, target, { base64, name = 'ball.png', type = 'image/png' }) {
-    await page.locator(target).evaluate(
-      (element, { how, base64, name, type }) => {
-        const data = new DataTransfer();
-        data.items.add(new File([Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))], name, { type }));
-        const more = { bubbles: true, cancelable: true };
-        const event =
-          how === 'paste'
-            ? new ClipboardEvent('paste', { ...more, clipboardData: data })
-            : new DragEvent('drop', { ...more, dataTransfer: data });
-        element.dispatchEvent(event);
-        if (!event.defaultPrevented) throw new Error(`the page left the ${how} to the browser`);
-      },
-      { how, base64, name, type },
-    );
-  }
   const visible = (page, id) => page.locator(id).waitFor({ timeout: 20_000 });
-  /** Mean colours of the halves of a saved PNG. */
-  const halvesOf = (path) => halves(command('ffmpeg', ['-v', 'error', '-i', path, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-']), 3);
 
-  test('a picture dropped on the page is shown, can be removed, and becomes the first frame', () =>
+  test('a picture dropped on the page is shown, and can be removed', () =>
     onPage({}, async (page) => {
       const base64 = await drawPng(page);
       await give(page, 'drop', '#stage', { base64 });
@@ -213,27 +173,6 @@ describe('pictures', () => {
       assert.equal(await page.locator('#first-thumb').isVisible(), false);
       assert.equal(await page.locator('#last-add').isVisible(), false);
       assert.equal(await page.evaluate(() => document.activeElement.id), 'first-add', 'the focus is not lost');
-
-      const wanted = halves(scene({ sky: [150, 190, 235], ground: [62, 138, 50], width: 64 }).rgba);
-      await configure(page, { ...SHORT, frames: 1, steps: 8 });
-      await page.fill('#prompt', 'a large red ball bounces');
-      const found = {};
-      for (const given of [false, true]) {
-        if (given) await give(page, 'drop', '#prompt', { base64 });
-        if (given) await visible(page, '#first-thumb');
-        await page.click('#generate');
-        await page
-          .locator('#made')
-          .filter({ hasText: given ? /from a first frame/ : /^((?!from a).)*$/, visible: true })
-          .waitFor({ timeout: 240_000 });
-        found[given] = halvesOf(await save(page, '#save-png', folder.path));
-      }
-      const words = `${found[true].map(Math.round)} for ${wanted.map(Math.round)}, without it ${found[false].map(Math.round)}`;
-      assert.ok(
-        found[true].every((value, i) => Math.abs(value - wanted[i]) < 40),
-        words,
-      );
-      assert.ok(distance(found[true], wanted) < distance(found[false], wanted) / 2, words);
     }));
 
   test('a pasted picture too, a chosen one as the last frame, and both make a clip', () =>
@@ -454,10 +393,12 @@ describe('for everyone', () => {
         await look('settings');
         await page.click('#close-settings');
         const picture = Buffer.from(PIXEL, 'base64');
+        await page.check('#mode-image');
         await page.setInputFiles('#first-file', { name: 'dot.png', mimeType: 'image/png', buffer: picture });
         await page.locator('#first-thumb').waitFor();
         await look('picture');
         await page.click('#first-remove');
+        await page.check('#mode-text');
         await configure(page, SHORT);
         await page.click('#generate');
         await page.locator('#error').filter({ visible: true }).waitFor();

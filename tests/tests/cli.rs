@@ -349,6 +349,7 @@ fn a_card_lists_every_file_with_its_size_and_hash_and_keeps_the_rest() {
     done(tabreel(&["card", text(&model)]));
     let card: Value = serde_json::from_slice(&std::fs::read(model.join("tabreel.json")).expect("it")).expect("JSON");
     assert_eq!((&card["name"], &card["default"]["num_steps"]), (&"mine".into(), &3.into()));
+    assert_eq!(card["multiples"], serde_json::json!({ "width": 16, "height": 16, "frames": 4 }));
     let files = card["files"].as_array().expect("a list");
     let index = files.iter().find(|file| file["path"] == "model_index.json").expect("the index is listed");
     assert_eq!(index["bytes"], std::fs::metadata(model.join("model_index.json")).expect("it").len());

@@ -1,5 +1,5 @@
 /** Pieces of the settings form. */
-import { make } from './dom';
+import { byId, make } from './dom';
 
 export const SHAPES = [
   { name: 'wide', words: 'Wide', w: 32, h: 18 },
@@ -42,4 +42,14 @@ export function pair(
     make('div', { className: 'row pair' }, slider, number, unit ? make('span', { className: 'unit' }, unit) : null),
     make('p', { id: noteId, className: 'fine' }),
   );
+}
+
+/** Changes the ends and the step of a {@link pair}; what stands in it stays. */
+export function bound(id: string, { min, max, step }: { min: number; max: number; step: number }): void {
+  for (const name of [`${id}-range`, id]) {
+    const input = byId<HTMLInputElement>(name);
+    const { value } = input;
+    Object.assign(input, { min: String(min), max: String(max), step: String(step) });
+    input.value = value;
+  }
 }

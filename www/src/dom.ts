@@ -22,6 +22,10 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+export function capital(words: string): string {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
 /**
  * localStorage that never throws: private windows may refuse it, and what lies in it may be of an older page, or anything.
  * So whoever reads says how a value must look.

@@ -1,83 +1,129 @@
-/** The strip of what was made here: clips of this visit, and recipes of earlier ones. */
-import { resolveOptions, type Clip } from 'tabreel';
-import { byId, isObject, make, memory } from './dom';
+/** The strip of what was made here: each clip can be shown again, saved and deleted, after a reload too. */
+import type { Clip } from 'tabreel';
+import { byId, make } from './dom';
+import { announce } from './progress';
 import type { Recipe } from './recipe';
+import { download, fileName, scaleFor } from './result';
+import { LIMIT_BYTES, forgetClip, keepClip, keptClips, keptFile, openKept, type Kept } from './store';
+import { megabytes } from './words';
 
+/** A clip of this visit, kept on the device or not; or one of an earlier visit. */
 interface Entry {
-  recipe: Recipe;
-  /** A small JPEG as a data URL. */
+  kept: Kept | undefined;
+  clip: Clip | undefined;
   thumb: string;
-  /** "CPU, 12 s" */
   made: string;
+  recipe: Recipe;
 }
 
 export interface HistoryHooks {
-  /** The clip is still in memory: show it. */
-  onShow(clip: Clip, made: string): void;
-  /** Only the recipe was kept: take its settings. */
+  onShow(clip: Clip): void;
+  /** The clip itself is gone: take its settings. */
   onReuse(recipe: Recipe): void;
 }
 
-/** Recipes are small; clips are megabytes, so fewer of them are held. */
-const MAX_ENTRIES = 24;
+/** So many clips are held in memory; the others are read when they are asked for. */
 const MAX_CLIPS = 8;
 const THUMB_PX = 96;
 
 const section = byId('history');
 const strip = byId('history-strip');
-const clips = new Map<Entry, Clip>();
-let entries: Entry[] = (memory.get('history', Array.isArray) ?? []).filter(isEntry).slice(0, MAX_ENTRIES);
+let entries: Entry[] = [];
 let hooks: HistoryHooks;
-
-/** One that an older page wrote, or nobody, is left out: what is shown must make a clip. */
-function isEntry(value: unknown): value is Entry {
-  if (!isObject(value) || typeof value['made'] !== 'string' || !isObject(value['recipe'])) return false;
-  if (typeof value['thumb'] !== 'string' || !value['thumb'].startsWith('data:image/')) return false;
-  try {
-    resolveOptions(value['recipe'] as unknown as Recipe, { widthMultiple: 1, heightMultiple: 1, frameMultiple: 1, defaults: {} });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 export function startHistory(given: HistoryHooks): void {
   hooks = given;
-  byId('history-clear').addEventListener('click', () => {
-    clips.clear();
-    save([]);
+  byId('history-clear').addEventListener('click', async () => {
+    const gone = entries;
+    entries = [];
+    render();
     byId('prompt').focus();
+    for (const { kept } of gone) if (kept) await forgetClip(kept);
+    announce('The history was deleted.');
   });
-  render();
+  void keptClips().then((found) => {
+    const earlier = found.map((kept) => ({ kept, clip: undefined, thumb: kept.thumb, made: kept.made, recipe: kept.parts.options }));
+    entries = [...entries, ...earlier];
+    render();
+  });
 }
 
 export function addToHistory(clip: Clip, made: string): void {
-  const entry: Entry = { recipe: clip.options, thumb: thumbnail(clip), made };
-  clips.set(entry, clip);
-  const oldest = clips.keys().next().value;
-  if (clips.size > MAX_CLIPS && oldest) clips.delete(oldest);
-  save([entry, ...entries].slice(0, MAX_ENTRIES));
+  const entry: Entry = { kept: undefined, clip, thumb: thumbnail(clip), made, recipe: clip.options };
+  entries = [entry, ...entries];
+  render();
+  void keepClip(clip, entry.thumb, made, scaleFor(clip, 'mp4')).then(async (kept) => {
+    if (kept === undefined) return;
+    // Deleted while it was written.
+    if (!entries.includes(entry)) return forgetClip(kept);
+    entry.kept = kept;
+    await tidy();
+    render();
+  });
 }
 
-function save(next: Entry[]): void {
-  entries = next;
-  memory.set('history', entries);
+/** Deletes the oldest clips beyond the limit, and lets go of frames that can be read again. */
+async function tidy(): Promise<void> {
+  let total = 0;
+  const gone = entries.filter(({ kept }, index) => (total += kept?.bytes ?? 0) > LIMIT_BYTES && index > 0);
+  entries = entries.filter((entry) => !gone.includes(entry));
+  for (const entry of entries.filter(({ clip }) => clip).slice(MAX_CLIPS)) if (entry.kept?.format) entry.clip = undefined;
+  for (const { kept } of gone) if (kept) await forgetClip(kept);
+}
+
+async function show(entry: Entry): Promise<void> {
+  entry.clip ??= entry.kept && (await openKept(entry.kept));
+  if (entry.clip) hooks.onShow(entry.clip);
+  else hooks.onReuse(entry.recipe);
+}
+
+async function save(entry: Entry): Promise<void> {
+  const file = entry.kept && (await keptFile(entry.kept));
+  const name = fileName(entry.recipe);
+  if (file) download(file, `${name}.${entry.kept!.format}`);
+  else if (entry.clip) download(await entry.clip.toBlob({ format: 'png' }), `${name}.png`);
+}
+
+async function drop(entry: Entry): Promise<void> {
+  const at = entries.indexOf(entry);
+  entries = entries.filter((other) => other !== entry);
   render();
+  const next = strip.children[Math.min(at, entries.length - 1)]?.querySelector('button');
+  (next ?? byId('prompt')).focus();
+  if (entry.kept) await forgetClip(entry.kept);
+  announce('The clip was deleted.');
 }
 
 function render(): void {
   section.hidden = entries.length === 0;
-  strip.replaceChildren(
-    ...entries.map((entry) => {
-      const clip = clips.get(entry);
-      const { prompt, seed } = entry.recipe;
-      const image = make('img', { src: entry.thumb, alt: prompt, loading: 'lazy' });
-      const note = make('span', {}, clip ? entry.made : 'Settings');
-      const button = make('button', { type: 'button', title: `${prompt}\nseed ${seed} · ${entry.made}` }, image, note);
-      button.addEventListener('click', () => (clip ? hooks.onShow(clip, entry.made) : hooks.onReuse(entry.recipe)));
-      return make('li', {}, button);
-    }),
+  const bytes = entries.reduce((sum, { kept }) => sum + (kept?.bytes ?? 0), 0);
+  byId('history-size').textContent = bytes > 0 ? `${megabytes(bytes)} of ${megabytes(LIMIT_BYTES)} on this device` : '';
+  strip.replaceChildren(...entries.map(item));
+}
+
+function item(entry: Entry): HTMLElement {
+  const { prompt, seed } = entry.recipe;
+  const image = make('img', { src: entry.thumb, alt: prompt, loading: 'lazy' });
+  const whole = entry.clip !== undefined || entry.kept?.format !== undefined;
+  const thumb = make(
+    'button',
+    { type: 'button', className: 'thumb', title: `${prompt}\nseed ${seed} · ${entry.made}` },
+    image,
+    make('span', {}, whole ? entry.made : 'Settings'),
   );
+  thumb.addEventListener('click', () => void show(entry));
+  const act = (words: string, run: () => Promise<void>): HTMLButtonElement => {
+    const button = make('button', { type: 'button', className: 'quiet', ariaLabel: `${words}: ${prompt}` }, words);
+    button.addEventListener('click', () => void run());
+    return button;
+  };
+  const actions = make(
+    'div',
+    { className: 'acts' },
+    whole && act('Save', () => save(entry)),
+    act('Delete', () => drop(entry)),
+  );
+  return make('li', {}, thumb, actions);
 }
 
 function thumbnail(clip: Clip): string {

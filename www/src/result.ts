@@ -3,7 +3,7 @@ import { TabreelError, type Clip, type SaveOptions, type Tabreel } from 'tabreel
 import { byId } from './dom';
 import { showError } from './error';
 import { announce } from './progress';
-import { toHash } from './recipe';
+import { toHash, type Recipe } from './recipe';
 import { fromWords, megabytes, seconds } from './words';
 
 const box = byId('result');
@@ -49,6 +49,11 @@ function breakdown({ timings, memory: { wasmBytes, gpuPeakBytes } }: Clip): stri
   return `${stages.map(([stage, secs]) => `${stage} ${seconds(secs)}`).join(', ')}; ${megabytes(wasmBytes)} of memory${gpu}`;
 }
 
+/** "CPU, 12 s, from a first frame" */
+export function madeWords(clip: Clip): string {
+  return [clip.backend === 'gpu' ? 'GPU' : 'CPU', seconds(totalSecs(clip.timings)), fromWords(clip)].filter(Boolean).join(', ');
+}
+
 export function totalSecs(timings: Clip['timings']): number {
   return timings['total'] ?? Object.values(timings).reduce((sum, secs) => sum + secs, 0);
 }
@@ -61,13 +66,7 @@ async function save(button: HTMLButtonElement, format: SaveOptions['format']): P
   button.disabled = true;
   button.textContent = 'Encoding…';
   try {
-    const blob = await clip.toBlob({ format, scale: scaleFor(clip, format) });
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(blob);
-    link.download = `${fileName(clip)}.${format}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    announce(`Saved ${link.download}.`);
+    download(await clip.toBlob({ format, scale: scaleFor(clip, format) }), `${fileName(clip.options)}.${format}`);
   } catch (thrown) {
     showError(thrown instanceof TabreelError ? thrown : new TabreelError('internal', String(thrown)), undefined);
   } finally {
@@ -77,14 +76,27 @@ async function save(button: HTMLButtonElement, format: SaveOptions['format']): P
 }
 
 /** Players show a 64 px clip as a stamp: it is enlarged to some 384 px, well filtered; on a contact sheet to half of that. */
-function scaleFor({ width, height, numFrames }: Clip, format: SaveOptions['format']): number {
+export function scaleFor(
+  { width, height, numFrames }: Pick<Clip, 'width' | 'height' | 'numFrames'>,
+  format: SaveOptions['format'],
+): number {
   const side = format === 'png' && numFrames > 1 ? 192 : 384;
   return Math.min(8, Math.max(1, Math.round(side / Math.min(width, height))));
 }
 
+/** Hands a file to the visitor. */
+export function download(file: Blob, name: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(file);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  announce(`Saved ${name}.`);
+}
+
 /** The prompt's first words and the seed. */
-function fileName({ options, seed }: Clip): string {
-  const words = options.prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+export function fileName({ prompt, seed }: Pick<Recipe, 'prompt' | 'seed'>): string {
+  const words = prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
   return [...words.slice(0, 6), seed].join('-');
 }
 

@@ -1,8 +1,9 @@
 /** The settings drawer: a form that remembers itself. */
-import { GUIDED_ABOVE, OPTIONS, randomSeed, type ModelCard, type OptionSpec } from 'tabreel';
+import { GUIDED_ABOVE, OPTIONS, randomSeed, type ModelCard, type ModelRules, type OptionSpec } from 'tabreel';
 import { byId, isObject, make, memory } from './dom';
 import type { Device, Recipe } from './recipe';
-import { field, pair, SHAPES, shapeOf } from './controls';
+import { bound, field, pair } from './controls';
+import { adoptSizes, adoptSteps, readSize, showSize, sizeFields } from './size';
 
 type Settings = Omit<Recipe, 'prompt'> & { locked: boolean; device: Device };
 type Field = keyof Settings;
@@ -18,6 +19,8 @@ const DEFAULTS = {
 /** Which settings an element of the form stands for. */
 const FIELDS: Record<string, readonly Field[]> = {
   size: ['width', 'height'],
+  width: ['width', 'height'],
+  height: ['width', 'height'],
   shape: ['width', 'height'],
   frames: ['numFrames'],
   'frames-range': ['numFrames'],
@@ -37,7 +40,6 @@ const form = byId<HTMLFormElement>('settings');
 const input = (id: string): HTMLInputElement => byId<HTMLInputElement>(id);
 
 let defaults = DEFAULTS;
-let sizes: { width: number; height: number }[] = [DEFAULTS];
 /** What the visitor edited, in this visit or an earlier one: the only thing that is remembered. */
 let edits: Partial<Settings> = {};
 /** What a link or an earlier clip set; the visitor's edits go before it. */
@@ -49,8 +51,6 @@ let onChange: () => void = () => undefined;
 /** Builds the form. `changed` is called after every edit. */
 export function buildSettings(changed: () => void): void {
   onChange = changed;
-  const shapes = make('fieldset', { id: 'shapes', className: 'shapes' }, make('legend', {}, 'Shape'));
-  const size = make('select', { id: 'size' });
   const dice = make('button', { type: 'button', id: 'dice', className: 'quiet', title: 'Roll a new seed' }, 'Roll');
   const lock = make('label', { className: 'check' }, make('input', { type: 'checkbox', id: 'lock' }), 'Keep');
   const seed = make('input', { id: 'seed', type: 'number', min: '0', step: '1', inputMode: 'numeric' });
@@ -62,9 +62,8 @@ export function buildSettings(changed: () => void): void {
     make('option', { value: 'cpu' }, 'CPU'),
   );
   form.append(
-    shapes,
-    field('Size', size),
-    pair('Length', 'frames', { min: 1, max: 49, step: 4 }, 'frames', 'frames-note'),
+    ...sizeFields(edited),
+    pair('Length', 'frames', { min: 1, max: DEFAULTS.numFrames, step: 1 }, 'frames', 'frames-note'),
     field('Frames per second', make('input', { id: 'fps', type: 'number', min: '1', max: '120', step: '1' })),
     pair('Quality', 'steps', { min: 1, max: 50, step: 1 }, 'steps', 'steps-note'),
     pair('Guidance', 'guidance', { min: 0, max: 15, step: 0.5 }, '', 'guidance-note'),
@@ -91,7 +90,6 @@ export function buildSettings(changed: () => void): void {
   });
   form.addEventListener('submit', (event) => event.preventDefault());
   edits = sound(memory.get('settings', isObject));
-  fillSizes();
   show({ ...defaults, seed: randomSeed(), ...edits });
   edited();
 }
@@ -110,20 +108,26 @@ function sound(kept: Record<string, unknown> = {}): Partial<Settings> {
 /** The model's own sizes and defaults replace ours; what the visitor chose stays. */
 export function adoptCard(card: ModelCard): void {
   defaults = { ...DEFAULTS, ...(card.defaults as Partial<Settings>) };
-  if (card.sizes.length > 0) sizes = card.sizes;
+  adoptSizes(card.sizes.length > 0 ? card.sizes : [defaults]);
   if (card.numFrames.length > 0) longestTrained = Math.max(...card.numFrames);
-  fillSizes();
+  if (card.multiples) adoptRules(card.multiples);
   show({ ...defaults, seed: readSettings().seed, ...edits, ...applied });
   edited();
 }
 
+/** The fields take the model's steps; the slider ends at twice what it was trained on. */
+export function adoptRules(rules: Omit<ModelRules, 'defaults'>): void {
+  adoptSteps(rules);
+  const step = rules.frameMultiple;
+  const longest = Number.isFinite(longestTrained) ? longestTrained : defaults.numFrames;
+  bound('frames', { min: 1, max: 1 + step * Math.ceil((2 * (longest - 1)) / step), step });
+}
+
 /** As typed: a number that is none becomes NaN, and the rules answer in words. */
 export function readSettings(): Settings {
-  const [width, height] = byId<HTMLSelectElement>('size').value.split('x').map(Number);
   const number = (id: string): number => (input(id).value.trim() === '' ? NaN : Number(input(id).value));
   return {
-    width: width!,
-    height: height!,
+    ...readSize(),
     numFrames: number('frames'),
     fps: number('fps'),
     numSteps: number('steps'),
@@ -149,13 +153,7 @@ function show(settings: Partial<Settings>): void {
     if (value !== undefined && value !== null) byId<HTMLInputElement>(id).value = String(value);
   };
   const { width, height } = settings;
-  if (width !== undefined && height !== undefined) {
-    if (!sizes.some((size) => size.width === width && size.height === height)) {
-      sizes = [...sizes, { width, height }];
-      fillSizes();
-    }
-    set('size', `${width}x${height}`);
-  }
+  if (width !== undefined && height !== undefined) showSize({ width, height });
   set('frames', settings.numFrames);
   set('fps', settings.fps);
   set('steps', settings.numSteps);
@@ -194,7 +192,6 @@ function edited(by?: string): void {
       : guidanceScale > 8
         ? 'Strict, may look harsh'
         : 'How closely to follow the prompt';
-  markShape();
   onChange();
 }
 
@@ -202,36 +199,4 @@ function lengthWords(numFrames: number, fps: number): string {
   if (numFrames === 1) return 'A picture';
   const length = `${(numFrames / fps).toFixed(1)} s at ${fps} frames per second`;
   return numFrames > longestTrained ? `${length}; longer than the model learned (${longestTrained} frames), it may drift` : length;
-}
-
-function fillSizes(): void {
-  const select = byId<HTMLSelectElement>('size');
-  const chosen = select.value;
-  select.replaceChildren(...sizes.map(({ width, height }) => make('option', { value: `${width}x${height}` }, `${width} × ${height} px`)));
-  if (chosen !== '' && [...select.options].some(({ value }) => value === chosen)) select.value = chosen;
-  fillShapes();
-}
-
-/** One button for each shape that some size has; choosing it takes the first size of that shape. */
-function fillShapes(): void {
-  const present = SHAPES.filter(({ name }) => sizes.some((size) => shapeOf(size.width, size.height) === name));
-  const radios = present.map(({ name, words, w, h }) => {
-    const radio = make('input', { type: 'radio', name: 'shape', value: name });
-    radio.addEventListener('change', () => {
-      show(sizes.find((size) => shapeOf(size.width, size.height) === name)!);
-      edited('shape');
-    });
-    const picture = make('span', { className: 'shape' });
-    picture.style.cssText = `width:${w}px;height:${h}px`;
-    return make('label', {}, radio, picture, words);
-  });
-  const fieldset = byId('shapes');
-  fieldset.replaceChildren(fieldset.firstElementChild!, ...radios);
-  markShape();
-}
-
-function markShape(): void {
-  const { width, height } = readSettings();
-  const chosen = shapeOf(width, height);
-  for (const radio of byId('shapes').querySelectorAll<HTMLInputElement>('input')) radio.checked = radio.value === chosen;
 }

@@ -1,13 +1,13 @@
 /** Words that the model does not know, named while the prompt is typed; and a prompt put together from those it knows. */
-import { unknownWords, type ModelCard, type Vocabulary } from 'tabreel';
+import { CAPTION_ROLES, suggestPrompt, unknownWords, type ModelCard, type Vocabulary } from 'tabreel';
 import { byId, make } from './dom';
+import { announce } from './progress';
 
-/** The roles of a scene in the order of a sentence; other roles of a card are not offered. */
-const SENTENCE = ['size', 'colour', 'shape', 'motion', 'ground', 'sky'];
 const TITLES: Record<string, string> = { size: 'Size', colour: 'Colour', shape: 'Thing', motion: 'Motion', ground: 'Ground', sky: 'Light' };
 
 const prompt = byId<HTMLTextAreaElement>('prompt');
 const note = byId('unknown');
+const suggest = byId<HTMLButtonElement>('suggest');
 const builder = byId<HTMLDetailsElement>('builder');
 
 let vocabulary: Vocabulary | undefined;
@@ -15,7 +15,8 @@ let vocabulary: Vocabulary | undefined;
 /** Takes the card's vocabulary over; a model without one gets neither note nor builder. */
 export function adoptVocabulary(card: ModelCard): void {
   vocabulary = card.vocabulary;
-  builder.hidden = vocabulary === undefined || !SENTENCE.every((role) => vocabulary?.roles[role]);
+  builder.hidden = vocabulary === undefined || !CAPTION_ROLES.every((role) => vocabulary?.roles[role]);
+  suggest.hidden = builder.hidden;
   if (!builder.hidden) fillBuilder(vocabulary!);
   checkPrompt();
 }
@@ -41,12 +42,12 @@ const list = (words: string[], last: string): string =>
 function fillBuilder({ roles }: Vocabulary): void {
   const chosen: Record<string, string> = {};
   const write = (): void => {
-    const words = SENTENCE.flatMap((role) => chosen[role] ?? []);
+    const words = CAPTION_ROLES.flatMap((role) => chosen[role] ?? []);
     const text = words.join(' ');
     prompt.value = text === '' ? '' : `${/^[aeiou]/.test(text) ? 'an' : 'a'} ${text}`;
     prompt.dispatchEvent(new Event('input', { bubbles: true }));
   };
-  const rows = SENTENCE.map((role) => {
+  const rows = CAPTION_ROLES.map((role) => {
     const chips = Object.keys(roles[role]!).map((word) => {
       const chip = make('button', { type: 'button', textContent: word, className: 'chip' });
       chip.setAttribute('aria-pressed', 'false');
@@ -70,3 +71,14 @@ function fillBuilder({ roles }: Vocabulary): void {
 }
 
 prompt.addEventListener('input', checkPrompt);
+
+/** Puts the prompt in the model's own words; typed over it, so that the browser's Undo takes it back. */
+suggest.addEventListener('click', () => {
+  const text = vocabulary && suggestPrompt(prompt.value, vocabulary);
+  if (text === undefined) return;
+  prompt.focus();
+  prompt.select();
+  if (!document.execCommand('insertText', false, text)) prompt.value = text;
+  checkPrompt();
+  announce(`Suggested: ${text}. Undo takes it back.`);
+});

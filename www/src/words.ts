@@ -1,9 +1,10 @@
 /** Numbers, stages and errors as a visitor reads them. */
-import { TabreelError, type Clip, type LoadProgress, type Stage, type TabreelErrorCode } from 'tabreel';
+import { TabreelError, type Clip, type LoadProgress, type Stage, type TabreelErrorCode, type TaskName } from 'tabreel';
 
 export function megabytes(bytes: number): string {
   const mb = bytes / 1e6;
-  return `${mb < 10 ? mb.toFixed(1) : Math.round(mb)} MB`;
+  // What is there is never nothing.
+  return `${mb < 10 ? Math.max(bytes > 0 ? 0.1 : 0, mb).toFixed(1) : Math.round(mb)} MB`;
 }
 
 /** A duration that has been measured. */
@@ -44,9 +45,25 @@ export const STAGES: Record<Stage, string> = {
 };
 
 /** What a clip was made from besides its prompt; empty if from nothing. */
-export function fromWords({ given: { image, lastImage } }: Pick<Clip, 'given'>): string {
+export function fromWords({ given, task }: Pick<Clip, 'given' | 'task'>): string {
+  const ofTask: Partial<Record<TaskName, string>> = {
+    extend: `extended ${task['direction'] ?? ''}`.trim(),
+    loop: 'made to loop',
+    connect: 'from two clips',
+    edit: 'from a clip',
+    inpaint: 'painted over',
+    outpaint: 'in another shape',
+    upscale: 'enlarged with new details',
+  };
+  const words = ofTask[task.name];
+  if (words !== undefined) return words;
+  const { image, lastImage, keyframes, clips, control, references, source } = given;
+  if (keyframes + clips > 0) return 'from keyframes';
   if (image) return lastImage ? 'from a first and a last frame' : 'from a first frame';
-  return lastImage ? 'from a last frame' : '';
+  if (lastImage) return 'from a last frame';
+  if (control) return 'from a sketch';
+  if (references > 0) return 'with a subject';
+  return source ? 'from a clip' : '';
 }
 
 interface Explanation {
@@ -105,7 +122,9 @@ export function explain(error: TabreelError): Explanation {
   const { title, hint } = EXPLAINED[error.code as Exclude<TabreelErrorCode, 'aborted'>] ?? EXPLAINED.internal;
   let what = error.message;
   if (error.code === 'invalid-options') {
-    what = what.replace(/^\w+/, (name) => PARTS[name] ?? name);
+    what = what
+      .replace(/^\w+/, (name) => PARTS[name] ?? name)
+      .replaceAll(/\b(keyframe|clip)s\[(\d+)\](?:\.\w+)?/g, (_, kind: string, index: string) => `${kind} ${Number(index) + 1}`);
   }
   return { title, what: `${what.charAt(0).toUpperCase()}${what.slice(1)}${/[.!?]$/.test(what) ? '' : '.'}`, hint };
 }

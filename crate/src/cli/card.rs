@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::models::registry;
 use crate::pipeline::{CARD, folder_files};
 
 /// Options of `card`.
@@ -45,6 +46,9 @@ pub fn run(args: CardArgs, json: bool) -> Result<()> {
         let name = args.folder.canonicalize().ok().and_then(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
         card.insert("name".into(), name.unwrap_or_default().into());
     }
+    if let Some([frames, height, width]) = multiples(&args.folder) {
+        card.insert("multiples".into(), json!({ "width": width, "height": height, "frames": frames }));
+    }
     let count = files.len();
     card.insert("files".into(), Value::Array(files));
     let text = serde_json::to_string_pretty(&card).map_err(|e| Error::Internal(format!("{e}")))? + "\n";
@@ -56,6 +60,12 @@ pub fn run(args: CardArgs, json: bool) -> Result<()> {
         true => json!({ "type": "done", "out": target.to_string_lossy(), "files": count, "bytes": total }).to_string(),
         false => format!("{} ({count} files, {:.1} MB)", target.display(), total as f64 / 1e6),
     })
+}
+
+/// So that a page knows the steps of its fields before it fetches the model.
+fn multiples(folder: &Path) -> Option<[usize; 3]> {
+    let read = |part: &str| std::fs::read(folder.join(part).join("config.json")).ok();
+    registry::multiples(&read("transformer")?, &read("vae")?)
 }
 
 /// The card that is there already.

@@ -44,3 +44,9 @@ pub async fn load<T: ?Sized>(entries: &[Entry<T>], component: &Component<'_>) ->
         }
     }
 }
+
+/// What a clip's frames (less one), height and width must be multiples of, read from the configurations of a denoiser and a
+/// codec without loading them; `None` when nothing here knows them.
+pub fn multiples(denoiser: &[u8], codec: &[u8]) -> Option<[usize; 3]> {
+    wan::config::multiples(denoiser, codec)
+}

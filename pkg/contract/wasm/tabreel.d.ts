@@ -4,8 +4,8 @@
  * wasm-bindgen writes the real file; this one lets the package be type-checked before Rust is built,
  * and is where both sides agree. Every rejection is an object `{ code, message }`.
  */
-import type { EngineInfo, EngineModel, EngineResult, KernelReport } from '../../src/contract.js';
-import type { Condition, EngineFile, EngineHost } from '../../src/messages.js';
+import type { EngineCondition, EngineInfo, EngineModel, EngineResult, KernelReport } from '../../src/contract.js';
+import type { EngineFile, EngineHost } from '../../src/messages.js';
 
 export default function init(input?: {
   module_or_path: RequestInfo | URL | Response | BufferSource | WebAssembly.Module | Promise<Response>;
@@ -24,6 +24,6 @@ export class Engine {
    */
   load(files: EngineFile[], host: EngineHost, budget?: number): Promise<EngineModel>;
   /** Walks from prompt to frames; everything it makes goes to `host.event`. */
-  generate(options: object, condition: Condition | undefined, host: EngineHost): Promise<EngineResult>;
+  generate(options: object, condition: EngineCondition | undefined, host: EngineHost): Promise<EngineResult>;
   dispose(): void;
 }

@@ -5,9 +5,18 @@
 
 use serde::Deserialize;
 
-use crate::config::{Fields, MOST_LAYERS, MOST_WIDE};
+use crate::config::{self, Fields, MOST_LAYERS, MOST_WIDE};
 use crate::error::Result;
 use crate::size::Stride;
+
+/// What a clip's frames (less one), height and width must be multiples of; `None` when one of the two configurations is of
+/// another family.
+pub fn multiples(transformer: &[u8], vae: &[u8]) -> Option<[usize; 3]> {
+    let patch = config::parse::<TransformerConfig>(transformer, "", super::TRANSFORMER_ENTRY.classes).ok()?.patch_size;
+    let Stride { time, space } = config::parse::<VaeConfig>(vae, "", super::VAE_ENTRY.classes).ok()?.stride();
+    let [t, h, w] = patch;
+    Some([time.checked_mul(t)?, space.checked_mul(h)?, space.checked_mul(w)?]).filter(|all| !all.contains(&0))
+}
 
 /// `WanTransformer3DModel`, and `WanVACETransformer3DModel` when `vace_layers` is set.
 #[derive(Debug, Clone, Deserialize)]

@@ -1,0 +1,114 @@
+/** The full recipe of a clip, as it stands in saved files: what made it, so that it can be opened, changed and run again. */
+import { BlobSource, Input } from 'mediabunny';
+import type { ModelCard } from './card.js';
+import type { ClipRecipe } from './contract.js';
+import type { GivenParts } from './inputs.js';
+import { pngText } from './png-text.js';
+import { invalid, show, tagOf } from './read-picture.js';
+import { VIDEO_FORMATS } from './sniff.js';
+
+/** What was asked for: text alone, or one of the methods of `Tabreel` of the same name. */
+export type TaskName = 'generate' | 'extend' | 'loop' | 'connect' | 'edit' | 'inpaint' | 'outpaint' | 'upscale';
+
+/** A task and the settings that only it has, such as `direction` and `strength`. */
+export interface TaskRecipe {
+  /** Which. */
+  name: TaskName;
+  /** By their names in the method's options. */
+  [setting: string]: string | number | boolean | undefined;
+}
+
+/** Everything that makes a clip again, but for the pictures it was given. */
+export interface FullRecipe {
+  /** Of this form; 1. */
+  tabreel: 1;
+  /** The model. */
+  model: {
+    /** The name on its card. */
+    name: string;
+    /** SHA-256 over its list of files, hexadecimal; undefined where it cannot be computed (plain http). */
+    hash?: string | undefined;
+  };
+  /** What was asked for. */
+  task: TaskRecipe;
+  /** Every option, settled. Of a task in several passes, those of the first pass. */
+  options: ClipRecipe;
+  /** What it was given; the pictures are not kept. */
+  given: GivenParts;
+}
+
+/** SHA-256 over the paths, lengths and hashes of a model's files: two folders with the same one hold the same model. */
+export async function modelHash({ files }: Pick<ModelCard, 'files'>): Promise<string | undefined> {
+  if (globalThis.crypto?.subtle === undefined) return undefined;
+  const lines = files.map(({ path, bytes, sha256 }) => `${path} ${bytes} ${sha256?.toLowerCase() ?? ''}\n`).sort();
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(lines.join('')));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/**
+ * The recipe in a file that `Clip.toBlob` wrote (MP4, WebM, PNG); undefined where there is none, as in files of other programs
+ * and in those that a site or an editor has written anew.
+ *
+ * @throws TabreelError `invalid-options` when it is no file
+ */
+export async function readRecipe(file: Blob): Promise<FullRecipe | undefined> {
+  if (!['Blob', 'File'].includes(tagOf(file))) throw invalid(`a recipe is read from a Blob, got ${show(file)}`);
+  const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+  const isPng = String.fromCharCode(...start.subarray(1, 4)) === 'PNG';
+  const comment = isPng ? pngText(new Uint8Array(await file.arrayBuffer())) : await videoComment(file);
+  return comment === undefined ? undefined : parseRecipe(comment);
+}
+
+async function videoComment(file: Blob): Promise<string | undefined> {
+  const input = new Input({ source: new BlobSource(file), formats: VIDEO_FORMATS });
+  try {
+    return (await input.canRead()) ? (await input.getMetadataTags()).comment : undefined;
+  } catch {
+    return undefined; // damaged tags are as good as none
+  } finally {
+    input.dispose();
+  }
+}
+
+/**
+ * A recipe from text, ours or the command line's; undefined where it is none. The options are only taken over: whoever uses them
+ * checks them.
+ */
+export function parseRecipe(text: string): FullRecipe | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const { tabreel, model, task, options, given } = (json ?? {}) as Record<string, unknown>;
+  if (!isObject(options) || typeof options['prompt'] !== 'string' || !isObject(given)) return undefined;
+  if (typeof tabreel === 'string' && typeof task === 'string') return ofCommandLine(String(model ?? ''), task, options, given);
+  const whole = tabreel === 1 && isObject(model) && isObject(task) && typeof task['name'] === 'string';
+  return whole ? (json as FullRecipe) : undefined;
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** The command line names its tasks otherwise, and what was given by flag. */
+function ofCommandLine(model: string, task: string, options: object, flags: Record<string, unknown>): FullRecipe {
+  const same = ['extend', 'loop', 'connect', 'inpaint', 'outpaint', 'upscale'] satisfies TaskName[] as string[];
+  const name = (task === 'video-to-video' ? 'edit' : same.includes(task) ? task : 'generate') as TaskName;
+  const { backward, by, strength } = flags;
+  const given = {
+    image: 'image' in flags,
+    lastImage: 'last-image' in flags,
+    keyframes: 'keyframe' in flags ? 1 : 0,
+    clips: 'clip' in flags ? 1 : 0,
+    mask: 'mask' in flags,
+    control: ['control', 'sketch', 'edges'].some((flag) => flag in flags),
+    references: 'reference' in flags ? 1 : 0,
+    source: 'source' in flags,
+  };
+  const settings = {
+    ...(name === 'extend' ? { direction: backward === true ? 'backward' : 'forward' } : {}),
+    ...(typeof by === 'number' ? { frames: by } : {}),
+    ...(typeof strength === 'number' ? { strength } : {}),
+  };
+  return { tabreel: 1, model: { name: model }, task: { name, ...settings }, options: options as ClipRecipe, given };
+}

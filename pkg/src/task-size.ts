@@ -1,0 +1,54 @@
+/** Which size a task works at, and frames brought to it. */
+import { TabreelError } from './errors.js';
+import type { Frame } from './frame.js';
+import type { ModelInfo } from './generator.js';
+
+interface Size {
+  width: number;
+  height: number;
+}
+
+/**
+ * What was asked for; else a clip's own size where the model takes it and is not far beyond what it was trained on; else the
+ * size of the model's own whose shape is nearest.
+ */
+export function sizeFor(own: Size, model: ModelInfo, asked: { width?: number | undefined; height?: number | undefined }): Size {
+  const { widthMultiple, heightMultiple } = model;
+  const trained = sizesOf(model) ?? [own];
+  const largest = Math.max(...trained.map(({ width, height }) => width * height));
+  const takes = own.width % widthMultiple === 0 && own.height % heightMultiple === 0 && own.width * own.height <= 2 * largest;
+  const skew = ({ width, height }: Size): number => Math.abs(Math.log((width * own.height) / (height * own.width)));
+  const nearest = trained.reduce((best, size) => (skew(size) < skew(best) - 1e-9 ? size : best));
+  const found = takes ? own : nearest;
+  return { width: asked.width ?? found.width, height: asked.height ?? found.height };
+}
+
+/** What is worth reading of a clip: twice the longest side that the model was trained on. More would only fill memory. */
+export function enough(model: ModelInfo): Size | undefined {
+  const sides = sizesOf(model)?.flatMap(({ width, height }) => [width, height]);
+  return sides && { width: 2 * Math.max(...sides), height: 2 * Math.max(...sides) };
+}
+
+function sizesOf({ card, defaults: { width, height } }: ModelInfo): Size[] | undefined {
+  if (card.sizes.length > 0) return card.sizes;
+  return width !== undefined && height !== undefined ? [{ width, height }] : undefined;
+}
+
+/** Frames scaled to cover a size and cut around the middle, as the engine does with what it is given. */
+export async function fitFrames(frames: readonly Frame[], width: number, height: number): Promise<Frame[]> {
+  if (frames.every((frame) => frame.width === width && frame.height === height)) return [...frames];
+  const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+  if (context === null) throw new TabreelError('out-of-memory', `no canvas of ${width} × ${height} px for a clip`);
+  context.imageSmoothingQuality = 'high';
+  const fitted: Frame[] = [];
+  for (const frame of frames) {
+    const bitmap = await createImageBitmap(new ImageData(frame.data, frame.width, frame.height));
+    const scale = Math.min(frame.width / width, frame.height / height);
+    const [w, h] = [width * scale, height * scale];
+    context.clearRect(0, 0, width, height);
+    context.drawImage(bitmap, (frame.width - w) / 2, (frame.height - h) / 2, w, h, 0, 0, width, height);
+    bitmap.close();
+    fitted.push({ width, height, data: context.getImageData(0, 0, width, height).data as Uint8ClampedArray<ArrayBuffer> });
+  }
+  return fitted;
+}

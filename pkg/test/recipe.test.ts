@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest';
+import { givenParts } from '../src/inputs.js';
+import { pngText, withPngText } from '../src/png-text.js';
+import { modelHash, parseRecipe, readRecipe, type FullRecipe } from '../src/recipe.js';
+
+const RECIPE = {
+  tabreel: 1,
+  model: { name: 'tiny', hash: 'ab' },
+  task: { name: 'extend', direction: 'backward' },
+  options: { prompt: 'ein Ball, “rot”', seed: 7 },
+  given: { clips: 1 },
+} as unknown as FullRecipe;
+
+/** The chunks of a PNG; what is in them does not matter here. */
+function png(): Blob {
+  const chunk = (type: string, data: Uint8Array): Uint8Array => {
+    const bytes = new Uint8Array(12 + data.length);
+    new DataView(bytes.buffer).setUint32(0, data.length);
+    bytes.set(new TextEncoder().encode(type), 4);
+    bytes.set(data, 8);
+    return bytes;
+  };
+  const signature = Uint8Array.from([137, 80, 78, 71, 13, 10, 26, 10]);
+  const header = Uint8Array.from([0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0]);
+  return new Blob([signature, chunk('IHDR', header), chunk('IDAT', new Uint8Array(10)), chunk('IEND', new Uint8Array())] as BlobPart[]);
+}
+
+test('a PNG carries its recipe, whatever the prompt’s letters', async () => {
+  const file = await withPngText(png(), JSON.stringify(RECIPE));
+  expect(await readRecipe(file)).toEqual(RECIPE);
+  // the checksum of "iTXt" and an empty comment, from another implementation
+  const bytes = new Uint8Array(await (await withPngText(png(), '')).arrayBuffer());
+  expect(new DataView(bytes.buffer).getUint32(33 + 8 + 12)).toBe(0xe1994435);
+});
+
+test('a file of another program has none', async () => {
+  expect(await readRecipe(png())).toBeUndefined();
+  expect(await readRecipe(await withPngText(png(), 'made with love'))).toBeUndefined();
+  expect(await readRecipe(new Blob(['no picture']))).toBeUndefined();
+  expect(pngText(new Uint8Array(20))).toBeUndefined();
+  await expect(readRecipe('x.png' as unknown as Blob)).rejects.toMatchObject({ code: 'invalid-options' });
+});
+
+test.each(['', 'null', '[]', '{}', '{"tabreel":2}', '{"tabreel":1,"model":{},"task":{"name":"loop"},"options":{},"given":{}}'])(
+  '%j is no recipe',
+  (text) => expect(parseRecipe(text)).toBeUndefined(),
+);
+
+test('a recipe of the command line is understood', () => {
+  const line = {
+    tabreel: '0.1.0',
+    model: 'tiny',
+    task: 'extend',
+    options: { prompt: 'a', seed: 3 },
+    given: { extend: 'a.gif', backward: true, by: 8 },
+  };
+  expect(parseRecipe(JSON.stringify(line))).toEqual({
+    tabreel: 1,
+    model: { name: 'tiny' },
+    task: { name: 'extend', direction: 'backward', frames: 8 },
+    options: { prompt: 'a', seed: 3 },
+    given: givenParts({}),
+  });
+  const picture = { ...line, task: 'image-to-video', given: { image: 'a.png', 'last-image': 'b.png' } };
+  expect(parseRecipe(JSON.stringify(picture))).toMatchObject({
+    task: { name: 'generate' },
+    given: { image: true, lastImage: true, mask: false },
+  });
+  const edited = { ...line, task: 'video-to-video', given: { source: 'a.gif', strength: 0.4 } };
+  expect(parseRecipe(JSON.stringify(edited))).toMatchObject({ task: { name: 'edit', strength: 0.4 } });
+});
+
+test('two folders with the same files have the same hash, in whatever order they are listed', async () => {
+  const [a, b] = [
+    { path: 'a', bytes: 1, sha256: 'FF' },
+    { path: 'b', bytes: 2 },
+  ];
+  const hash = await modelHash({ files: [a!, b!] });
+  expect(hash).toMatch(/^[0-9a-f]{64}$/);
+  expect(await modelHash({ files: [b!, { ...a!, sha256: 'ff' }] })).toBe(hash);
+  expect(await modelHash({ files: [a!] })).not.toBe(hash);
+});

@@ -1,0 +1,81 @@
+/** What to make: one mode at a time, each asking just for what it needs. */
+import type { Capabilities } from 'tabreel';
+import { byId, make } from './dom';
+
+export type Mode =
+  'text' | 'image' | 'keyframes' | 'extend' | 'loop' | 'connect' | 'edit' | 'paint' | 'sketch' | 'picture' | 'subject' | 'grow' | 'enlarge';
+
+interface ModeInfo {
+  words: string;
+  /** What it does, in a sentence. */
+  hint: string;
+  /** True if a model with these capabilities can. */
+  can(capabilities: Capabilities): boolean;
+}
+
+export const MODES: Record<Mode, ModeInfo> = {
+  text: { words: 'Text', hint: 'From words alone. Drop or paste a picture or a clip to start from it.', can: ({ text }) => text },
+  image: {
+    words: 'Image',
+    hint: 'A picture begins to move. A last frame says where it ends.',
+    can: ({ image, keyframes }) => image || keyframes,
+  },
+  keyframes: {
+    words: 'Keyframes',
+    hint: 'Pictures and clips wherever you put them; what lies between is made.',
+    can: ({ keyframes }) => keyframes,
+  },
+  extend: { words: 'Extend', hint: 'A clip goes on, or gets a beginning.', can: ({ keyframes }) => keyframes },
+  loop: { words: 'Loop', hint: 'A clip gets frames that lead from its end back to its start.', can: ({ keyframes }) => keyframes },
+  connect: { words: 'Connect', hint: 'One clip runs into another.', can: ({ keyframes }) => keyframes },
+  edit: { words: 'Edit', hint: 'A clip is made anew as the prompt says.', can: ({ source }) => source },
+  paint: {
+    words: 'Paint',
+    hint: 'What you paint over is made anew; the rest stays.',
+    can: ({ mask, keyframes }) => mask && keyframes,
+  },
+  sketch: { words: 'Sketch', hint: 'Your lines become the scene.', can: ({ control }) => control },
+  picture: { words: 'Picture', hint: 'A single frame from words.', can: ({ text }) => text },
+  subject: { words: 'Subject', hint: 'The thing in your picture appears in the clip.', can: ({ reference }) => reference },
+  grow: { words: 'Grow', hint: 'The frame gets another shape; what was outside is made.', can: ({ mask, keyframes }) => mask && keyframes },
+  enlarge: { words: 'Enlarge', hint: 'More pixels, with details made anew.', can: ({ source }) => source },
+};
+
+const names = Object.keys(MODES) as Mode[];
+const box = byId('modes');
+const radios = new Map<Mode, HTMLInputElement>();
+let current: Mode = 'text';
+let onChange: () => void = () => undefined;
+
+export const mode = (): Mode => current;
+
+/** Builds the chooser; `changed` is called whenever another mode is chosen, by the visitor or by the page. */
+export function startModes(changed: () => void): void {
+  onChange = changed;
+  for (const name of names) {
+    const radio = make('input', { type: 'radio', name: 'mode', value: name, id: `mode-${name}`, checked: name === current });
+    radio.addEventListener('change', () => setMode(name));
+    radios.set(name, radio);
+    box.append(make('label', { className: 'mode', title: MODES[name].hint }, radio, MODES[name].words));
+  }
+  onChange();
+}
+
+/** Chooses a mode; one that there is not, or that the model cannot do, is left. */
+export function setMode(name: Mode): void {
+  const radio = radios.get(name);
+  if (radio === undefined || radio.disabled) return;
+  current = name;
+  radio.checked = true;
+  radio.parentElement!.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  onChange();
+}
+
+/** What the loaded model cannot do is shown, and says why. */
+export function adoptModes(capabilities: Capabilities): void {
+  for (const [name, radio] of radios) {
+    radio.disabled = !MODES[name].can(capabilities);
+    radio.parentElement!.title = radio.disabled ? `Not with this model: ${capabilities.why || 'it cannot'}` : MODES[name].hint;
+  }
+  if (radios.get(current)!.disabled) setMode(names.find((name) => !radios.get(name)!.disabled) ?? current);
+}
