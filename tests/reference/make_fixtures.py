@@ -585,6 +585,93 @@ def wan_gguf(c, cfg):
     return {"weights": m}
 
 
+# ---------------------------------------------------------------- TAEHV, the definition of madebyollin/taehv rewritten small
+class Frames(torch.nn.Module):
+    """Runs layers over (T, C, H, W); a MemBlock gets the frame before each frame, zeros before the first."""
+
+    def __init__(self, layers):
+        super().__init__()
+        for i, m in layers.items():
+            self.add_module(str(i), m)
+
+    def forward(self, x):
+        for m in self.children():
+            x = m(x)
+        return x
+
+
+class MemBlock(torch.nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        N = torch.nn
+        self.conv = N.Sequential(N.Conv2d(2 * n, n, 3, padding=1), N.ReLU(), N.Conv2d(n, n, 3, padding=1), N.ReLU(), N.Conv2d(n, n, 3, padding=1))
+
+    def forward(self, x):
+        past = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+        return torch.relu(self.conv(torch.cat([x, past], 1)) + x)
+
+
+class Regroup(torch.nn.Module):
+    """TGrow (out > 1: channels become frames) and TPool (in > 1: frames become channels)."""
+
+    def __init__(self, n, frames_in, frames_out):
+        super().__init__()
+        self.a, self.b, self.conv = frames_in, frames_out, torch.nn.Conv2d(n * frames_in, n * frames_out, 1, bias=False)
+
+    def forward(self, x):
+        t, c, h, w = x.shape
+        return self.conv(x.reshape(t // self.a, c * self.a, h, w)).reshape(t // self.a * self.b, c, h, w)
+
+
+class Bend(torch.nn.Module):
+    def forward(self, x):
+        return torch.tanh(x / 3) * 3
+
+
+class Taehv(torch.nn.Module):
+    def __init__(self, z, patch, widths, encoder):
+        super().__init__()
+        N, (a, b, c, d), p, e = torch.nn, widths, 3 * patch * patch, encoder
+        conv = lambda i, o, **kw: N.Conv2d(i, o, 3, padding=1, **kw)
+        layers = [Bend(), conv(z, a), N.ReLU()]
+        for i, o, t in [(a, b, 1), (b, c, 2), (c, d, 2)]:
+            layers += [MemBlock(i), MemBlock(i), MemBlock(i), N.Upsample(scale_factor=2), Regroup(i, 1, t), conv(i, o, bias=False)]
+        self.decoder = Frames(dict(enumerate(layers + [N.ReLU(), conv(d, p)])))
+        layers = [conv(p, e), N.ReLU()]
+        for t in [2, 2, 1]:
+            layers += [Regroup(e, t, 1), conv(e, e, stride=2, bias=False), MemBlock(e), MemBlock(e), MemBlock(e)]
+        self.encoder, self.patch = Frames(dict(enumerate(layers + [conv(e, z)]))), patch
+
+    def decode(self, z):
+        """(1, z, f, h, w) -> (1, 3, 4 f - 3, H, W) in -1...1"""
+        x = self.decoder(z[0].transpose(0, 1))
+        x = torch.nn.functional.pixel_shuffle(x, self.patch).clamp(0, 1)[3:]
+        return x.transpose(0, 1)[None] * 2 - 1
+
+    def encode(self, video):
+        x = torch.nn.functional.pixel_unshuffle(video[0].transpose(0, 1) / 2 + 0.5, self.patch)
+        x = torch.cat([x, x[-1:].repeat(-len(x) % 4, 1, 1, 1)])
+        return self.encoder(x).transpose(0, 1)[None]
+
+
+@case(variants=dict(weights=dict(z=4, patch=1, widths=[12, 8, 6, 6], encoder=6), weights22=dict(z=6, patch=2, widths=[10, 8, 6, 4], encoder=4)),
+      latent_frames=[1, 3], latent_hw=[3, 4], frames=[1, 6])
+def taehv(c, cfg):
+    """The tiny decoders and encoders of both families: whole clips here, frame by frame in the port."""
+    out = {}
+    for key, v in cfg["variants"].items():
+        m = c.init(Taehv(**v), gain=1.4)
+        (h, w), s = cfg["latent_hw"], 8 * v["patch"]
+        for f in cfg["latent_frames"]:
+            z = c.randn(1, v["z"], f, h, w) * 2
+            c.add(**{f"in.{key}.z{f}": z, f"out.{key}.video{f}": m.decode(z)})
+        for f in cfg["frames"]:
+            x = c.rand(1, 3, f, h * s, w * s) * 2 - 1
+            c.add(**{f"in.{key}.video{f}": x, f"out.{key}.latents{f}": m.encode(x)})
+        out[key] = m
+    return out
+
+
 def main():
     ap = argparse.ArgumentParser(); ap.add_argument("--out", default="fixtures"); ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--only", default=""); ap.add_argument("--config")

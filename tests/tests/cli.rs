@@ -395,7 +395,11 @@ fn damaged_folders_end_with_codes_3_and_4_and_name_the_file_or_tensor() {
     const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
     let cases: [(Damage, i32, &[&str]); 9] = [
         (|m| std::fs::remove_file(m.join(WEIGHTS)).expect("removed"), 3, &["transformer"]),
-        (|m| std::fs::remove_file(m.join("vae/config.json")).expect("removed"), 3, &["vae/config.json"]),
+        (
+            |m| std::fs::remove_file(m.join("vae/config.json")).expect("removed"),
+            4,
+            &["vae/config.json", "post_quant_conv"],
+        ),
         (|m| std::fs::remove_file(m.join("model_index.json")).expect("removed"), 3, &["model_index.json"]),
         (
             |m| {
@@ -408,7 +412,7 @@ fn damaged_folders_end_with_codes_3_and_4_and_name_the_file_or_tensor() {
         (
             |m| std::fs::write(m.join(WEIGHTS), b"not weights").expect("written"),
             4,
-            &["transformer", "safetensors or GGUF"],
+            &["transformer", "safetensors, GGUF or PyTorch"],
         ),
         (|m| edit(&m.join("transformer/config.json"), "\"ffn_dim\": 96", "\"ffn_dim\": 100"), 4, &["ffn", "100", "96"]),
         (
@@ -577,4 +581,34 @@ fn help_explains_itself() {
     ] {
         assert!(printed.contains(word), "{word} is not in:\n{printed}");
     }
+}
+
+#[test]
+fn loose_files_take_the_place_of_a_folders_parts_and_are_told_by_their_tensors() {
+    let folder = temp();
+    let (whole, loose) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
+    done(generate(&model(), &whole, &[]));
+    let encoder = folder.path().join("an_encoder_of_any_name.bin");
+    std::fs::copy(model().join("text_encoder/model.safetensors"), &encoder).expect("the encoder");
+    let tokenizer = model().join("tokenizer/tokenizer.json");
+    done(generate(&model(), &loose, &[("--text-encoder", text(&encoder)), ("--tokenizer", text(&tokenizer))]));
+    assert_eq!(read_arrays(&whole).expect("a file")["latents"], read_arrays(&loose).expect("a file")["latents"]);
+
+    let wrong = generate(&model(), &loose, &[("--transformer", text(&encoder))]);
+    refused(wrong, 4, &["transformer: expected transformer/config.json, or the tensors of WanTransformer3DModel"]);
+    let wrong = generate(&model(), &loose, &[("--tokenizer", text(&encoder))]);
+    refused(wrong, 3, &["the model has no tokenizer"]);
+}
+
+#[test]
+fn a_lora_that_fits_nothing_and_one_that_is_not_there_are_told() {
+    let folder = temp();
+    let out = folder.path().join("a.safetensors");
+    let encoder = model().join("text_encoder/model.safetensors");
+    refused(
+        generate(&model(), &out, &[("--lora", &format!("{}=0.5", text(&encoder)))]),
+        4,
+        &["expected a LoRA for this model", "that fit nothing in it"],
+    );
+    refused(generate(&model(), &out, &[("--lora", "/nonexistent.safetensors")]), 3, &["/nonexistent.safetensors"]);
 }

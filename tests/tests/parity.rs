@@ -35,6 +35,7 @@ fn run(case: &mut Case, compute: &Compute) -> Option<Result<(), String>> {
         "wan_vae21" | "wan_vae22" => models::vae(case, compute),
         "wan_gguf" => models::quantized_transformer(case, compute),
         "gguf" => models::gguf_types(case, compute),
+        "taehv" => models::taehv(case, compute),
         "umt5" => text::umt5(case, compute),
         "tokenizer" => text::tokenizer(case),
         "schedulers" => pipelines::schedulers(case, compute),

@@ -13,6 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::given::{Arranged, GivenArgs};
+use super::model::ModelArgs;
 use super::options::OptionArgs;
 use super::output::{self, recipe};
 use super::room;
@@ -22,16 +23,15 @@ use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::models::registry::Registry;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
-use crate::pipeline::{Inputs, ModelCard, ModelFiles, Pipeline};
+use crate::pipeline::{Inputs, Pipeline, card_of};
 use crate::tasks;
 use crate::weights::WeightSet;
 
 /// Options of `generate`. Sizes, steps and the like default to what the model's `tabreel.json` says.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// Model folder in diffusers layout.
-    #[arg(long)]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     options: OptionArgs,
     #[command(flatten)]
@@ -69,8 +69,8 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     let out = output::Partial::create(&args.out)?;
     let host = TerminalHost::new(json);
     pollster::block_on(async {
-        let files = ModelFiles::read_dir(&args.model)?;
-        let card = ModelCard::read(&files).await?;
+        let files = args.model.files()?;
+        let card = card_of(&Registry::default(), &files).await?;
         let mut asked = args.options.0.clone();
         asked.seed.get_or_insert_with(random_seed);
         check_before_loading(&asked, &card.default)?;
@@ -79,7 +79,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let compute = args.device.open().await?;
         host.say("device", &compute.describe());
         if !compute.is_gpu() {
-            room::check_model(&args.model)?;
+            room::check_model(&files)?;
         }
         // On the CPU weights beyond what is free are streamed, not asked for.
         let usual = if compute.is_gpu() { None } else { room::for_weights() };
@@ -88,7 +88,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let (arranged, mut options, notes) = given.arrange(asked, &card.default, pipeline.rules())?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
         let model = match card.name.as_str() {
-            "" => args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            "" => args.model.name(),
             name => name.to_owned(),
         };
         let recipe = recipe::write(&model, arranged.name(&options), &options, &args.given.recipe(&arranged));

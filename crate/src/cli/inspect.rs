@@ -9,15 +9,17 @@ use std::rc::Rc;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::kind;
 use super::output::recipe;
 use crate::error::{Error, Result};
+use crate::pipeline::WEIGHTS;
 use crate::weights::source::DiskFile;
 use crate::weights::{FileFormat, WeightFile};
 
 /// Options of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A model folder, the folder of one component, a .safetensors or .gguf file, or a clip made by `generate`, whose recipe is
+    /// A model folder, the folder of one component, a .safetensors, .gguf, .pt or .pth file, or a clip made by `generate`, whose recipe is
     /// shown.
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
@@ -38,7 +40,8 @@ pub fn run(args: InspectArgs, json: bool) -> Result<()> {
             None => file_report(path)?,
         }
     } else if !weight_paths(path)?.is_empty() {
-        json!({ "type": "component", "path": path.to_string_lossy(), "class": class_of(path),
+        let files: Vec<WeightFile> = weight_paths(path)?.iter().map(|p| read_header(p)).collect::<Result<_>>()?;
+        json!({ "type": "component", "path": path.to_string_lossy(), "class": class_of(path), "kind": kind::of(&files)?,
             "files": weight_paths(path)?.iter().map(|p| file_report(p)).collect::<Result<Vec<_>>>()? })
     } else {
         model_report(path)?
@@ -115,9 +118,11 @@ fn file_report(path: &Path) -> Result<Value> {
     let format = match file.format() {
         FileFormat::Safetensors => "safetensors",
         FileFormat::Gguf => "GGUF",
+        FileFormat::PyTorch => "PyTorch",
     };
+    let kind = kind::of(std::slice::from_ref(&file))?;
     Ok(
-        json!({ "type": "file", "path": path.to_string_lossy(), "format": format, "bytes": file.len_bytes(), "metadata": metadata,
+        json!({ "type": "file", "path": path.to_string_lossy(), "format": format, "kind": kind, "bytes": file.len_bytes(), "metadata": metadata,
         "parameters": file.tensors().iter().map(|t| t.len()).sum::<usize>(), "tensors": tensors }),
     )
 }
@@ -175,6 +180,9 @@ fn words(report: &Value) -> String {
                 tensors.len(),
                 count(&report["parameters"])
             );
+            if let Some(kind) = kind::words(&report["kind"], size) {
+                out += &format!("  {kind}\n");
+            }
             for (key, value) in report["metadata"].as_object().into_iter().flatten() {
                 out += &format!("  {key} = {}\n", text(value));
             }
@@ -219,7 +227,7 @@ fn read_json(path: &Path) -> Value {
 }
 
 fn weight_paths(dir: &Path) -> Result<Vec<PathBuf>> {
-    let is_weights = |p: &PathBuf| p.is_file() && p.extension().is_some_and(|e| e == "safetensors" || e == "gguf");
+    let is_weights = |p: &PathBuf| p.is_file() && WEIGHTS.iter().any(|end| p.to_string_lossy().ends_with(end));
     Ok(entries(dir)?.into_iter().filter(is_weights).collect())
 }
 

@@ -6,6 +6,8 @@ mod convert;
 mod generate;
 mod given;
 mod inspect;
+mod kind;
+mod model;
 mod options;
 mod output;
 mod pictures;

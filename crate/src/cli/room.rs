@@ -1,9 +1,7 @@
 //! How much memory there is, and whether a model can fit in it.
 
-use std::path::Path;
-
 use crate::error::{Error, Result};
-use crate::pipeline::folder_files;
+use crate::pipeline::ModelFiles;
 
 /// Bytes of main memory that can still be had, as Linux tells: of the machine, or of the container if that has fewer.
 pub fn free() -> Option<u64> {
@@ -29,19 +27,16 @@ pub fn for_weights() -> Option<u64> {
 /// parts are streamed where they do not fit.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] when they are larger than what is free, [`Error::Fetch`] when the folder cannot be read.
-pub fn check_model(folder: &Path) -> Result<()> {
+/// [`Error::OutOfMemory`] when they are larger than what is free.
+pub fn check_model(files: &ModelFiles) -> Result<()> {
     let Some(free) = free() else { return Ok(()) };
-    let paths = folder_files(folder)?;
-    let held = paths.iter().filter(|path| path.starts_with("vae/"));
-    let needed: u64 = held.filter_map(|path| folder.join(path).metadata().ok()).map(|file| file.len()).sum();
+    let needed = files.part_bytes("vae");
     if needed <= free {
         return Ok(());
     }
     let gb = |bytes: u64| bytes as f64 / 1e9;
     Err(Error::OutOfMemory(format!(
-        "the weights in {} take at least {:.1} GB of memory, {:.1} GB are free",
-        folder.join("vae").display(),
+        "the weights of the VAE take at least {:.1} GB of memory, {:.1} GB are free",
         gb(needed),
         gb(free)
     )))

@@ -86,7 +86,8 @@ pub fn linear_plain<const D: usize>(
     finish(module::linear(x, weight.clone(), bias.cloned()), epilogue)
 }
 
-fn finish<const D: usize>(y: Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+/// What follows a product, in plain tensors.
+pub fn finish<const D: usize>(y: Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
     let dims = y.dims();
     match epilogue {
         Epilogue::Keep => y,

@@ -3,9 +3,12 @@
 
 use burn::tensor::Tensor;
 
+use serde_json::Value;
+
 use crate::condition::{Capabilities, Timeline};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::loader::Loader;
+use crate::options::ModelDefaults;
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 use crate::weights::WeightSet;
@@ -124,8 +127,38 @@ pub struct Entry<T: ?Sized> {
     pub classes: &'static [&'static str],
     /// True for weights that only it has (diffusers names), where config.json names no class.
     pub owns: fn(&WeightSet) -> bool,
+    /// What it is, read off its tensors, where no config.json says so; asked only where `owns`.
+    pub configure: fn(&WeightSet) -> Result<Known>,
     /// Builds it from its config.json.
     pub load: for<'a> fn(&'a Component<'a>) -> Later<'a, Box<T>>,
+}
+
+/// A model told by its tensors alone.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What people call it.
+    pub name: String,
+    /// What its config.json would say.
+    pub config: Value,
+    /// What the folder's scheduler_config.json would say; of a denoiser.
+    pub scheduler: Option<Value>,
+    /// What its makers suggest; of a denoiser.
+    pub defaults: ModelDefaults,
+}
+
+impl Known {
+    /// A part that suggests nothing.
+    pub fn part(name: impl Into<String>, config: Value) -> Self {
+        Self { name: name.into(), config, scheduler: None, defaults: ModelDefaults::default() }
+    }
+}
+
+/// For [`Entry::configure`] of a model whose tensors do not tell enough.
+///
+/// # Errors
+/// [`Error::Fetch`] always: its config.json is needed.
+pub fn needs_config(_: &WeightSet) -> Result<Known> {
+    Err(Error::Fetch("this model cannot be told by its tensors alone: its config.json is needed".into()))
 }
 
 /// A component of a model folder.
@@ -137,5 +170,5 @@ pub struct Component<'a> {
     /// Its weights.
     pub loader: Loader,
     /// What model_index.json says.
-    pub index: &'a serde_json::Value,
+    pub index: &'a Value,
 }

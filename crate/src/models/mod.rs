@@ -3,7 +3,13 @@
 pub mod family;
 pub mod names;
 pub mod registry;
+mod sizes;
+pub mod taehv;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_identify;
+#[cfg(test)]
+mod tests_lora;
 pub mod umt5;
 pub mod wan;

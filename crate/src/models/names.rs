@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::{umt5, wan};
 use crate::error::Result;
 use crate::weights::WeightSet;
+use crate::weights::lora::{Applied, Lora};
 use crate::weights::rename::{self, Naming};
 
 /// Every scheme besides diffusers'. A transformer's file may also hold a VAE's names: it is asked for first.
-const NAMINGS: [&dyn Naming; 3] = [&umt5::LlamaNames, &wan::TransformerNames, &wan::VaeNames];
+const NAMINGS: [&dyn Naming; 4] = [&umt5::LlamaNames, &umt5::WanNames, &wan::TransformerNames, &wan::VaeNames];
 
 /// The set under diffusers (transformers) names, whoever wrote it.
 ///
@@ -16,6 +17,14 @@ const NAMINGS: [&dyn Naming; 3] = [&umt5::LlamaNames, &wan::TransformerNames, &w
 /// [`crate::error::Error::Weights`] when two tensors would get the same name.
 pub fn to_diffusers(set: WeightSet) -> Result<WeightSet> {
     rename::to_diffusers(set, &NAMINGS)
+}
+
+/// Lays a LoRA over a set under diffusers names, whoever wrote it.
+///
+/// # Errors
+/// As [`WeightSet::apply_lora`].
+pub async fn apply_lora(set: &mut WeightSet, lora: Lora) -> Result<Applied> {
+    set.apply_lora(lora, &NAMINGS).await
 }
 
 /// The original name of every diffusers name of a Wan transformer or VAE; others stay as they are.

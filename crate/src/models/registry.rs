@@ -1,9 +1,10 @@
 //! Which model a folder holds. To add a family: its folder, and its lines in [`Registry::default`].
 
-use super::family::{Component, Denoiser, Entry, TextEncoder, VideoCodec};
-use super::{umt5, wan};
+use super::family::{Component, Denoiser, Entry, Known, TextEncoder, VideoCodec};
+use super::{taehv, umt5, wan};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::weights::WeightSet;
 
 /// All models that are known.
 pub struct Registry {
@@ -17,7 +18,64 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { text_encoders: vec![umt5::ENTRY], denoisers: vec![wan::TRANSFORMER_ENTRY], codecs: vec![wan::VAE_ENTRY] }
+        Self {
+            text_encoders: vec![umt5::ENTRY],
+            denoisers: vec![wan::TRANSFORMER_ENTRY],
+            codecs: vec![wan::VAE_ENTRY, taehv::ENTRY],
+        }
+    }
+}
+
+/// What a part of a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Words to embeddings.
+    TextEncoder,
+    /// Noise to latents.
+    Denoiser,
+    /// Latents to pixels.
+    Codec,
+}
+
+impl Role {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text encoder",
+            Self::Denoiser => "denoiser",
+            Self::Codec => "video codec",
+        }
+    }
+}
+
+impl Registry {
+    /// What a set of tensors (diffusers names) is, by its tensors alone; `None` if nothing here knows it.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when it is known, and a tensor that tells its sizes is missing.
+    pub fn identify(&self, set: &WeightSet) -> Result<Option<(Role, Known)>> {
+        let denoiser = self.denoisers.iter().find(|entry| (entry.owns)(set)).map(|e| (Role::Denoiser, e.configure));
+        let encoder = self.text_encoders.iter().find(|e| (e.owns)(set)).map(|e| (Role::TextEncoder, e.configure));
+        let codec = self.codecs.iter().find(|entry| (entry.owns)(set)).map(|e| (Role::Codec, e.configure));
+        let Some((role, configure)) = denoiser.or(encoder).or(codec) else { return Ok(None) };
+        Ok(Some((role, configure(set)?)))
+    }
+}
+
+/// What a component is, read off its tensors where it has no config.json; `file` is where that would lie.
+///
+/// # Errors
+/// [`Error::Weights`] naming `file` when nothing here knows the tensors, or they do not tell enough.
+pub fn configure<T: ?Sized>(entries: &[Entry<T>], set: &WeightSet, file: &str) -> Result<Known> {
+    match entries.iter().find(|entry| (entry.owns)(set)) {
+        Some(entry) => (entry.configure)(set)
+            .map_err(|why| Error::weights(file, "it, or tensors that say what it would", format!("neither ({why})"))),
+        None => {
+            let known: Vec<&str> = entries.iter().flat_map(|entry| entry.classes).copied().collect();
+            let what = format!("{} tensors of another model", set.len());
+            let rule = format!("{file}, or the tensors of {}", known.join(" or "));
+            Err(Error::weights(file.split('/').next().unwrap_or(file), rule, what))
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use crate::weights::quantize::encode;
 use crate::weights::{StoredType, WeightFile, WeightSet, decode, gguf_write};
 
 /// A file of `tests/fixtures` (written by `tests/reference/make_fixtures.py`).
-fn fixture(path: &str) -> Vec<u8> {
+pub(super) fn fixture(path: &str) -> Vec<u8> {
     let full = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path);
     std::fs::read(&full).unwrap_or_else(|e| panic!("{} is needed for this test: {e}", full.display()))
 }
 
-fn set_of(path: &str) -> WeightSet {
+pub(super) fn set_of(path: &str) -> WeightSet {
     WeightSet::from_bytes(fixture(path), path).unwrap()
 }
 

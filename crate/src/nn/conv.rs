@@ -2,7 +2,7 @@
 //!
 //! Source: diffusers `autoencoder_kl_wan.py` `WanCausalConv3d`; causal tokenizers: MAGVIT-v2 2310.05737 §3.1.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::loader::Loader;
 use crate::error::Result;
@@ -165,6 +165,11 @@ impl FrameConv {
     async fn load_form(loader: &Loader, input: usize, output: usize, form: Form) -> Result<Self> {
         let [_, h, w] = form.kernel;
         Ok(Self { weights: loader.convolution(&[output, input, h, w], form).await? })
+    }
+
+    /// A kernel in this memory, `[out, in, k, k]`, of a form for single frames; without a bias.
+    pub fn without_bias(values: Vec<f32>, [output, input]: [usize; 2], form: Form, device: &Device) -> Self {
+        Self { weights: Weights::new(values, [output, input], form, Tensor::zeros([output], device), device) }
     }
 
     /// # Shapes

@@ -3,15 +3,18 @@
 use burn::tensor::Tensor;
 
 use super::loader::Loader;
+use super::side_branch::SideBranch;
 use crate::error::Result;
 pub use crate::kernels::gemm::Epilogue;
-use crate::kernels::gemm::{Matrix, linear};
+use crate::kernels::gemm::{Matrix, finish, linear};
 
 /// `y = x · Wᵀ + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Matrix,
     bias: Option<Tensor<1>>,
+    /// What LoRAs add, where the weight is not stored as f32.
+    side: Option<SideBranch>,
 }
 
 impl Linear {
@@ -23,6 +26,7 @@ impl Linear {
         Ok(Self {
             weight: loader.matrix("weight", output, input).await?,
             bias: Some(loader.tensor("bias", [output]).await?),
+            side: SideBranch::load(loader, output, input).await?,
         })
     }
 
@@ -31,7 +35,11 @@ impl Linear {
     /// # Errors
     /// As [`Linear::load`].
     pub async fn load_without_bias(loader: &Loader, input: usize, output: usize) -> Result<Self> {
-        Ok(Self { weight: loader.matrix("weight", output, input).await?, bias: None })
+        Ok(Self {
+            weight: loader.matrix("weight", output, input).await?,
+            bias: None,
+            side: SideBranch::load(loader, output, input).await?,
+        })
     }
 
     /// # Shapes
@@ -45,6 +53,12 @@ impl Linear {
     /// # Shapes
     /// `[.., in]` → `[.., out]`; the epilogue's tensors as [`Epilogue`] says.
     pub fn forward_then<const D: usize>(&self, x: Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
-        linear(x, &self.weight, self.bias.as_ref(), epilogue)
+        match &self.side {
+            None => linear(x, &self.weight, self.bias.as_ref(), epilogue),
+            Some(side) => {
+                let beside = side.forward(x.clone());
+                finish(linear(x, &self.weight, self.bias.as_ref(), Epilogue::Keep) + beside, epilogue)
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
 use crate::kernels::repack_gpu::{self, Stored};
 use crate::memory::stay;
+use crate::weights::lora::LowRank;
 use crate::weights::{Bytes, StoredType, WeightSet, decode, finite};
 
 /// A place in a checkpoint: hands out tensors below a name prefix.
@@ -93,6 +94,11 @@ impl Loader {
     /// True if the checkpoint has a tensor of this name here.
     pub fn has(&self, name: &str) -> bool {
         self.set.get(&self.full(name)).is_some()
+    }
+
+    /// The shape of a tensor here, if the checkpoint has it.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.set.get(&self.full(name)).map(|info| info.shape.as_slice())
     }
 
     /// A tensor of exactly this shape, as f32 whatever its stored type.
@@ -225,6 +231,14 @@ impl Loader {
     /// As [`Loader::tensor`].
     pub async fn row(&self, name: &str, table: [usize; 2], row: usize) -> Result<Vec<f32>> {
         self.set.fetch_row(&self.full(name), table, row).await
+    }
+
+    /// What LoRAs do to a weight beside its product.
+    ///
+    /// # Errors
+    /// As [`WeightSet::low_rank`].
+    pub async fn low_rank(&self, name: &str) -> Result<Option<LowRank>> {
+        self.set.low_rank(&self.full(name)).await
     }
 
     fn full(&self, name: &str) -> String {

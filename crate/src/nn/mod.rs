@@ -8,5 +8,6 @@ pub mod loader;
 pub mod norm;
 pub mod patch;
 pub mod rope;
+pub mod side_branch;
 pub mod timestep;
 pub mod tokens;

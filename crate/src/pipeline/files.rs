@@ -18,6 +18,18 @@ use crate::weights::{ShardIndex, WeightFile, WeightSet};
 #[derive(Debug, Default)]
 pub struct ModelFiles {
     files: BTreeMap<String, Rc<dyn ByteSource>>,
+    loras: Vec<LoraFile>,
+}
+
+/// A LoRA for the transformer.
+#[derive(Debug, Clone)]
+pub struct LoraFile {
+    /// Its name, for messages.
+    pub label: String,
+    /// Where it is.
+    pub source: Rc<dyn ByteSource>,
+    /// Factor of its difference; 1 is as it was trained.
+    pub strength: f32,
 }
 
 /// Longest configuration, card or tokenizer that is read, bytes: umT5's `tokenizer.json` takes 17 million.
@@ -32,6 +44,54 @@ impl ModelFiles {
     /// Adds or replaces a file that lies elsewhere.
     pub fn add(&mut self, path: impl Into<String>, source: Rc<dyn ByteSource>) {
         self.files.insert(path.into(), source);
+    }
+
+    /// Puts a loose file in the place of a whole part (`transformer`, `text_encoder`, `tokenizer` or `vae`): what the folder
+    /// had there, its configuration too, is taken out, and the part is told by its tensors.
+    pub fn replace_part(&mut self, part: &str, name: &str, source: Rc<dyn ByteSource>) {
+        self.clear_part(part);
+        self.add(format!("{part}/{name}"), source);
+    }
+
+    /// Takes a whole part out.
+    pub fn clear_part(&mut self, part: &str) {
+        let prefix = format!("{part}/");
+        self.files.retain(|path, _| !path.starts_with(&prefix));
+    }
+
+    /// Adds a LoRA for the transformer; several add up.
+    pub fn add_lora(&mut self, lora: LoraFile) {
+        self.loras.push(lora);
+    }
+
+    /// Bytes of the files of a part.
+    pub fn part_bytes(&self, part: &str) -> u64 {
+        let prefix = format!("{part}/");
+        self.files.iter().filter(|(path, _)| path.starts_with(&prefix)).map(|(_, source)| source.len()).sum()
+    }
+
+    /// The LoRAs, in the order in which they were added.
+    pub fn loras(&self) -> &[LoraFile] {
+        &self.loras
+    }
+
+    /// The first file of a part whose name ends so.
+    pub fn ending(&self, part: &str, end: &str) -> Option<&str> {
+        let prefix = format!("{part}/");
+        self.files.keys().map(String::as_str).find(|path| path.starts_with(&prefix) && path.ends_with(end))
+    }
+
+    /// The file with the weights of a part, if that is one GGUF or safetensors file.
+    ///
+    /// # Errors
+    /// As [`WeightFile::open`].
+    pub async fn weight_file(&self, part: &str) -> Result<Option<WeightFile>> {
+        let prefix = format!("{part}/");
+        let mut inside = self.files.iter().filter(|(path, _)| path.starts_with(&prefix) && is_weight_file(path));
+        match (inside.next(), inside.next()) {
+            (Some((path, source)), None) => Ok(Some(WeightFile::open(source.clone(), path).await?)),
+            _ => Ok(None),
+        }
     }
 
     /// Takes a file out again.
@@ -71,7 +131,7 @@ impl ModelFiles {
         }
         if files.is_empty() {
             return Err(Error::Fetch(format!(
-                "the model folder has no weights in {component}/ (.safetensors or .gguf)"
+                "the model has no weights in {component}/ (.safetensors, .gguf, .pt or .pth)"
             )));
         }
         let set = WeightSet::new(files)?;
@@ -126,15 +186,25 @@ fn files_in(dir: &std::path::Path, prefix: &str) -> Result<Vec<String>> {
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if (name.ends_with(".json") || is_weight_file(&name)) && path.is_file() {
+        if is_model_file(&name) && path.is_file() {
             out.push(format!("{prefix}{name}"));
         }
     }
     Ok(out)
 }
 
+/// True for the name of a file that a load may need.
+#[cfg(not(target_arch = "wasm32"))]
+fn is_model_file(name: &str) -> bool {
+    name.ends_with(".json") || name.ends_with(".model") || WEIGHTS.iter().any(|end| name.ends_with(end))
+}
+
+/// Endings of weight files in a folder; what a file is, its first bytes say.
+pub const WEIGHTS: [&str; 4] = [".safetensors", ".gguf", ".pt", ".pth"];
+
+/// True for a file of a part that is neither a configuration nor a tokenizer: a loose file may have any name.
 fn is_weight_file(path: &str) -> bool {
-    path.ends_with(".safetensors") || path.ends_with(".gguf")
+    !path.ends_with(".json") && !path.ends_with(".model") && !path.ends_with(".txt")
 }
 
 /// Where a folder's card lies.

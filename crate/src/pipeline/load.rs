@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::files::{ModelCard, ModelFiles};
+use super::files::{CARD, LoraFile, ModelCard, ModelFiles};
 use super::plan::{Plan, PlannedPart};
 use super::{Parts, Pipeline, TextStage};
 use crate::config;
@@ -12,18 +12,21 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::kernels::check::prepare;
-use crate::models::family::{Component, Entry};
+use crate::models::family::{Component, Entry, Known};
+use crate::models::names;
 use crate::models::registry::{self, Registry};
 use crate::nn::loader::Loader;
 use crate::schedulers::{Scheduler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
-use crate::weights::WeightSet;
+use crate::weights::lora::Lora;
+use crate::weights::{WeightFile, WeightSet};
 
 /// Components of a folder, in loading order.
 const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
 
 /// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
-const PIPELINES: [&str; 4] = ["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline", "WanImageToVideoPipeline"];
+const PIPELINES: [&str; 5] =
+    ["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline", "WanImageToVideoPipeline", "WanDMDPipeline"];
 
 impl Pipeline {
     /// Builds every component of a folder, reading each tensor when its turn comes.
@@ -56,8 +59,9 @@ impl Pipeline {
         host: &dyn Host,
     ) -> Result<Self> {
         let index = model_index(files, registry).await?;
-        let card = ModelCard::read(files).await?;
-        let scheduler = scheduler(files).await?;
+        let known = known(registry, files).await?;
+        let card = card_beside(files, known.as_ref()).await?;
+        let scheduler = scheduler(files, known.and_then(|known| known.scheduler)).await?;
         // Before any weights: convolutions pack theirs for the kernel that will run.
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
             host.event(Event::warning(format!("on this GPU {finding}: a slower one is used instead")));
@@ -72,15 +76,15 @@ impl Pipeline {
             if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
         };
         let [text_encoder, transformer, vae] = [
-            Opened::new(files, "text_encoder").await?,
-            Opened::new(files, "transformer").await?,
-            Opened::new(files, "vae").await?,
+            Opened::new(files, "text_encoder", &registry.text_encoders).await?,
+            Opened::with_loras(files, "transformer", &registry.denoisers, host).await?,
+            Opened::new(files, "vae", &registry.codecs).await?,
         ];
         let plan = Plan::new(&compute, budget, [&text_encoder.set, &transformer.set, &vae.set]);
         let building = Building { compute: &compute, index: &index, host };
 
         progress(0).await?;
-        let tokenizer = Tokenizer::from_json(&files.require("tokenizer/tokenizer.json").await?)?;
+        let tokenizer = tokenizer(files).await?;
         progress(1).await?;
         let encoder = building.component(text_encoder, plan.text_encoder, &registry.text_encoders).await?;
         progress(2).await?;
@@ -97,9 +101,39 @@ impl Pipeline {
     }
 }
 
+/// The transformer by its tensors, where no config.json says what it is.
+async fn known(registry: &Registry, files: &ModelFiles) -> Result<Option<Known>> {
+    const FILE: &str = "transformer/config.json";
+    // A folder without a transformer is no set of loose files; what it lacks, its loading says.
+    match files.contains(FILE) || files.part_bytes("transformer") == 0 {
+        true => Ok(None),
+        false => registry::configure(&registry.denoisers, &files.weights("transformer").await?, FILE).map(Some),
+    }
+}
+
+/// A folder's card; of loose files, what their makers suggest.
+///
+/// # Errors
+/// As [`ModelCard::read`]; [`Error::Weights`] when nothing in `registry` knows the transformer.
+pub async fn card_of(registry: &Registry, files: &ModelFiles) -> Result<ModelCard> {
+    card_beside(files, known(registry, files).await?.as_ref()).await
+}
+
+async fn card_beside(files: &ModelFiles, known: Option<&Known>) -> Result<ModelCard> {
+    match known {
+        Some(known) if !files.contains(CARD) => {
+            Ok(ModelCard { name: known.name.clone(), default: known.defaults.clone(), ..ModelCard::default() })
+        }
+        _ => ModelCard::read(files).await,
+    }
+}
+
 /// The folder's `model_index.json`; a pipeline class that nothing here can run is refused.
 async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
     const FILE: &str = "model_index.json";
+    if !files.contains(FILE) && !files.contains("transformer/config.json") {
+        return Ok(Value::Null); // loose files
+    }
     let json = &files.require(FILE).await?;
     let index: Value = config::parse(json, FILE, &[config::class(json, FILE)?.as_str()])?;
     let class = index["_class_name"].as_str().unwrap_or_default();
@@ -116,10 +150,14 @@ async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
 }
 
 /// How the folder's scheduler is set, tried on a grid of two steps: what cannot make one is the file's fault, not the caller's.
-async fn scheduler(files: &ModelFiles) -> Result<SchedulerConfig> {
+async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Result<SchedulerConfig> {
     const FILE: &str = "scheduler/scheduler_config.json";
     const CLASSES: [&str; 2] = ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"];
-    let config: SchedulerConfig = config::parse(&files.require(FILE).await?, FILE, &CLASSES)?;
+    let json = match usual {
+        Some(usual) if !files.contains(FILE) => usual.to_string().into_bytes(),
+        _ => files.require(FILE).await?,
+    };
+    let config: SchedulerConfig = config::parse(&json, FILE, &CLASSES)?;
     Scheduler::new(&config)
         .and_then(|mut scheduler| scheduler.set_timesteps(2))
         .map_err(|e| Error::weights(FILE, "settings that can be sampled with", e.to_string()))?;
@@ -136,10 +174,37 @@ struct Opened {
 }
 
 impl Opened {
-    async fn new(files: &ModelFiles, name: &'static str) -> Result<Self> {
+    async fn new<T: ?Sized>(files: &ModelFiles, name: &'static str, entries: &[Entry<T>]) -> Result<Self> {
         let file = format!("{name}/config.json");
-        let config = files.require(&file).await?;
-        Ok(Self { name, file, config, set: Rc::new(files.weights(name).await?) })
+        let set = files.weights(name).await?;
+        let config = match files.contains(&file) {
+            true => files.require(&file).await?,
+            false => registry::configure(entries, &set, &file)?.config.to_string().into_bytes(),
+        };
+        Ok(Self { name, file, config, set: Rc::new(set) })
+    }
+
+    /// The same with the LoRAs laid over its tensors.
+    async fn with_loras<T: ?Sized>(
+        files: &ModelFiles,
+        name: &'static str,
+        entries: &[Entry<T>],
+        host: &dyn Host,
+    ) -> Result<Self> {
+        let mut opened = Self::new(files, name, entries).await?;
+        let shared = || Error::Internal("a set of weights that is in use before it is built from".into());
+        let set = Rc::get_mut(&mut opened.set).ok_or_else(shared)?;
+        for LoraFile { label, source, strength } in files.loras() {
+            let file = WeightFile::open(source.clone(), label).await?;
+            let applied = names::apply_lora(set, Lora { file, strength: *strength }).await?;
+            if let Some(first) = applied.unmatched.first() {
+                host.event(Event::warning(format!(
+                    "{} tensors of {label} fit nothing in this model and were left out (the first: {first})",
+                    applied.unmatched.len()
+                )));
+            }
+        }
+        Ok(opened)
     }
 }
 
@@ -160,6 +225,32 @@ impl Building<'_> {
         warn_of_unused(&set, name, self.host);
         Ok(built)
     }
+}
+
+/// The tokenizer, from the first of: tokenizer.json, a SentencePiece file, the text encoder's own file.
+async fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+    const PARTS: [&str; 2] = ["tokenizer", "text_encoder"];
+    if let Some(path) = PARTS.iter().find_map(|part| files.ending(part, "tokenizer.json")) {
+        return Tokenizer::from_json(&files.require(path).await?);
+    }
+    if let Some(path) = PARTS.iter().find_map(|part| files.ending(part, ".model")) {
+        return Tokenizer::from_sentencepiece(&files.require(path).await?);
+    }
+    for part in PARTS {
+        let Some(file) = files.weight_file(part).await? else { continue };
+        if file.metadata().contains_key("tokenizer.ggml.tokens") {
+            return Tokenizer::from_gguf(file.metadata());
+        }
+        // ComfyUI puts the SentencePiece file into the text encoder's, as a tensor of bytes.
+        if let Some(info) = file.tensors().iter().find(|info| info.name.ends_with("spiece_model")) {
+            return Tokenizer::from_sentencepiece(&file.read(info).await?.here());
+        }
+    }
+    Err(Error::Fetch(
+        "the model has no tokenizer: tokenizer/tokenizer.json, a SentencePiece file (spiece.model), or a text encoder's file \
+         that brings one (GGUF, or ComfyUI's with spiece_model) is needed"
+            .into(),
+    ))
 }
 
 /// Tensors that no part asked for mean that the configuration and the weights do not belong together.

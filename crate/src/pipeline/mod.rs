@@ -15,7 +15,8 @@ use clock::StageClock;
 use embedded::Embedded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::folder_files;
-pub use files::{CARD, ModelCard, ModelFiles};
+pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHTS};
+pub use load::card_of;
 pub use plan::{Plan, PlannedPart};
 use preview::Preview;
 

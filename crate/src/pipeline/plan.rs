@@ -80,8 +80,12 @@ fn is_table(info: &TensorInfo) -> bool {
 /// Weights as the device keeps them: on a GPU matrices as they are stored, everything else as f32.
 fn bytes_on(compute: &Compute, set: &WeightSet, counts: impl Fn(&TensorInfo) -> bool) -> u64 {
     let as_stored = |info: &TensorInfo| compute.is_gpu() && info.shape.len() == 2;
-    let bytes = |info: &TensorInfo| if as_stored(info) { info.stored_bytes() } else { 4 * info.len() as u64 };
-    set.infos().filter(|info| counts(info)).map(bytes).sum()
+    let bytes = |info: &TensorInfo| match info.dtype {
+        dtype if as_stored(info) && dtype.is_float8() => 2 * info.len() as u64, // they become f16
+        _ if as_stored(info) => info.stored_bytes(),
+        _ => 4 * info.len() as u64,
+    };
+    set.infos().filter(|info| counts(info) && !set.is_beside(&info.name)).map(bytes).sum()
 }
 
 /// No browser says how much memory a GPU has; the largest binding is what its drivers scale with it. Natively the CPU's

@@ -74,7 +74,7 @@ pub(super) fn unbase64(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use serde_json::Value;
 
-    use super::super::from_gguf::base64;
+    use super::super::unigram::base64;
     use super::*;
 
     fn sound() -> Vec<u8> {

@@ -7,8 +7,10 @@
 
 mod charsmap;
 mod from_gguf;
+mod from_sentencepiece;
 mod prompt;
 mod trusted;
+mod unigram;
 
 pub use prompt::clean;
 
@@ -63,6 +65,14 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] when the metadata hold no unigram vocabulary.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         Self::from_json(from_gguf::to_json(metadata)?.to_string().as_bytes())
+    }
+
+    /// Builds the tokenizer of a SentencePiece file (`spiece.model`) with a unigram vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when it is none, or is damaged.
+    pub fn from_sentencepiece(bytes: &[u8]) -> Result<Self> {
+        Self::from_json(from_sentencepiece::to_json(bytes)?.to_string().as_bytes())
     }
 
     /// Ids in the vocabulary, special ones included.
@@ -149,6 +159,18 @@ mod tests {
                 .unwrap();
         for (text, ids) in expected() {
             assert_eq!(tokenizer.encode(&text, 512).unwrap().ids, ids, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_sentencepiece_file_gives_the_same_ids() {
+        let bytes = fixture("spiece.model");
+        let tokenizer = Tokenizer::from_sentencepiece(&bytes).unwrap();
+        for (text, ids) in expected() {
+            assert_eq!(tokenizer.encode(&text, 512).unwrap().ids, ids, "{text:?}");
+        }
+        for cut in (0..bytes.len()).step_by(97) {
+            let _ = Tokenizer::from_sentencepiece(&bytes[..cut]); // an error or a shorter vocabulary, no panic
         }
     }
 

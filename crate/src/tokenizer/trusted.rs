@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::charsmap;
-use super::from_gguf::base64;
+use super::unigram::base64;
 use crate::error::{Error, Result};
 
 /// What is no JSON passes: the crate says so better.

@@ -6,6 +6,7 @@
 use half::f16;
 
 use super::info::StoredType;
+use crate::error::{Error, Result};
 
 /// The 16 levels of the non-linear 4-bit types.
 const IQ4_LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -24,6 +25,8 @@ pub fn decode(dtype: StoredType, bytes: &[u8]) -> Vec<f32> {
         StoredType::I32 => out.extend(words(bytes).map(|w| i32::from_le_bytes(w) as f32)),
         StoredType::U8 => out.extend(bytes.iter().map(|&b| f32::from(b))),
         StoredType::Bool => out.extend(bytes.iter().map(|&b| f32::from(u8::from(b != 0)))),
+        StoredType::F8_E4M3 => out.extend(bytes.iter().map(|&b| super::float8::e4m3(b))),
+        StoredType::F8_E5M2 => out.extend(bytes.iter().map(|&b| super::float8::e5m2(b))),
         StoredType::Q4_0 => blocks::<18>(bytes, &mut out, q4_0),
         StoredType::Q4_1 => blocks::<20>(bytes, &mut out, q4_1),
         StoredType::Q5_0 => blocks::<22>(bytes, &mut out, q5_0),
@@ -38,6 +41,17 @@ pub fn decode(dtype: StoredType, bytes: &[u8]) -> Vec<f32> {
         StoredType::IQ4_XS => blocks::<136>(bytes, &mut out, iq4_xs),
     }
     out
+}
+
+/// Refuses values that are infinite or not numbers.
+///
+/// # Errors
+/// [`Error::Weights`] naming the tensor and the first of them.
+pub fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(at) => Err(Error::weights(name, "finite values", format!("{} at element {at}", values[at]))),
+    }
 }
 
 fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {

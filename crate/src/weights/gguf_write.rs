@@ -33,7 +33,7 @@ pub struct Planned {
 pub fn plan(set: &WeightSet, target: StoredType, originals: &BTreeMap<String, String>) -> Result<Vec<Planned>> {
     quantize::encode(&[], target)?;
     let mut planned = Vec::with_capacity(set.len());
-    for info in set.infos() {
+    for info in set.infos().filter(|info| !set.is_beside(&info.name)) {
         let values = set.take_f32(&info.name, &info.shape)?;
         let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let mut dtype = wanted_type(info, target);

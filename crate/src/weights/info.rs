@@ -17,6 +17,8 @@ pub enum StoredType {
     I32,
     U8,
     Bool,
+    F8_E4M3,
+    F8_E5M2,
     Q4_0,
     Q4_1,
     Q5_0,
@@ -41,6 +43,8 @@ const TYPES: &[(StoredType, &str, Option<u32>, usize, usize)] = &[
     (StoredType::I32, "I32", Some(26), 1, 4),
     (StoredType::U8, "U8", None, 1, 1),
     (StoredType::Bool, "BOOL", None, 1, 1),
+    (StoredType::F8_E4M3, "F8_E4M3", None, 1, 1),
+    (StoredType::F8_E5M2, "F8_E5M2", None, 1, 1),
     (StoredType::Q4_0, "Q4_0", Some(2), 32, 18),
     (StoredType::Q4_1, "Q4_1", Some(3), 32, 20),
     (StoredType::Q5_0, "Q5_0", Some(6), 32, 22),
@@ -79,6 +83,11 @@ impl StoredType {
     /// True for the block-quantised GGUF types.
     pub fn is_quantized(self) -> bool {
         self.block_len() > 1
+    }
+
+    /// True for the 8-bit floats.
+    pub fn is_float8(self) -> bool {
+        matches!(self, Self::F8_E4M3 | Self::F8_E5M2)
     }
 
     /// The type's number in a GGUF file, if it has one.

@@ -7,10 +7,14 @@
 //! Nothing here knows a model or a device: a model asks for a name and a shape and gets numbers or an error that
 //! names the tensor, the rule and what was found.
 
+mod adapted;
 mod dequantize;
+mod float8;
 mod gguf;
 pub mod gguf_write;
 mod info;
+pub mod lora;
+mod pytorch;
 pub mod quantize;
 pub mod rename;
 mod safetensors;
@@ -19,14 +23,17 @@ pub mod source;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_formats;
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
-pub use dequantize::decode;
+pub use dequantize::{decode, finite};
 pub use gguf::{MetaValue, Metadata};
 pub use info::{StoredType, TensorInfo};
-pub use set::{ShardIndex, WeightSet, finite};
+pub use set::{ShardIndex, WeightSet};
 pub use source::{ByteSource, Bytes};
 
 use crate::config::foreign;
@@ -37,13 +44,15 @@ const FIRST_READ: u64 = 1 << 18;
 /// Longest header that is read on for: 256 thousand vocabulary entries of a GGUF take some 10 MB.
 const MOST_HEADER: u64 = 256 << 20;
 
-/// The two file formats.
+/// The file formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
     /// Hugging Face safetensors.
     Safetensors,
     /// ggml's GGUF, version 2 or 3.
     Gguf,
+    /// A zip archive of PyTorch's.
+    PyTorch,
 }
 
 /// One weight file with its header read; the tensors' data stay where they are.
@@ -64,7 +73,7 @@ enum Parsed {
 }
 
 impl WeightFile {
-    /// Reads the header of a safetensors or GGUF file, told apart by its first bytes, and no more than that.
+    /// Reads the header of a safetensors, GGUF or PyTorch file, told apart by its first bytes, and no more than that.
     ///
     /// `label` (a file name) stands in error messages.
     ///
@@ -75,6 +84,12 @@ impl WeightFile {
         let mut take = FIRST_READ.min(source.len());
         loop {
             let start = source.read(0..take).await?.here();
+            if start.starts_with(pytorch::MAGIC) {
+                let (metadata, tensors) = pytorch::open(&source, label).await?;
+                let (label, format) = (label.to_owned(), FileFormat::PyTorch);
+                drop(start);
+                return Ok(Self { label, format, source, metadata, tensors });
+            }
             match Self::parse_start(&start, source.clone(), label)? {
                 Ok(file) => return Ok(file),
                 Err(needed) => take = next_read(take, needed, source.len(), label)?,
@@ -87,13 +102,11 @@ impl WeightFile {
     /// # Errors
     /// As [`WeightFile::open`]; [`Error::Internal`] for a source that must be waited for.
     pub fn open_now(source: Rc<dyn ByteSource>, label: &str) -> Result<Self> {
-        let mut take = FIRST_READ.min(source.len());
-        loop {
-            let start = source.read_now(0..take)?.ok_or_else(not_here)?.into_owned();
-            match Self::parse_start(&start, source.clone(), label)? {
-                Ok(file) => return Ok(file),
-                Err(needed) => take = next_read(take, needed, source.len(), label)?,
-            }
+        // A source that can be read at once never waits.
+        let mut opening = std::pin::pin!(Self::open(source, label));
+        match opening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(file) => file,
+            Poll::Pending => Err(not_here()),
         }
     }
 
@@ -112,7 +125,7 @@ impl WeightFile {
         } else if start.get(8) == Some(&b'{') {
             (FileFormat::Safetensors, safetensors::parse(start, source.len(), label)?)
         } else {
-            return Err(Error::weights(label, "a safetensors or GGUF file", what_it_is(start, source.len())));
+            return Err(Error::weights(label, "a safetensors, GGUF or PyTorch file", what_it_is(start, source.len())));
         };
         Ok(match parsed {
             Parsed::Header(metadata, tensors) => {
@@ -184,6 +197,9 @@ fn not_here() -> Error {
 fn what_it_is(start: &[u8], len: u64) -> String {
     if let Some(what) = foreign(start) {
         return what.into();
+    }
+    if start.starts_with(b"\x80\x02\x8a") {
+        return "a PyTorch file from before version 1.6: it has to be saved anew with a later one".into();
     }
     let first: Vec<String> = start.iter().take(9).map(|b| format!("{b:02x}")).collect();
     format!("{len} bytes that begin with [{}]", first.join(" "))

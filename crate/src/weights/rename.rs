@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::info::TensorInfo;
+use super::info::{StoredType, TensorInfo};
 use super::set::WeightSet;
 use crate::error::Result;
 
 /// Prefixes that single-file checkpoints put before every name.
-const PREFIXES: &[&str] = &["model.diffusion_model.", "diffusion_model.", "net."];
+const PREFIXES: &[&str] = &["model.diffusion_model.", "diffusion_model.", "first_stage_model.", "model.", "net."];
 
 /// What a tensor gets: its new name, and its shape where the scheme stores it in another.
 pub type Renamer = Box<dyn Fn(&str, &TensorInfo) -> (String, Vec<usize>)>;
@@ -39,6 +39,17 @@ pub fn to_diffusers(set: WeightSet, namings: &[&dyn Naming]) -> Result<WeightSet
         None => Box::new(|name, info| (name.to_owned(), info.shape.clone())),
     };
     set.renamed(|info| renamer(strip_prefix(&info.name), info))
+}
+
+/// The diffusers name of every one of `names` (without prefixes), which follow one scheme; told as in [`to_diffusers`].
+pub fn renamed_names<'a>(names: impl Iterator<Item = &'a str>, namings: &[&dyn Naming]) -> BTreeMap<String, String> {
+    let names: Vec<&str> = names.collect();
+    let naming = names.iter().find_map(|name| namings.iter().find(|naming| naming.is_foreign(name)));
+    let Some(naming) = naming else { return BTreeMap::new() };
+    let renamer = naming.to_diffusers(&names);
+    let info =
+        |name: &str| TensorInfo { name: name.to_owned(), shape: Vec::new(), dtype: StoredType::F32, range: 0..0 };
+    names.iter().map(|name| ((*name).to_owned(), renamer(name, &info(name)).0)).collect()
 }
 
 /// The foreign name of every diffusers name, for writing files that other tools read; unknown names stay as they are.

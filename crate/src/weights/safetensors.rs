@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> 
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
         let dtype = stored_type(info.dtype).ok_or_else(|| {
-            Error::weights(&name, "F32, F16, BF16, F64, I64, I32, U8 or BOOL", info.dtype.to_string())
+            Error::weights(&name, "F32, F16, BF16, F64, I64, I32, U8, BOOL, F8_E4M3 or F8_E5M2", info.dtype.to_string())
         })?;
         let range = data_start + info.data_offsets.0 as u64..data_start + info.data_offsets.1 as u64;
         if dtype.bytes_for(&info.shape) != Some(range.end - range.start) {
@@ -60,6 +60,8 @@ fn stored_type(dtype: Dtype) -> Option<StoredType> {
         Dtype::I32 => StoredType::I32,
         Dtype::U8 => StoredType::U8,
         Dtype::BOOL => StoredType::Bool,
+        Dtype::F8_E4M3 => StoredType::F8_E4M3,
+        Dtype::F8_E5M2 => StoredType::F8_E5M2,
         _ => return None,
     })
 }

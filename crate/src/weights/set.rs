@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::info::TensorInfo;
+use super::lora::Adapter;
 use super::source::Bytes;
-use super::{StoredType, WeightFile, decode};
+use super::{StoredType, WeightFile, decode, finite};
 use crate::error::{Error, Result};
 
 /// A component's tensors by name.
@@ -17,6 +18,8 @@ use crate::error::{Error, Result};
 pub struct WeightSet {
     files: Vec<WeightFile>,
     entries: BTreeMap<String, Entry>,
+    /// What LoRAs do to the tensor of a name.
+    pub(super) adapters: BTreeMap<String, Vec<Adapter>>,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl WeightSet {
                 }
             }
         }
-        Ok(Self { files, entries })
+        Ok(Self { files, entries, adapters: BTreeMap::new() })
     }
 
     /// A set of one file read from `bytes`.
@@ -88,8 +91,7 @@ impl WeightSet {
     /// # Errors
     /// [`Error::Weights`] when there is no such tensor; as [`WeightFile::read_now`].
     pub fn f32(&self, name: &str) -> Result<Vec<f32>> {
-        let entry = self.entry(name, "a tensor of this name")?;
-        Ok(decode(entry.info.dtype, &self.files[entry.file].read_now(&entry.info)?))
+        self.values_now(self.entry(name, "a tensor of this name")?)
     }
 
     /// The values of a tensor of the shape given, of files that can be read at once, marking it used.
@@ -97,17 +99,44 @@ impl WeightSet {
     /// # Errors
     /// As [`WeightSet::fetch_f32`].
     pub fn take_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
-        let entry = self.take(name, expected_shape)?;
-        finite(name, decode(entry.info.dtype, &self.files[entry.file].read_now(&entry.info)?))
+        finite(name, self.values_now(self.take(name, expected_shape)?)?)
     }
 
-    /// The stored type and bytes of a tensor of the shape given, marking it used.
+    fn values_now(&self, entry: &Entry) -> Result<Vec<f32>> {
+        let mut values = decode(entry.info.dtype, &self.files[entry.file].read_now(&entry.info)?);
+        if let Some(scale) = self.scale_of(&entry.info) {
+            let stored = self.files[scale.file].read_now(&scale.info)?;
+            let scales = finite(&scale.info.name, decode(scale.info.dtype, &stored))?;
+            super::float8::scale(&scale.info, &scales, &mut values)?;
+        }
+        Ok(values)
+    }
+
+    /// True for a tensor that is no weight of its own: a marker, or the scale of another.
+    pub fn is_beside(&self, name: &str) -> bool {
+        let path = ["scale_weight", "weight_scale"].iter().find_map(|end| name.strip_suffix(end));
+        let weight = path.and_then(|path| self.get(&format!("{path}weight")));
+        super::float8::is_marker(name) || weight.is_some_and(|info| info.dtype.is_float8())
+    }
+
+    /// The type and bytes of a tensor of the shape given, marking it used: as it is stored, or as f32 with what LoRAs do to
+    /// it where it is stored as f32 (else see [`WeightSet::low_rank`]); 8-bit floats as f16, their scale in it.
     ///
     /// # Errors
     /// [`Error::Weights`] when there is no such tensor or its shape is another; [`Error::Fetch`] when it cannot be read.
     pub async fn fetch(&self, name: &str, expected_shape: &[usize]) -> Result<(StoredType, Bytes<'_>)> {
         let entry = self.take(name, expected_shape)?;
-        Ok((entry.info.dtype, self.files[entry.file].read(&entry.info).await?))
+        let bytes = self.files[entry.file].read(&entry.info).await?;
+        if entry.info.dtype.is_float8() {
+            return Ok(super::float8::widened(&self.scaled(entry, &bytes.here()).await?));
+        }
+        if self.is_merged(&entry.info) {
+            let mut values = decode(entry.info.dtype, &bytes.here());
+            self.add_differences(name, &mut values).await?;
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            return Ok((StoredType::F32, Bytes::Here(std::borrow::Cow::Owned(bytes))));
+        }
+        Ok((entry.info.dtype, bytes))
     }
 
     /// The values of a tensor of the shape given, marking it used.
@@ -115,8 +144,29 @@ impl WeightSet {
     /// # Errors
     /// As [`WeightSet::fetch`], and [`Error::Weights`] when a value is infinite or not a number.
     pub async fn fetch_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
-        let (dtype, bytes) = self.fetch(name, expected_shape).await?;
-        finite(name, decode(dtype, &bytes.here()))
+        let entry = self.take(name, expected_shape)?;
+        let bytes = self.files[entry.file].read(&entry.info).await?;
+        let mut values = finite(name, self.scaled(entry, &bytes.here()).await?)?;
+        self.add_differences(name, &mut values).await?;
+        Ok(values)
+    }
+
+    /// The values of a tensor, 8-bit floats multiplied by the scale that stands beside them.
+    async fn scaled(&self, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
+        let mut values = decode(entry.info.dtype, bytes);
+        if let Some(scale) = self.scale_of(&entry.info) {
+            let stored = self.files[scale.file].read(&scale.info).await?.here();
+            let scales = finite(&scale.info.name, decode(scale.info.dtype, &stored))?;
+            super::float8::scale(&scale.info, &scales, &mut values)?;
+            scale.used.store(true, Ordering::Relaxed);
+        }
+        Ok(values)
+    }
+
+    /// The scale of an 8-bit tensor, as ComfyUI stores it: `….weight` and `….scale_weight`, or later `….weight_scale`.
+    fn scale_of(&self, info: &TensorInfo) -> Option<&Entry> {
+        let path = info.name.strip_suffix("weight").filter(|_| info.dtype.is_float8())?;
+        ["scale_weight", "weight_scale"].iter().find_map(|name| self.entries.get(&format!("{path}{name}")))
     }
 
     /// The values of one row of a table of the shape given, marking the table used.
@@ -131,7 +181,7 @@ impl WeightSet {
         })?;
         let start = entry.info.range.start + row as u64 * bytes;
         let info = TensorInfo { range: start..start + bytes, ..entry.info.clone() };
-        finite(name, decode(dtype, &self.files[entry.file].read(&info).await?.here()))
+        finite(name, self.scaled(entry, &self.files[entry.file].read(&info).await?.here()).await?)
     }
 
     /// The values of some of the outermost rows of a tensor of the shape given, marking it used: its elements must be stored
@@ -148,6 +198,11 @@ impl WeightSet {
         })?;
         let start = entry.info.range.start;
         let range = start + rows.start as u64 * bytes..start + rows.end as u64 * bytes;
+        if self.adapters.contains_key(name) || self.scale_of(&entry.info).is_some() {
+            // What is added or multiplied is given for the whole.
+            let row = shape[1..].iter().product::<usize>();
+            return Ok(self.fetch_f32(name, shape).await?[rows.start * row..rows.end * row].to_vec());
+        }
         let info = TensorInfo { range, ..entry.info.clone() };
         finite(name, decode(dtype, &self.files[entry.file].read(&info).await?.here()))
     }
@@ -172,7 +227,8 @@ impl WeightSet {
 
     /// Names of the tensors that no `take_…` or `fetch…` asked for, sorted.
     pub fn unused(&self) -> Vec<String> {
-        self.entries.iter().filter(|(_, e)| !e.used.load(Ordering::Relaxed)).map(|(name, _)| name.clone()).collect()
+        let left = |(name, e): &(&String, &Entry)| !e.used.load(Ordering::Relaxed) && !super::float8::is_marker(name);
+        self.entries.iter().filter(left).map(|(name, _)| name.clone()).collect()
     }
 
     /// The same tensors under other names, with shapes as `rename` leaves them.
@@ -196,7 +252,7 @@ impl WeightSet {
                 return Err(Error::weights(name, "one tensor under each name", format!("another besides {old}")));
             }
         }
-        Ok(Self { files: self.files, entries })
+        Ok(Self { files: self.files, entries, adapters: self.adapters })
     }
 
     fn entry(&self, name: &str, expected: &str) -> Result<&Entry> {
@@ -208,7 +264,7 @@ impl WeightSet {
 
     fn take(&self, name: &str, expected_shape: &[usize]) -> Result<&Entry> {
         let entry = self.entry(name, &format!("a tensor of shape {expected_shape:?}"))?;
-        if entry.info.shape != expected_shape {
+        if entry.info.shape != expected_shape && !is_folded(&entry.info.shape, expected_shape) {
             let found = format!("{:?} in {}", entry.info.shape, self.files[entry.file].label());
             return Err(Error::weights(name, format!("shape {expected_shape:?}"), found));
         }
@@ -217,15 +273,15 @@ impl WeightSet {
     }
 }
 
-/// Refuses values that are infinite or not numbers.
-///
-/// # Errors
-/// [`Error::Weights`] naming the tensor and the first of them.
-pub fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
-    match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(values),
-        Some(at) => Err(Error::weights(name, "finite values", format!("{} at element {at}", values[at]))),
-    }
+/// True for the kernel of a 3-D convolution in a GGUF file of four dimensions, ggml's most: two neighbouring ones became
+/// one, which leaves the numbers in their order.
+fn is_folded(found: &[usize], expected: &[usize]) -> bool {
+    expected.len() == 5
+        && found.len() == 4
+        && (0..4).any(|at| {
+            let merged = expected[at].checked_mul(expected[at + 1]);
+            merged == Some(found[at]) && found[..at] == expected[..at] && found[at + 1..] == expected[at + 2..]
+        })
 }
 
 /// A `*.safetensors.index.json`: which shard holds which tensor.

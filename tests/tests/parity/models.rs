@@ -1,13 +1,16 @@
 //! Single models: transformers, VAEs, GGUF types.
 
+use burn::tensor::Tensor;
 use pollster::block_on;
 use std::rc::Rc;
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
-use tabreel::models::names;
+use tabreel::models::family::VideoCodec;
+use tabreel::models::taehv::{self, Taehv};
 use tabreel::models::wan::{Control, Tiles, Timesteps, Vae, WanTransformer};
 use tabreel::models::wan::{TransformerConfig, VaeConfig};
+use tabreel::models::{names, registry};
 use tabreel::nn::loader::Loader;
 use tabreel::pace::Pace;
 use tabreel::weights::WeightSet;
@@ -106,6 +109,36 @@ pub fn vae(case: &mut Case, compute: &Compute) -> Result<(), String> {
             let tiles = Tiles { height, width, stride_height, stride_width };
             let video = block_on(vae.decode_tiled(latents.tensor(device), tiles, &pace)).map_err(say)?;
             case.compare_tensor("out.video_tiled", video);
+        }
+    }
+    Ok(())
+}
+
+/// The tiny codecs, told by their tensors: decoding frame by frame, encoding whole clips.
+pub fn taehv(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    let device = compute.device();
+    let pace = Pace::new(&SilentHost, compute);
+    for key in ["weights", "weights22"] {
+        let set = weights(case, &format!("{key}.safetensors"))?;
+        let known = registry::configure(&[taehv::ENTRY], &set, "vae/config.json").map_err(say)?;
+        let config = serde_json::from_value(known.config).map_err(say)?;
+        let codec = block_on(Taehv::load(&Loader::new(&set, device), &config)).map_err(say)?;
+        for i in case.numbered(&format!("in.{key}.z")) {
+            let latents = case.get(&format!("in.{key}.z{i}"))?.tensor::<5>(device);
+            let mut stream = VideoCodec::decode_stream(&codec);
+            let mut frames = Vec::new();
+            for at in 0..latents.dims()[2] {
+                frames.push(block_on(stream.push(latents.clone().narrow(2, at, 1), &pace)).map_err(say)?);
+            }
+            case.compare_tensor(&format!("out.{key}.video{i}"), Tensor::cat(frames, 2));
+        }
+        for i in case.numbered(&format!("in.{key}.video")) {
+            let video = case.get(&format!("in.{key}.video{i}"))?.tensor::<5>(device);
+            let latents = block_on(codec.encode(video, &pace)).map_err(say)?;
+            case.compare_tensor(&format!("out.{key}.latents{i}"), latents);
+        }
+        if let Some(left) = set.unused().first() {
+            return Err(format!("{key}: {left} was not used"));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 use burn::tensor::{Tensor, TensorData};
 use tabreel::condition::Capabilities;
 use tabreel::error::Result;
-use tabreel::models::family::{Component, DecodeStream, Denoiser, Entry, Prepared, Request, VideoCodec};
+use tabreel::models::family::{Component, DecodeStream, Denoiser, Entry, Prepared, Request, VideoCodec, needs_config};
 use tabreel::pace::{Later, Pace};
 use tabreel::size::{ClipSize, Stride};
 
@@ -14,6 +14,7 @@ pub const CHANNELS: usize = 3;
 pub const DENOISER: Entry<dyn Denoiser> = Entry {
     classes: &["ToyTransformer"],
     owns: |set| set.get("toy.pull").is_some(),
+    configure: needs_config,
     load: |component: &Component<'_>| {
         Box::pin(async move {
             let pull = component.loader.values("toy.pull", &[1]).await?[0];
@@ -25,6 +26,7 @@ pub const DENOISER: Entry<dyn Denoiser> = Entry {
 pub const CODEC: Entry<dyn VideoCodec> = Entry {
     classes: &["ToyCodec"],
     owns: |set| set.get("toy.gain").is_some(),
+    configure: needs_config,
     load: |component: &Component<'_>| {
         Box::pin(async move {
             let gain = component.loader.values("toy.gain", &[1]).await?[0];

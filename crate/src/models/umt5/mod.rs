@@ -4,12 +4,13 @@
 //! transformers 5.23 `models/umt5/modeling_umt5.py`.
 
 mod config;
+mod configure;
 mod names;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 pub use config::Umt5Config;
-pub use names::LlamaNames;
+pub use names::{LlamaNames, WanNames};
 
 use crate::config::parse;
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ use crate::weights::TensorInfo;
 pub const ENTRY: Entry<dyn TextEncoder> = Entry {
     classes: &["UMT5EncoderModel"],
     owns: |set| set.get("encoder.block.0.layer.0.SelfAttention.q.weight").is_some(),
+    configure: configure::umt5,
     load: |component| {
         Box::pin(async move {
             let config: Umt5Config = parse(component.config, component.file, ENTRY.classes)?;

@@ -9,11 +9,16 @@ use crate::config::{self, Fields, MOST_LAYERS, MOST_WIDE};
 use crate::error::Result;
 use crate::size::Stride;
 
+/// The `_class_name`s of the transformers.
+pub(super) const TRANSFORMER_CLASSES: &[&str] = &["WanTransformer3DModel", "WanVACETransformer3DModel"];
+/// The `_class_name`s of the VAEs.
+pub(super) const VAE_CLASSES: &[&str] = &["AutoencoderKLWan"];
+
 /// What a clip's frames (less one), height and width must be multiples of; `None` when one of the two configurations is of
 /// another family.
 pub fn multiples(transformer: &[u8], vae: &[u8]) -> Option<[usize; 3]> {
-    let patch = config::parse::<TransformerConfig>(transformer, "", super::TRANSFORMER_ENTRY.classes).ok()?.patch_size;
-    let Stride { time, space } = config::parse::<VaeConfig>(vae, "", super::VAE_ENTRY.classes).ok()?.stride();
+    let patch = config::parse::<TransformerConfig>(transformer, "", TRANSFORMER_CLASSES).ok()?.patch_size;
+    let Stride { time, space } = config::parse::<VaeConfig>(vae, "", VAE_CLASSES).ok()?.stride();
     let [t, h, w] = patch;
     Some([time.checked_mul(t)?, space.checked_mul(h)?, space.checked_mul(w)?]).filter(|all| !all.contains(&0))
 }
@@ -56,6 +61,8 @@ pub struct TransformerConfig {
     pub vace_layers: Vec<usize>,
     /// Channels of the VACE control input.
     pub vace_in_channels: usize,
+    /// Whether tokens have times of their own; diffusers writes it into model_index.json, which goes before.
+    pub expand_timesteps: bool,
 }
 
 impl Default for TransformerConfig {
@@ -78,6 +85,7 @@ impl Default for TransformerConfig {
             pos_embed_seq_len: None,
             vace_layers: Vec::new(),
             vace_in_channels: 96,
+            expand_timesteps: false,
         }
     }
 }

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use burn::tensor::{Tensor, TensorData};
 
 use super::condition::{Known, first_last_channels, vace_control};
-use super::config::{TransformerConfig, VaeConfig};
+use super::config::{TRANSFORMER_CLASSES, TransformerConfig, VAE_CLASSES, VaeConfig};
+use super::configure;
 use super::fixed::Fixed;
 use super::transformer::{Timesteps, WanTransformer};
 use super::vace::Control;
@@ -21,20 +22,26 @@ use crate::size::{ClipSize, Stride};
 
 /// The transformers of Wan 2.1 and 2.2.
 pub const TRANSFORMER_ENTRY: Entry<dyn Denoiser> = Entry {
-    classes: &["WanTransformer3DModel", "WanVACETransformer3DModel"],
+    classes: TRANSFORMER_CLASSES,
     owns: |set| set.get("condition_embedder.time_proj.weight").is_some(),
+    configure: configure::transformer,
     load: load_denoiser,
 };
 
 /// Their VAEs.
-pub const VAE_ENTRY: Entry<dyn VideoCodec> =
-    Entry { classes: &["AutoencoderKLWan"], owns: |set| set.get("post_quant_conv.weight").is_some(), load: load_vae };
+pub const VAE_ENTRY: Entry<dyn VideoCodec> = Entry {
+    classes: VAE_CLASSES,
+    owns: |set| set.get("post_quant_conv.weight").is_some(),
+    configure: configure::vae,
+    load: load_vae,
+};
 
 fn load_denoiser<'a>(component: &'a Component<'a>) -> Later<'a, Box<dyn Denoiser>> {
     Box::pin(async move {
         let config: TransformerConfig = config::parse(component.config, component.file, TRANSFORMER_ENTRY.classes)?;
         // Wan 2.2 TI2V: the one checkpoint whose tokens have times of their own.
-        let clean_first = component.index["expand_timesteps"].as_bool().unwrap_or(false);
+        let said = component.index["expand_timesteps"].as_bool();
+        let clean_first = said.unwrap_or(config.expand_timesteps);
         let transformer = WanTransformer::load(&component.loader, &config).await?;
         Ok(Box::new(WanDenoiser::new(transformer, clean_first)) as Box<dyn Denoiser>)
     })

@@ -5,6 +5,7 @@
 mod block;
 pub mod condition;
 pub mod config;
+mod configure;
 mod family;
 mod fixed;
 mod image;
