@@ -7,7 +7,7 @@ const RECIPE = {
   tabreel: 1,
   model: { name: 'tiny', hash: 'ab' },
   task: { name: 'extend', direction: 'backward' },
-  options: { prompt: 'ein Ball, “rot”', seed: 7 },
+  options: { prompt: 'der Ball, “rot”', seed: 7 },
   given: { clips: 1 },
 } as unknown as FullRecipe;
 
