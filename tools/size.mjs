@@ -8,9 +8,10 @@ import { root } from './common.mjs';
 const MB = 1_000_000;
 /**
  * At most, in bytes. The aim is 3 MB in brotli of quality 11, as servers send it; that takes a minute, quality 5 a second.
- * Measured on one build of 26.64 MB: 3.46 MB at quality 5, 2.81 MB at quality 11. So 3.6 stands for 2.93.
+ * Measured on a build of 26.64 MB: 3.46 MB at quality 5, 2.81 MB at quality 11; on one of 27.72 MB: 3.70 and 2.966. So 3.72
+ * stands for 2.98.
  */
-const LIMITS = { 'as it is': 28 * MB, 'in brotli, quality 5': 3.6 * MB };
+const LIMITS = { 'as it is': 28 * MB, 'in brotli, quality 5': 3.72 * MB };
 
 const bytes = readFileSync(join(root, 'pkg/wasm/tabreel_bg.wasm'));
 const params = { [constants.BROTLI_PARAM_QUALITY]: 5, [constants.BROTLI_PARAM_LGWIN]: 24 };
