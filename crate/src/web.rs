@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::condition::{self, Condition, Picture, Values};
+use crate::condition::Condition;
 use crate::contract::{EngineCondition, EngineInfo, EngineModel, EngineResult, KernelReport};
 use crate::device::{Compute, DeviceChoice};
 use crate::error::{Error, Result};
@@ -146,22 +146,6 @@ impl Engine {
         self.pipeline.borrow_mut().take();
         self.compute.release_unused();
     }
-}
-
-/// The edges of a picture brought to another size, white on black: what a control clip is made of. `rgba` is
-/// `width × height × 4` bytes; so is what comes back, of the other size.
-#[wasm_bindgen]
-pub fn edges(
-    rgba: Vec<u8>,
-    width: usize,
-    height: usize,
-    to_width: usize,
-    to_height: usize,
-) -> Result<Vec<u8>, JsValue> {
-    let lines = Picture::new(width, height, Values::Rgba(rgba))
-        .and_then(|picture| condition::edges(&picture, to_height, to_width))
-        .and_then(|lines| lines.rgba(to_height, to_width));
-    lines.map_err(to_js_error)
 }
 
 /// A [`Host`] on the JavaScript side: `{ event(event, rgba?), aborted(): boolean, tick(): Promise<void>, gpu?: ledger }`.
