@@ -1,6 +1,6 @@
 // One clip from a model of true shapes (write.py) through the wasm engine on WebGPU, every byte fetched by HTTP Range from a
 // server of this process's own. Prints what it took, as JSON:
-//   node tests/true-shape/run.mjs FOLDER [--budget MB] [--size 64] [--frames 1] [--steps 1] [--out frames.rgba]
+//   node tests/true-shape/run.mjs FOLDER [--budget MB] [--width 64] [--height 64] [--frames 1] [--steps 1] [--out frames.rgba]
 import { createReadStream, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -12,7 +12,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     budget: { type: 'string' },
-    size: { type: 'string', default: '64' },
+    width: { type: 'string', default: '64' },
+    height: { type: 'string', default: '64' },
     frames: { type: 'string', default: '1' },
     steps: { type: 'string', default: '1' },
     out: { type: 'string' },
@@ -100,11 +101,10 @@ const model = await engine.load(
   budget,
 );
 phase('load');
-const size = Number(values.size);
 const options = {
   prompt: 'a large red ball',
-  width: size,
-  height: size,
+  width: Number(values.width),
+  height: Number(values.height),
   numFrames: Number(values.frames),
   numSteps: Number(values.steps),
   guidanceScale: 1,

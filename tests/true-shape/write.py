@@ -1,7 +1,7 @@
 """Writes a model folder of a published checkpoint's true shapes with random weights: what a visitor's files are like in
 size and types, for tests of loading and memory. What it draws is noise.
 
-    python write.py wan-1.3b OUT [--type q4_0] [--encoder q4_0]
+    python write.py wan-1.3b OUT [--type q4_0] [--encoder q4_0] [--vae taehv]
 
 The names and shapes come from diffusers and transformers themselves (models built on the meta device).
 Kinds: wan-1.3b, vace-1.3b, ti2v-5b. Types: q4_0, q4_k, q8_0, f16.
@@ -105,6 +105,37 @@ def shapes(build):
     return list(seen.items())
 
 
+def taehv(z, patch):
+    """Names and shapes of taew2_1 (z = 16, patch 1) and taew2_2 (48, 2), as tests/reference builds them."""
+    widths, pixels, out = (256, 128, 64, 64), 3 * patch * patch, []
+
+    def conv(name, i, o, side=3, bias=True):
+        out.append((f'{name}.weight', [o, i, side, side]))
+        if bias:
+            out.append((f'{name}.bias', [o]))
+
+    def blocks_at(side, first, width):
+        for block in range(first, first + 3):
+            for layer, i in ((0, 2 * width), (2, width), (4, width)):
+                conv(f'{side}.{block}.conv.{layer}', i, width)
+
+    conv('decoder.1', z, widths[0])
+    for level, times in enumerate((1, 2, 2)):
+        width, first = widths[level], 3 + 6 * level
+        blocks_at('decoder', first, width)
+        conv(f'decoder.{first + 4}.conv', width, width * times, 1, bias=False)
+        conv(f'decoder.{first + 5}', width, widths[level + 1], bias=False)
+    conv('decoder.22', widths[3], pixels)
+    conv('encoder.0', pixels, 64)
+    for level, times in enumerate((2, 2, 1)):
+        first = 2 + 5 * level
+        conv(f'encoder.{first}.conv', 64 * times, 64, 1, bias=False)
+        conv(f'encoder.{first + 1}', 64, 64, bias=False)
+        blocks_at('encoder', first + 2, 64)
+    conv('encoder.17', 64, z)
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('kind', choices=KINDS)
@@ -112,6 +143,8 @@ def main():
     parser.add_argument('--type', default='q4_0', choices=[t for t in TYPES if t != 'f32'])
     parser.add_argument('--encoder', default='q4_0', choices=[t for t in TYPES if t != 'f32'])
     parser.add_argument('--encoder-of', type=pathlib.Path, help='take the text encoder of this folder, by a link')
+    parser.add_argument('--parts-of', type=pathlib.Path, help='take every part but the video codec from this folder, by links')
+    parser.add_argument('--vae', default='wan', choices=['wan', 'taehv'])
     a = parser.parse_args()
     pipeline, transformer, config, vae, index = KINDS[a.kind]
     parts = {
@@ -121,11 +154,17 @@ def main():
     }
     for name, (build, settings, kind, architecture) in parts.items():
         folder = a.out / name
-        if name == 'text_encoder' and a.encoder_of:
+        of = a.parts_of if a.parts_of and name != 'vae' else a.encoder_of if name == 'text_encoder' else None
+        if of:
             a.out.mkdir(parents=True, exist_ok=True)
-            folder.symlink_to((a.encoder_of / name).resolve())
+            folder.symlink_to((of / name).resolve())
             continue
         folder.mkdir(parents=True, exist_ok=True)
+        if name == 'vae' and a.vae == 'taehv':
+            # No config.json: what it is, its tensors tell.
+            z, patch = (48, 2) if vae else (16, 1)
+            write_gguf(folder / 'taehv.gguf', taehv(z, patch), kind, 'taehv')
+            continue
         if settings is None:
             settings = {k: v for k, v in AutoencoderKLWan(**dict(vae, base_dim=8, decoder_base_dim=8)).config.items() if not k.startswith('_')}
             settings.update(vae, _class_name='AutoencoderKLWan')
