@@ -10,7 +10,7 @@ use js_sys::Float32Array;
 use tabreel::device::{Compute, DeviceChoice};
 use tabreel::kernels::attention::{Scores, attention};
 use tabreel::kernels::channel_norm::channel_norm;
-use tabreel::kernels::conv3d::{Form, Weights, conv3d};
+use tabreel::kernels::conv3d::{Form, Precision, Weights, conv3d};
 use tabreel::kernels::gemm::{Epilogue, Matrix, linear};
 use tabreel::kernels::norm_modulate::norm_modulate;
 use tabreel::kernels::repack::Packing;
@@ -187,7 +187,8 @@ impl Bench {
         };
         switch(&self.device(), own); // weights are packed for the kernel that will run
         let form = Form { time_stride, halved: stride == 2, ..Form::plain([kt, kh, kw]) };
-        let weights = Weights::new(weight.to_vec(), [cout, cin], form, self.tensor(bias, [cout]), &self.device());
+        let weights =
+            Weights::new(weight.to_vec(), [cout, cin], form, Precision::F32, self.tensor(bias, [cout]), &self.device());
         let x = self.tensor(x, [1, cin, f, h, w]);
         let past = (!past.is_empty()).then(|| self.tensor(past, [1, cin, 2, h, w]));
         Ok(Row::new(self.device(), own, move || vec![flat(conv3d(x.clone(), past.clone(), lead, &weights, None))]))

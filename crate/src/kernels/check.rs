@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attention::{Scores, attention, attention_plain};
 use super::channel_norm::{channel_norm, channel_norm_plain};
-use super::conv3d::{Form, Weights, conv3d, conv3d_plain};
+use super::conv3d::{Form, Precision, Weights, conv3d, conv3d_plain};
 use super::gemm::{Epilogue, Matrix, linear, linear_plain};
 use super::norm_modulate::{norm_modulate, norm_modulate_plain};
 use super::per_device::PerDevice;
@@ -246,13 +246,23 @@ fn convolve(device: &Device, plain: bool) -> Tensor<1> {
     let mut n = Numbers { state: 3, device };
     let form = Form::plain([3, 3, 3]);
     let (x, past, residual) = (n.tensor([1, 5, 2, 5, 6]), n.tensor([1, 5, 1, 5, 6]), n.tensor([1, 7, 2, 5, 6]));
-    let (values, bias) = (n.values(7 * 5 * 27), n.tensor([7]));
-    if plain {
-        let weight = Tensor::from_data(TensorData::new(values, [7, 5, 3, 3, 3]), device);
-        return flat(conv3d_plain(x, Some(past), 2, &weight, &bias, form, Some(residual)));
-    }
-    let weights = Weights::new(values, [7, 5], form, bias, device);
-    flat(conv3d(x, Some(past), 2, &weights, Some(residual)))
+    let (values, bias): (Vec<f32>, _) = (n.values(7 * 5 * 27), n.tensor([7]));
+    // Multiples of 1/128 from −1 to 1 are numbers of every precision.
+    let values: Vec<f32> = values.iter().map(|value| (value * 128.0).round() / 128.0).collect();
+    let out = [Precision::F32, Precision::F16, Precision::BF16].map(|precision| {
+        let (x, past, residual) = (x.clone(), Some(past.clone()), Some(residual.clone()));
+        flat(match plain {
+            true => {
+                let weight = Tensor::from_data(TensorData::new(values.clone(), [7, 5, 3, 3, 3]), device);
+                conv3d_plain(x, past, 2, &weight, &bias, form, residual)
+            }
+            false => {
+                let weights = Weights::new(values.clone(), [7, 5], form, precision, bias.clone(), device);
+                conv3d(x, past, 2, &weights, residual)
+            }
+        })
+    });
+    Tensor::cat(out.to_vec(), 0)
 }
 
 fn modulate(device: &Device, plain: bool) -> Tensor<1> {

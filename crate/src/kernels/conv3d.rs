@@ -4,18 +4,82 @@
 //! Weights are repacked when they are loaded, `[parity][C_out / BM][k_t][k_h][C_in padded to BK][k_w][BM]`, so that
 //! neighbouring threads read neighbouring words. Doubling the size and then convolving 3×3 is four 2×2 convolutions,
 //! one for each parity of (row, column), whose taps that meet the same pixel are added up: 4/9 of the work.
+//!
+//! Weights stored in 16 bits stay so on a GPU, two in a word; the kernels need no 16-bit floats to read them. Sums of taps
+//! are no 16-bit numbers any more and are kept as f32.
 
 use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{Device, Int, Tensor, TensorData, module};
 use burn_cubecl::tensor::CubeTensor;
+use half::{bf16, f16};
 
-use super::launch::{Shader, fill, fold, is_gpu, on_gpu, output_like, tensor};
+use super::launch::{Shader, fill, fold, is_gpu, on_gpu, output_like, tensor, words_on_gpu};
 pub use super::ops::Form;
 use super::ops::MERGED;
 use super::repack_gpu::write_words;
 use super::{Kernel, Switches, cpu};
 use crate::error::Result;
 use crate::memory::stay;
+use crate::weights::StoredType;
+
+/// What a GPU keeps of each weight; the other devices keep f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// All 32 bits.
+    F32,
+    /// IEEE half precision: for values that were stored so.
+    F16,
+    /// The upper half of an f32: for values that were stored so.
+    BF16,
+}
+
+impl Precision {
+    /// The smallest that loses nothing of weights stored as `stored`.
+    pub fn of(stored: StoredType, form: Form) -> Self {
+        match stored {
+            StoredType::F16 if !form.doubled => Self::F16,
+            StoredType::BF16 if !form.doubled => Self::BF16,
+            _ => Self::F32,
+        }
+    }
+
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+        }
+    }
+
+    /// An even number of values as 32-bit words, the first of two in the lower half.
+    fn words(self, values: &[f32]) -> Vec<u32> {
+        let pair = |bits: fn(f32) -> u16| {
+            values.chunks_exact(2).map(|two| u32::from(bits(two[0])) | u32::from(bits(two[1])) << 16).collect()
+        };
+        match self {
+            Self::F32 => values.iter().map(|value| value.to_bits()).collect(),
+            Self::F16 => pair(|value| f16::from_f32(value).to_bits()),
+            Self::BF16 => pair(|value| bf16::from_f32(value).to_bits()),
+        }
+    }
+
+    /// What four neighbouring output channels are in the kernels' text, and how they are read.
+    fn text(self) -> [(&'static str, &'static str); 2] {
+        match self {
+            Self::F32 => [("four", "vec4<f32>"), ("read_four", "w")],
+            Self::F16 => {
+                [("four", "vec2<u32>"), ("read_four", "vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y))")]
+            }
+            Self::BF16 => [
+                ("four", "vec2<u32>"),
+                (
+                    "read_four",
+                    "bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u))",
+                ),
+            ],
+        }
+    }
+}
 
 /// The weights of a convolution, as its device wants them.
 #[derive(Debug, Clone)]
@@ -31,25 +95,37 @@ pub struct Weights {
 enum Layout {
     /// `[C_out, C_in, k_t, k_h, k_w]`
     Plain(Tensor<5>),
-    Packed(Tensor<1>, Tile),
+    /// As the kernel reads them, a GPU's words.
+    Packed {
+        words: Tensor<1, Int>,
+        precision: Precision,
+        tile: Tile,
+    },
     Taps(cpu::conv3d::Taps),
 }
 
 impl Weights {
-    /// `values` `[C_out, C_in, k_t, k_h, k_w]`, `bias` `[C_out]`.
-    pub fn new(values: Vec<f32>, [output, input]: [usize; 2], form: Form, bias: Tensor<1>, device: &Device) -> Self {
+    /// `values` `[C_out, C_in, k_t, k_h, k_w]`, which `precision` holds without loss; `bias` `[C_out]`.
+    pub fn new(
+        values: Vec<f32>,
+        [output, input]: [usize; 2],
+        form: Form,
+        precision: Precision,
+        bias: Tensor<1>,
+        device: &Device,
+    ) -> Self {
         let [t, h, w] = form.kernel;
         let shape = [output, input, t, h, w];
         let switches = Switches::of(device);
         let layout = match switches.has(Kernel::Conv3d) {
             true if is_gpu(device) => {
                 let tile = Tile::choose(shape, switches.software);
-                let packed = repack(&values, shape, tile, form.doubled);
-                let length = packed.len();
-                Layout::Packed(
-                    stay(TensorData::new(packed, [length]), device, |data, device| Tensor::from_data(data, device)),
-                    tile,
-                )
+                let words = precision.words(&repack(&values, shape, tile, form.doubled));
+                let words: Vec<i32> = words.into_iter().map(|word| word as i32).collect();
+                let length = words.len();
+                let data = TensorData::new(words, [length]);
+                let words = stay(data, device, |data, device| Tensor::from_data(data, device));
+                Layout::Packed { words, precision, tile }
             }
             true if *device == Device::flex() => Layout::Taps(cpu::conv3d::Taps::new(&values, [output, input], form)),
             _ => Layout::Plain(stay(TensorData::new(values, shape), device, |data, device| {
@@ -66,22 +142,30 @@ pub struct Parts {
     output: usize,
     input: usize,
     tile: Tile,
-    packed: Tensor<1>,
+    precision: Precision,
+    words: Tensor<1, Int>,
     queue: wgpu::Queue,
 }
 
 impl Parts {
     /// `None` where no GPU's kernel will read them.
-    pub fn new([output, input]: [usize; 2], form: Form, device: &Device, queue: &wgpu::Queue) -> Option<Self> {
+    pub fn new(
+        [output, input]: [usize; 2],
+        form: Form,
+        precision: Precision,
+        device: &Device,
+        queue: &wgpu::Queue,
+    ) -> Option<Self> {
         let switches = Switches::of(device);
         if !switches.has(Kernel::Conv3d) || !is_gpu(device) {
             return None;
         }
         let [t, h, w] = form.kernel;
         let tile = Tile::choose([output, input, t, h, w], switches.software);
-        let mut parts = Self { form, output, input, tile, packed: Tensor::empty([1], device), queue: queue.clone() };
-        let length = parts.parities() * output.div_ceil(tile.channels) * parts.block();
-        parts.packed = device.memory_persistent_allocations((), |()| Tensor::empty([length], device));
+        let words = Tensor::empty([1], device);
+        let mut parts = Self { form, output, input, tile, precision, words, queue: queue.clone() };
+        let length = parts.parities() * output.div_ceil(tile.channels) * parts.block_bytes() / size_of::<u32>();
+        parts.words = device.memory_persistent_allocations((), |()| Tensor::empty([length], device));
         Some(parts)
     }
 
@@ -100,10 +184,10 @@ impl Parts {
         let channels = values.len() / (self.input * t * h * w);
         let packed = repack(values, [channels, self.input, t, h, w], self.tile, self.form.doubled);
         let (blocks, all) = (channels.div_ceil(self.tile.channels), self.output.div_ceil(self.tile.channels));
-        let primitive = on_gpu(&self.packed);
+        let primitive = words_on_gpu(&self.words);
         for (parity, part) in packed.chunks_exact(blocks * self.block()).enumerate() {
-            let at = (parity * all + first / self.tile.channels) * self.block() * size_of::<f32>();
-            let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let at = (parity * all + first / self.tile.channels) * self.block_bytes();
+            let bytes: Vec<u8> = self.precision.words(part).iter().flat_map(|word| word.to_le_bytes()).collect();
             write_words(primitive.as_ref(), &self.queue, at as u64, &bytes)?;
         }
         Ok(())
@@ -111,8 +195,8 @@ impl Parts {
 
     /// The weights, all of which have been put; `bias` `[C_out]`.
     pub fn finish(self, bias: Tensor<1>) -> Weights {
-        let Self { form, output, input, tile, packed, .. } = self;
-        Weights { form, output, input, layout: Layout::Packed(packed, tile), bias }
+        let Self { form, output, input, tile, precision, words, .. } = self;
+        Weights { form, output, input, layout: Layout::Packed { words, precision, tile }, bias }
     }
 
     fn parities(&self) -> usize {
@@ -124,6 +208,10 @@ impl Parts {
         let [t, h, w] = self.form.kernel;
         let (rows, columns) = if self.form.doubled { (2, 2) } else { (h, w) };
         t * rows * self.input.next_multiple_of(self.tile.depth) * columns * self.tile.channels
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.block() * self.precision.bytes()
     }
 }
 
@@ -149,12 +237,14 @@ pub fn conv3d(
                 None => unreachable!("weights laid out for the CPU meet a tensor that is not there"),
             }
         }
-        Layout::Packed(packed, tile) => match fused(&x, past.as_ref(), lead, weights, packed, *tile, residual.as_ref())
-        {
-            Some(done) => done,
-            // Only tensors of another backend or type come here, and a model's tensors all live on one device.
-            None => unreachable!("weights packed for the GPU meet a tensor that is not there"),
-        },
+        Layout::Packed { words, precision, tile } => {
+            let packed = (words, *precision, *tile);
+            match fused(&x, past.as_ref(), lead, weights, packed, residual.as_ref()) {
+                Some(done) => done,
+                // Only tensors of another backend or type come here, and a model's tensors all live on one device.
+                None => unreachable!("weights packed for the GPU meet a tensor that is not there"),
+            }
+        }
     }
 }
 
@@ -304,8 +394,7 @@ fn fused(
     past: Option<&Tensor<5>>,
     lead: usize,
     weights: &Weights,
-    packed: &Tensor<1>,
-    tile: Tile,
+    (words, precision, tile): (&Tensor<1, Int>, Precision, Tile),
     residual: Option<&Tensor<5>>,
 ) -> Option<Tensor<5>> {
     let form = weights.form;
@@ -334,35 +423,37 @@ fn fused(
     let count = fold(groups);
     let padding = if form.halved { 0 } else { kh / 2 };
     let past_frames = past.map_or(0, |past| past.dims()[2]);
-    let words = [
+    let sizes = [
         [weights.input, f, in_h, in_w],
         [weights.output, frames, grid_h, grid_w],
         [b, form.time_stride, lead, past_frames],
         [kt, if form.doubled { 2 } else { kh }, padding, padding],
         [count[0] as usize, pieces, 0, 0],
     ];
-    let words: Vec<u32> = words.as_flattened().iter().map(|&w| w as u32).collect();
+    let sizes: Vec<u32> = sizes.as_flattened().iter().map(|&w| w as u32).collect();
 
-    let (x, packed, bias) = (on_gpu(x)?, on_gpu(packed)?, on_gpu(&weights.bias)?);
+    let (x, words, bias) = (on_gpu(x)?, words_on_gpu(words)?, on_gpu(&weights.bias)?);
     let extra: Vec<CubeTensor> = [past, residual].into_iter().flatten().map(on_gpu).collect::<Option<_>>()?;
     let out = output_like(&x, [b, weights.output / pieces, frames * pieces, out_h, out_w]);
-    let mut buffers = vec![&x, &packed, &bias, &out];
+    let mut buffers = vec![&x, &words, &bias, &out];
     buffers.extend(&extra);
     let variant = Variant {
         tile,
+        precision,
         columns: if form.doubled { 2 } else { kw },
         halved: form.halved,
         doubled: form.doubled,
         past: past.is_some(),
         residual: residual.is_some(),
     };
-    variant.shader().launch(&buffers, &words, count);
+    variant.shader().launch(&buffers, &sizes, count);
     Some(tensor(out))
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Variant {
     tile: Tile,
+    precision: Precision,
     columns: usize,
     halved: bool,
     doubled: bool,
@@ -402,6 +493,7 @@ impl Variant {
             ("threads", number(self.tile.threads())),
         ];
         let mut values = vec![("if_past", on(self.past)), ("if_residual", on(self.residual))];
+        values.extend(self.precision.text());
         values.extend(numbers.iter().map(|(name, value)| (*name, value.as_str())));
         fill(text, &values)
     }

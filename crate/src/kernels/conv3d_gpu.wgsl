@@ -1,7 +1,7 @@
 // Causal conv3d for real GPUs: implicit GEMM, output channels (BM) x pixels (BN), over taps and input channels (BK).
 // One tap at a time: inside the loop over channels only an address moves, edges are decided once for each tap.
 @group(0) @binding(0) var<storage, read_write> X: array<f32>;
-@group(0) @binding(1) var<storage, read_write> W: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> W: array<{{ four }}>; // four output channels each
 @group(0) @binding(2) var<storage, read_write> BIAS: array<f32>;
 @group(0) @binding(3) var<storage, read_write> Y: array<f32>;
 {{ if_past }} @group(0) @binding(4) var<storage, read_write> PAST: array<f32>;
@@ -27,6 +27,11 @@ const BN4: u32 = BN / 4u;
 
 var<workgroup> TW: array<vec4<f32>, {{ bk }} * {{ bm }} / 4>; // [BK][BM / 4], vec4 over channels
 var<workgroup> TX: array<vec4<f32>, {{ bk }} * {{ bn }} / 4>; // [BK][BN / 4], vec4 over pixels
+
+fn weights(at: u32) -> vec4<f32> {
+  let w = W[at];
+  return {{ read_four }};
+}
 
 fn finish(v: f32, at: u32) {
   var r = v;
@@ -89,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           for (var i: u32 = lane; i < BK * BM4; i = i + THREADS) {
             let c = slab * BK + i / BM4;
             let k = ((((parity * blocks + block) * P[3].x + dt) * P[3].y + dh) * (slabs * BK) + c) * KW + dw;
-            TW[i] = W[k * BM4 + i % BM4];
+            TW[i] = weights(k * BM4 + i % BM4);
           }
           for (var i: u32 = lane; i < BK * BN4; i = i + THREADS) {
             let c = slab * BK + i / BN4;

@@ -2,7 +2,7 @@
 // One thread: 8 neighbouring pixels of a row x 4 output channels; loaded pixels serve all taps along W.
 // Loads cost most on a CPU adapter (each lane loads alone), so the tile is long in pixels and small in weights.
 @group(0) @binding(0) var<storage, read_write> X: array<f32>;
-@group(0) @binding(1) var<storage, read_write> W: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> W: array<{{ four }}>; // four output channels each
 @group(0) @binding(2) var<storage, read_write> BIAS: array<f32>;
 @group(0) @binding(3) var<storage, read_write> Y: array<f32>;
 {{ if_past }} @group(0) @binding(4) var<storage, read_write> PAST: array<f32>;
@@ -26,6 +26,11 @@ var<private> s5: vec4<f32>;
 var<private> s6: vec4<f32>;
 var<private> s7: vec4<f32>;
 
+fn weights(at: u32) -> vec4<f32> {
+  let w = W[at];
+  return {{ read_four }};
+}
+
 fn tap(a: vec4<f32>, b: vec4<f32>, w: vec4<f32>) {
   s0 = s0 + a.x * w;
   s1 = s1 + a.y * w;
@@ -40,13 +45,13 @@ fn tap(a: vec4<f32>, b: vec4<f32>, w: vec4<f32>) {
 // All taps along W of one input channel: a, b, c, d and e hold the row's pixels in order.
 fn taps(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: f32, k: u32) {
   if (STRIDE == 2u) {
-    tap(vec4<f32>(a.xz, b.xz), vec4<f32>(c.xz, d.xz), W[k]);
-    tap(vec4<f32>(a.yw, b.yw), vec4<f32>(c.yw, d.yw), W[k + 1u]);
-    tap(vec4<f32>(a.z, b.xz, c.x), vec4<f32>(c.z, d.xz, e), W[k + 2u]);
+    tap(vec4<f32>(a.xz, b.xz), vec4<f32>(c.xz, d.xz), weights(k));
+    tap(vec4<f32>(a.yw, b.yw), vec4<f32>(c.yw, d.yw), weights(k + 1u));
+    tap(vec4<f32>(a.z, b.xz, c.x), vec4<f32>(c.z, d.xz, e), weights(k + 2u));
   } else {
-    tap(a, b, W[k]);
-    if (KW >= 2u) { tap(vec4<f32>(a.yzw, b.x), vec4<f32>(b.yzw, c.x), W[k + 1u]); }
-    if (KW >= 3u) { tap(vec4<f32>(a.zw, b.xy), vec4<f32>(b.zw, c.xy), W[k + 2u]); }
+    tap(a, b, weights(k));
+    if (KW >= 2u) { tap(vec4<f32>(a.yzw, b.x), vec4<f32>(b.yzw, c.x), weights(k + 1u)); }
+    if (KW >= 3u) { tap(vec4<f32>(a.zw, b.xy), vec4<f32>(b.zw, c.xy), weights(k + 2u)); }
   }
 }
 

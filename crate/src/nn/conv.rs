@@ -2,7 +2,7 @@
 //!
 //! Source: diffusers `autoencoder_kl_wan.py` `WanCausalConv3d`; causal tokenizers: MAGVIT-v2 2310.05737 §3.1.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::loader::Loader;
 use crate::error::Result;
@@ -167,9 +167,21 @@ impl FrameConv {
         Ok(Self { weights: loader.convolution(&[output, input, h, w], form).await? })
     }
 
-    /// A kernel in this memory, `[out, in, k, k]`, of a form for single frames; without a bias.
-    pub fn without_bias(values: Vec<f32>, [output, input]: [usize; 2], form: Form, device: &Device) -> Self {
-        Self { weights: Weights::new(values, [output, input], form, Tensor::zeros([output], device), device) }
+    /// Reads `weight` `[stored, in, k, k]`, of which the last `output` rows count, for a form of single frames; without a bias.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] when the tensor is missing or mis-shaped.
+    pub async fn load_without_bias(
+        loader: &Loader,
+        input: usize,
+        [stored, output]: [usize; 2],
+        form: Form,
+    ) -> Result<Self> {
+        let ([_, h, w], device) = (form.kernel, loader.device());
+        let mut values = loader.values("weight", &[stored, input, h, w]).await?;
+        values.drain(..(stored - output) * input * h * w);
+        let (precision, bias) = (loader.precision("weight", form), Tensor::zeros([output], device));
+        Ok(Self { weights: Weights::new(values, [output, input], form, precision, bias, device) })
     }
 
     /// # Shapes

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
-use crate::kernels::conv3d::{Form, Parts, Weights};
+use crate::kernels::conv3d::{Form, Parts, Precision, Weights};
 use crate::kernels::gemm::Matrix;
 use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
@@ -209,13 +209,16 @@ impl Loader {
         let (name, size, [output, input]) = ("weight", stored.iter().product::<usize>(), [stored[0], stored[1]]);
         let bias = self.tensor("bias", [output]).await?;
         let single = self.set.get(&self.full(name)).is_some_and(|info| !info.dtype.is_quantized());
+        let precision = self.precision(name, form);
         let parts = match &self.queue {
-            Some(queue) if single && size > MOST_WHOLE => Parts::new([output, input], form, &self.device, queue),
+            Some(queue) if single && size > MOST_WHOLE => {
+                Parts::new([output, input], form, precision, &self.device, queue)
+            }
             _ => None,
         };
         let Some(parts) = parts else {
             let values = self.values(name, stored).await?;
-            return Ok(Weights::new(values, [output, input], form, bias, &self.device));
+            return Ok(Weights::new(values, [output, input], form, precision, bias, &self.device));
         };
         let step = parts.channels(MOST_WHOLE / (size / output));
         for first in (0..output).step_by(step) {
@@ -223,6 +226,12 @@ impl Loader {
             parts.put(first, &self.set.fetch_rows(&self.full(name), stored, rows).await?)?;
         }
         Ok(parts.finish(bias))
+    }
+
+    /// What a GPU has to keep of each weight of a convolution; of one that is not here, everything.
+    pub fn precision(&self, name: &str, form: Form) -> Precision {
+        let stored = self.set.get(&self.full(name)).filter(|info| !self.set.is_adapted(&info.name));
+        stored.map_or(Precision::F32, |info| Precision::of(info.dtype, form))
     }
 
     /// The values of one row of a table `[rows, columns]`, read alone.

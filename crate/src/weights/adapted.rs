@@ -125,6 +125,11 @@ impl WeightSet {
         Ok(())
     }
 
+    /// True if a LoRA does something to this tensor: then its values are not those of its file.
+    pub fn is_adapted(&self, name: &str) -> bool {
+        self.adapters.contains_key(name)
+    }
+
     /// True if [`WeightSet::fetch`] must add a difference to this tensor.
     pub(super) fn is_merged(&self, info: &TensorInfo) -> bool {
         merges(info) && self.adapters.contains_key(&info.name)

@@ -70,10 +70,8 @@ impl Grow {
         // A file for four frames a latent frame may bring rows for eight; the reference cuts them off in front.
         let doubled = conv.shape("weight").is_some_and(|shape| shape.first() == Some(&(2 * rows)));
         let stored = if doubled { 2 * rows } else { rows };
-        let mut values = conv.values("weight", &[stored, width, 1, 1]).await?;
-        values.drain(..(stored - rows) * width);
         let form = Form::plain([1, 1, 1]);
-        Ok(Self { conv: FrameConv::without_bias(values, [rows, width], form, loader.device()), times })
+        Ok(Self { conv: FrameConv::load_without_bias(&conv, width, [stored, rows], form).await?, times })
     }
 
     /// # Shapes
@@ -102,9 +100,8 @@ impl Pool {
     /// As [`MemBlock::load_all`].
     pub async fn load(loader: &Loader, width: usize, halves: bool) -> Result<Self> {
         let times = if halves { 2 } else { 1 };
-        let values = loader.at("conv").values("weight", &[width, times * width, 1, 1]).await?;
-        let form = Form::plain([1, 1, 1]);
-        Ok(Self { conv: FrameConv::without_bias(values, [width, times * width], form, loader.device()), times })
+        let (conv, form) = (loader.at("conv"), Form::plain([1, 1, 1]));
+        Ok(Self { conv: FrameConv::load_without_bias(&conv, times * width, [width, width], form).await?, times })
     }
 
     /// # Shapes

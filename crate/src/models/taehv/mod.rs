@@ -85,17 +85,17 @@ impl Taehv {
     /// [`Error::Weights`] when the configuration or a tensor does not fit.
     pub async fn load(loader: &Loader, config: &TaehvConfig) -> Result<Self> {
         config.check("vae/config.json")?;
-        let (device, pixels) = (loader.device(), 3 * config.patch_size * config.patch_size);
+        let pixels = 3 * config.patch_size * config.patch_size;
         let side = loader.at("decoder");
         let mut levels = Vec::with_capacity(config.widths.len() - 1);
         for (level, pair) in config.widths.windows(2).enumerate() {
             let (width, next, first) = (pair[0], pair[1], 3 + 6 * level);
-            let conv = side.at(first + BLOCKS + 2).values("weight", &[next, width, 3, 3]).await?;
+            let conv = side.at(first + BLOCKS + 2);
             let doubled = Form { doubled: true, ..Form::plain([1, 3, 3]) };
             levels.push(Up {
                 blocks: MemBlock::load_all(&side, first, width).await?,
                 grow: Grow::load(&side.at(first + BLOCKS + 1), width, config.time[level]).await?,
-                conv: FrameConv::without_bias(conv, [next, width], doubled, device),
+                conv: FrameConv::load_without_bias(&conv, width, [next, next], doubled).await?,
             });
         }
         let last = 4 + 6 * levels.len();
@@ -142,14 +142,14 @@ impl Taehv {
 
 impl Encoder {
     async fn load(side: &Loader, config: &TaehvConfig, width: usize) -> Result<Self> {
-        let (device, pixels) = (side.device(), 3 * config.patch_size * config.patch_size);
+        let pixels = 3 * config.patch_size * config.patch_size;
         let mut levels = Vec::new();
         for (level, halves) in [true, true, false].into_iter().enumerate() {
             let first = 2 + 5 * level;
-            let conv = side.at(first + 1).values("weight", &[width, width, 3, 3]).await?;
+            let conv = side.at(first + 1);
             levels.push(Down {
                 pool: Pool::load(&side.at(first), width, halves).await?,
-                conv: FrameConv::without_bias(conv, [width, width], Form::plain([1, 3, 3]), device),
+                conv: FrameConv::load_without_bias(&conv, width, [width, width], Form::plain([1, 3, 3])).await?,
                 blocks: MemBlock::load_all(side, first + 2, width).await?,
             });
         }
