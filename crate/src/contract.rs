@@ -108,6 +108,10 @@ pub struct EngineResult {
     /// Seconds, by stage, and their `total`.
     #[cfg_attr(test, ts(type = "Record<string, number>"))]
     pub timings: BTreeMap<&'static str, f64>,
+    /// Bytes that the GPU was planned to hold at most; missing on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub planned_bytes: Option<u64>,
     /// The device in words.
     pub device: String,
 }
@@ -134,6 +138,7 @@ impl EngineResult {
             fps: options.fps,
             tokens: TokenCount { kept, total },
             timings: clip.timings.clone(),
+            planned_bytes: clip.planned_bytes,
             device: compute.describe(),
         }
     }

@@ -128,14 +128,22 @@ bytes: number,
 /**
  * True if its layers are read from their file when their turn comes.
  */
-streamed: boolean, };
+streamed: boolean, 
+/**
+ * Bytes that are on the device all the time: its weights, or, streamed, what is in no layer and the upload's buffer.
+ */
+keptBytes: number, 
+/**
+ * Bytes of the layer whose turn it is; 0 where all are kept.
+ */
+passingBytes: number, };
 
 /**
  * What a model takes on its device.
  */
 export type Plan = { 
 /**
- * Bytes that the weights may take.
+ * Bytes that the model may take.
  */
 budget: number, 
 /**
@@ -149,7 +157,12 @@ transformer: PlannedPart,
 /**
  * The video codec; it always stays.
  */
-vae: PlannedPart, };
+vae: PlannedPart, 
+/**
+ * Bytes that a GPU holds at most while a clip of the default size is made from the longest prompt; on the CPU not
+ * planned.
+ */
+peakBytes?: number, };
 
 /**
  * What the engine read from the model folder.
@@ -326,6 +339,10 @@ tokens: TokenCount,
  * Seconds, by stage, and their `total`.
  */
 timings: Record<string, number>, 
+/**
+ * Bytes that the GPU was planned to hold at most; missing on the CPU.
+ */
+plannedBytes?: number, 
 /**
  * The device in words.
  */

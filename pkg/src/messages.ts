@@ -19,6 +19,8 @@ export interface MemoryUse {
   readonly gpuBytes: number;
   /** The most GPU buffers there were at once; 0 on the CPU. */
   readonly gpuPeakBytes: number;
+  /** The most that was planned for them; 0 on the CPU. */
+  readonly gpuPlannedBytes: number;
 }
 
 /** What the engine tells while it works. `rgba` is `width × height × 4` bytes, rows top to bottom. */

@@ -91,7 +91,12 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSi
       ledger.startPeak();
       const result = await alive().generate(job.options, job.condition, hostFor(job.id, signal));
       const { wasmMemoryBytes } = alive().info();
-      const memory = { wasmBytes: wasmMemoryBytes, gpuBytes: ledger.bytes, gpuPeakBytes: ledger.peakBytes };
+      const memory = {
+        wasmBytes: wasmMemoryBytes,
+        gpuBytes: ledger.bytes,
+        gpuPeakBytes: ledger.peakBytes,
+        gpuPlannedBytes: result.plannedBytes ?? 0,
+      };
       return { ...result, memory } satisfies GenerateResult;
     }
   }

@@ -5,7 +5,7 @@ import { givenParts } from '../src/inputs.js';
 import type { EngineModel, FromWorker, ToWorker } from '../src/messages.js';
 import { FakeWorker, imageData } from './fakes.js';
 
-const MEMORY = { wasmBytes: 9, gpuBytes: 0, gpuPeakBytes: 0 };
+const MEMORY = { wasmBytes: 9, gpuBytes: 0, gpuPeakBytes: 0, gpuPlannedBytes: 0 };
 const INFO = { device: 'cpu', wasmMemoryBytes: 0 };
 const MODEL: EngineModel = {
   name: 'tiny',

@@ -93,7 +93,7 @@ describe('a clip', () => {
     warnings: [],
     backend: 'cpu',
     adapter: undefined,
-    memory: { wasmBytes: 0, gpuBytes: 0, gpuPeakBytes: 0 },
+    memory: { wasmBytes: 0, gpuBytes: 0, gpuPeakBytes: 0, gpuPlannedBytes: 0 },
     given: givenParts({}),
     task: { name: 'generate' },
     model: { name: 'tiny', hash: undefined },

@@ -338,6 +338,25 @@ describe('the default model on a GPU', () => {
       engine.stop();
     }
   });
+
+  for (const [how, budget] of [
+    ['kept', undefined],
+    ['streamed', 1],
+  ])
+    test(`takes the GPU memory that was planned, within 10 %, its layers ${how}`, async () => {
+      const engine = await startEngine({ device: 'gpu' });
+      try {
+        const { model } = await engine.load(join(import.meta.dirname, '../../models/small-world'), { budget });
+        assert.equal(model.plan.transformer.streamed, how === 'streamed');
+        const { width, height, numFrames } = model.defaults;
+        const options = { prompt: 'a red ball', width, height, numFrames, fps: 16, numSteps: 2, guidanceScale: 3, seed: 1 };
+        const { clip, memory } = await engine.generate(options);
+        const ratio = memory.peakBytes / clip.plannedBytes;
+        assert.ok(Math.abs(ratio - 1) <= 0.1, `planned ${clip.plannedBytes} bytes, took ${memory.peakBytes}: × ${ratio.toFixed(3)}`);
+      } finally {
+        engine.stop();
+      }
+    });
 });
 
 describe('engine on a GPU with nothing beyond what WebGPU guarantees', () => {

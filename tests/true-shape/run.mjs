@@ -1,6 +1,6 @@
 // One clip from a model of true shapes (write.py) through the wasm engine on WebGPU, every byte fetched by HTTP Range from a
 // server of this process's own. Prints what it took, as JSON:
-//   node tests/true-shape/run.mjs FOLDER [--budget MB] [--width 64] [--height 64] [--frames 1] [--steps 1] [--out frames.rgba]
+//   node tests/true-shape/run.mjs FOLDER [--budget MB] [--width 64] [--height 64] [--frames 1] [--steps 1] [--turns N] [--out frames.rgba]
 import { createReadStream, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -16,6 +16,8 @@ const { values, positionals } = parseArgs({
     height: { type: 'string', default: '64' },
     frames: { type: 'string', default: '1' },
     steps: { type: 'string', default: '1' },
+    // Ends the denoising after so many turns of the event loop (one a block, and some more): peaks are those of the first.
+    turns: { type: 'string' },
     out: { type: 'string' },
   },
 });
@@ -75,21 +77,25 @@ const frames = [];
 const warnings = [];
 const phases = {};
 let since = performance.now();
+let peakBytes = 0;
 const phase = (name) => {
+  if (name !== 'load') peakBytes = Math.max(peakBytes, ledger.peakBytes);
   phases[name] = { seconds: Math.round((performance.now() - since) / 100) / 10, ...memory(), fetchedMB: mb(fetched.bytes) };
   since = performance.now();
   ledger.startPeak();
   console.error(name, JSON.stringify(phases[name]));
 };
+let turns = -Infinity; // of the denoising
 const host = {
   event(event, rgba) {
     if (event.type === 'frame') frames.push(Uint8Array.from(rgba));
     if (event.type === 'warning') warnings.push(event.message);
     if (event.type === 'stage') phase(`before ${event.stage}`);
+    if (event.type === 'stage' && event.stage === 'denoise') turns = 0;
   },
-  aborted: () => false,
+  aborted: () => turns >= Number(values.turns ?? Infinity),
   gpu: ledger,
-  tick: () => new Promise((done) => setImmediate(done)),
+  tick: () => ((turns += 1), new Promise((done) => setImmediate(done))),
 };
 
 ledger.startPeak();
@@ -110,8 +116,14 @@ const options = {
   guidanceScale: 1,
   seed: 1,
 };
-await engine.generate(options, undefined, host);
-phase('decode');
+const made = await engine.generate(options, undefined, host).catch((error) => {
+  if (turns < Number(values.turns ?? Infinity)) throw error;
+  return { plannedBytes: NaN, stopped: `after ${turns} turns of the denoising` };
+});
+phase(made.stopped ?? 'decode');
+const { plannedBytes } = made;
+// Of the clip: what the load left and has not been collected yet counts too.
+const peak = { plannedMB: mb(plannedBytes), actualMB: mb(peakBytes), ratio: Math.round((peakBytes / plannedBytes) * 1000) / 1000 };
 if (values.out) writeFileSync(values.out, Buffer.concat(frames));
-console.log(JSON.stringify({ folder, plan: model.plan, phases, fetched, warnings, adapter: engine.info().adapter.name }, null, 1));
+console.log(JSON.stringify({ folder, plan: model.plan, options, peak, phases, fetched, warnings, adapter: engine.info().adapter.name }, null, 1));
 process.exit(0);

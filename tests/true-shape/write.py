@@ -145,8 +145,13 @@ def main():
     parser.add_argument('--encoder-of', type=pathlib.Path, help='take the text encoder of this folder, by a link')
     parser.add_argument('--parts-of', type=pathlib.Path, help='take every part but the video codec from this folder, by links')
     parser.add_argument('--vae', default='wan', choices=['wan', 'taehv'])
+    parser.add_argument('--layers', type=int, help='write only so many of the transformer\'s layers: as wide, and sooner through')
     a = parser.parse_args()
     pipeline, transformer, config, vae, index = KINDS[a.kind]
+    if a.layers:
+        config = dict(config, num_layers=a.layers)
+        if 'vace_layers' in config:
+            config['vace_layers'] = [layer for layer in config['vace_layers'] if layer < a.layers]
     parts = {
         'transformer': (lambda: transformer(**config), dict(config, _class_name=transformer.__name__), a.type, 'wan'),
         'vae': (lambda: AutoencoderKLWan(**vae), None, 'f16', 'wan-vae'),
@@ -154,7 +159,7 @@ def main():
     }
     for name, (build, settings, kind, architecture) in parts.items():
         folder = a.out / name
-        of = a.parts_of if a.parts_of and name != 'vae' else a.encoder_of if name == 'text_encoder' else None
+        of = a.parts_of if a.parts_of and name != 'vae' and not (a.layers and name == 'transformer') else a.encoder_of if name == 'text_encoder' else None
         if of:
             a.out.mkdir(parents=True, exist_ok=True)
             folder.symlink_to((of / name).resolve())

@@ -230,7 +230,7 @@ fn gemm(device: &Device, plain: bool) -> Tensor<1> {
 
 /// Stored bytes as a load brings them to the device.
 fn rearranged(packing: Packing, bytes: &[u8], [n, k]: [usize; 2], device: &Device) -> Option<Matrix> {
-    let words = upload(Bytes::Here(bytes.into()), device, None).ok()?;
+    let words = upload(Bytes::Here(bytes.into()), device);
     let words = repack(packing, &Stored { words: &words, n, k, unsound: &sound(device) }, device)?;
     Some(Matrix::Packed { words, packing, k, n })
 }

@@ -43,6 +43,13 @@ impl Precision {
         }
     }
 
+    /// Bytes of all weights of a shape `[C_out, C_in, …]`.
+    pub fn bytes_of(self, shape: &[usize], form: Form) -> usize {
+        // Sixteen sums of nine taps.
+        let merged = if form.doubled { 16 } else { 9 };
+        shape.iter().product::<usize>() * merged * self.bytes() / 9
+    }
+
     /// Bytes of a value.
     pub fn bytes(self) -> usize {
         match self {
@@ -102,6 +109,8 @@ enum Layout {
         tile: Tile,
     },
     Taps(cpu::conv3d::Taps),
+    /// Of output channels one after another: too large for one binding.
+    Split(Vec<Weights>),
 }
 
 impl Weights {
@@ -133,6 +142,15 @@ impl Weights {
             })),
         };
         Self { form, output, input, layout, bias }
+    }
+}
+
+impl Weights {
+    /// The parts of a convolution's output channels, in order, all of one form that does not split frames off; at least one.
+    pub fn joined(parts: Vec<Self>, form: Form, bias: Tensor<1>) -> Self {
+        let output = parts.iter().map(|part| part.output).sum();
+        let input = parts.first().map_or(0, |part| part.input);
+        Self { form, output, input, layout: Layout::Split(parts), bias }
     }
 }
 
@@ -236,6 +254,15 @@ pub fn conv3d(
                 Some(done) => done,
                 None => unreachable!("weights laid out for the CPU meet a tensor that is not there"),
             }
+        }
+        Layout::Split(parts) => {
+            let mut first = 0;
+            let part = |part: &Weights| {
+                let residual = residual.as_ref().map(|residual| residual.clone().narrow(1, first, part.output));
+                first += part.output;
+                conv3d(x.clone(), past.clone(), lead, part, residual)
+            };
+            Tensor::cat(parts.iter().map(part).collect(), 1)
         }
         Layout::Packed { words, precision, tile } => {
             let packed = (words, *precision, *tile);

@@ -30,6 +30,8 @@ pub enum Matrix {
         /// Outputs.
         n: usize,
     },
+    /// Of outputs one after another: too large for one binding.
+    Split(Vec<Matrix>),
 }
 
 impl Matrix {
@@ -46,6 +48,9 @@ impl Matrix {
         match self {
             Self::Plain(weight) => weight.dims(),
             Self::Packed { k, n, .. } => [*k, *n],
+            Self::Split(parts) => {
+                [parts.first().map_or(0, |part| part.dims()[0]), parts.iter().map(|part| part.dims()[1]).sum()]
+            }
         }
     }
 }
@@ -68,12 +73,25 @@ pub fn linear<const D: usize>(
             let done = switches.run(Kernel::Gemm, gpu, || cpu::gemm::linear(&x, plain, bias, &epilogue));
             done.unwrap_or_else(|| linear_plain(x, plain, bias, epilogue))
         }
+        Matrix::Split(parts) => finish(in_parts(&x, parts, bias), epilogue),
         Matrix::Packed { .. } => match gpu() {
             Some(done) => done,
             // Only tensors of another backend or type come here, and a model's tensors all live on one device.
             None => unreachable!("weights packed for the GPU meet a tensor that is not there"),
         },
     }
+}
+
+/// The products with each part of a matrix, side by side.
+fn in_parts<const D: usize>(x: &Tensor<D>, parts: &[Matrix], bias: Option<&Tensor<1>>) -> Tensor<D> {
+    let mut first = 0;
+    let part = |part: &Matrix| {
+        let [_, n] = part.dims();
+        let bias = bias.map(|bias| bias.clone().narrow(0, first, n));
+        first += n;
+        linear(x.clone(), part, bias.as_ref(), Epilogue::Keep)
+    };
+    Tensor::cat(parts.iter().map(part).collect(), D - 1)
 }
 
 /// The twin of [`linear`] in plain tensors.
@@ -134,6 +152,7 @@ fn fused<const D: usize>(
     let (w, packing) = match weight {
         Matrix::Plain(weight) => (on_gpu(weight)?, None),
         Matrix::Packed { words, packing, .. } => (words_on_gpu(words)?, Some(*packing)),
+        Matrix::Split(_) => return None,
     };
     let bias = match bias {
         Some(bias) => Some(on_gpu(bias)?),

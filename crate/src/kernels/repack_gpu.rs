@@ -1,6 +1,8 @@
 //! [`Packing::repack`](super::repack::Packing::repack) on the GPU: stored bytes are uploaded as they lie in the file and
 //! rearranged there, so that large weights need not pass through this memory.
 
+use std::cell::RefCell;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::wgpu::{AutoCompiler, WgpuServer};
@@ -89,18 +91,52 @@ fn text(packing: Option<Packing>) -> String {
     )
 }
 
-/// Puts bytes on a GPU as words, padded with zeros. What the host holds goes to the `queue` without a copy in this memory.
-///
-/// # Errors
-/// [`Error::DeviceLost`] when the GPU takes no data.
-pub fn upload(bytes: Bytes<'_>, device: &Device, queue: Option<&wgpu::Queue>) -> Result<Tensor<1, Int>> {
-    let length = bytes.len().div_ceil(size_of::<u32>());
-    if let (Bytes::Elsewhere(bytes), Some(queue)) = (&bytes, queue) {
-        let words = Tensor::<1, Int>::empty([length], device);
+/// The buffer through which one tensor after another reaches a GPU: made once, as large as the largest needs it. A write
+/// waits in the queue for what was submitted before it, so the next tensor may follow at once.
+#[derive(Debug, Default)]
+pub struct Staging {
+    words: RefCell<Option<Tensor<1, Int>>>,
+}
+
+impl Staging {
+    /// Puts bytes there as words; up to 3 bytes of padding and what a longer tensor left follow. What is read from them must
+    /// be queued before the next upload. `most` is how many bytes the largest upload has.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the GPU takes no data.
+    pub fn upload(
+        &self,
+        bytes: Bytes<'_>,
+        most: usize,
+        device: &Device,
+        queue: &wgpu::Queue,
+    ) -> Result<Tensor<1, Int>> {
+        let needed = bytes.len().div_ceil(size_of::<u32>());
+        let known = self.words.borrow().clone().filter(|words| words.dims()[0] >= needed);
+        let words = known.unwrap_or_else(|| {
+            let length = needed.max(most.div_ceil(size_of::<u32>()));
+            device.memory_persistent_allocations((), |()| Tensor::empty([length], device))
+        });
+        *self.words.borrow_mut() = Some(words.clone());
         let (buffer, offset) = place(words_on_gpu(&words).as_ref())?;
-        bytes.write_to(&buffer, queue, offset)?;
-        return Ok(words);
+        match bytes {
+            Bytes::Elsewhere(bytes) => bytes.write_to(&buffer, queue, offset)?,
+            Bytes::Here(bytes) => {
+                let whole = bytes.len() / size_of::<u32>() * size_of::<u32>();
+                queue.write_buffer(&buffer, offset, &bytes[..whole]);
+                if whole < bytes.len() {
+                    let mut last = [0; size_of::<u32>()];
+                    last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+                    queue.write_buffer(&buffer, offset + whole as u64, &last);
+                }
+            }
+        }
+        Ok(words)
     }
+}
+
+/// Puts bytes on a GPU as words, padded with zeros.
+pub fn upload(bytes: Bytes<'_>, device: &Device) -> Tensor<1, Int> {
     let bytes = bytes.here();
     let word = |four: &[u8]| {
         let mut whole = [0; 4];
@@ -108,7 +144,8 @@ pub fn upload(bytes: Bytes<'_>, device: &Device, queue: Option<&wgpu::Queue>) ->
         i32::from_le_bytes(whole)
     };
     let words: Vec<i32> = bytes.chunks(4).map(word).collect();
-    Ok(Tensor::from_data(TensorData::new(words, [length]), device))
+    let length = words.len();
+    Tensor::from_data(TensorData::new(words, [length]), device)
 }
 
 /// Where a tensor lies that is about to be written to from the queue.

@@ -23,6 +23,25 @@ pub trait TextEncoder {
     /// # Shapes
     /// `token_ids` Lt → `[1, Lt, D_text]`
     fn encode<'a>(&'a self, token_ids: &'a [u32], pace: &'a Pace<'_>) -> Later<'a, Tensor<3>>;
+
+    /// Bytes that a GPU holds at most while so many tokens are embedded, besides the weights.
+    fn peak_bytes(&self, _tokens: usize) -> u64 {
+        0
+    }
+}
+
+/// What a device has left for a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes in all, besides the weights.
+    pub bytes: u64,
+    /// Bytes of one tensor.
+    pub largest: u64,
+}
+
+impl Room {
+    /// No bounds.
+    pub const ENDLESS: Self = Self { bytes: u64::MAX, largest: u64::MAX };
 }
 
 /// Video to latents and back. Latents here are normalised, as denoisers see them.
@@ -39,6 +58,25 @@ pub trait VideoCodec {
 
     /// Starts decoding a clip; latent frames are pushed in order.
     fn decode_stream(&self) -> Box<dyn DecodeStream + '_>;
+
+    /// As [`VideoCodec::decode_stream`] where a whole picture does not fit into the room: the clip is decoded by tiles before
+    /// the first push, and what is pushed only counts. `None` where it fits, or the codec has no tiles.
+    ///
+    /// # Shapes
+    /// `latents` `[1, z, f, h, w]`, all that will be pushed
+    fn decode_tiles<'a>(
+        &'a self,
+        _latents: Tensor<5>,
+        _room: Room,
+        _pace: &'a Pace<'_>,
+    ) -> Later<'a, Option<Box<dyn DecodeStream + 'a>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Bytes that a GPU with this room holds at most while a clip is decoded, besides the weights.
+    fn peak_bytes(&self, _: ClipSize, _: Room) -> u64 {
+        0
+    }
 
     /// Bytes that decoding must hold at once besides the weights; too few rather than too many.
     fn least_bytes(&self, _: ClipSize) -> u64 {
@@ -78,6 +116,11 @@ pub trait Denoiser {
 
     /// Bytes that a clip's condition and its denoising must hold at once besides the weights; too few rather than too many.
     fn least_bytes(&self, _: ClipSize, _: Stride) -> u64 {
+        0
+    }
+
+    /// Bytes that a GPU holds at most while a clip is prepared and denoised, `rows` prompts of it at once, besides the weights.
+    fn peak_bytes(&self, _: ClipSize, _codec: &dyn VideoCodec, _rows: usize) -> u64 {
         0
     }
 

@@ -11,10 +11,10 @@ use crate::kernels::conv3d::{Form, Parts, Precision, Weights};
 use crate::kernels::gemm::Matrix;
 use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
-use crate::kernels::repack_gpu::{self, Stored};
+use crate::kernels::repack_gpu::{self, Staging, Stored};
 use crate::memory::stay;
 use crate::weights::lora::LowRank;
-use crate::weights::{Bytes, StoredType, WeightSet, decode, finite};
+use crate::weights::{Bytes, StoredType, TensorInfo, WeightSet, decode, finite};
 
 /// A place in a checkpoint: hands out tensors below a name prefix.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Loader {
     device: Device,
     queue: Option<wgpu::Queue>,
     streamed: bool,
+    /// Bytes that one tensor may have on the device.
+    largest: u64,
     prefix: String,
     uploads: Rc<Uploads>,
 }
@@ -31,22 +33,51 @@ pub struct Loader {
 #[derive(Debug, Default)]
 struct Uploads {
     bytes: Cell<usize>,
+    /// Bytes of the largest matrix.
+    most: Cell<usize>,
+    staging: Staging,
     unsound: RefCell<Vec<(String, Tensor<1, Int>)>>,
 }
 
 /// Bytes that may be on their way to the GPU at once.
 const MOST_IN_FLIGHT: usize = 64 << 20;
 
+/// True for a table of embeddings, which is read by rows.
+pub fn is_table(info: &TensorInfo) -> bool {
+    info.name == "shared.weight" || info.name.ends_with("embed_tokens.weight")
+}
+
+/// Bytes of the largest matrix of a set that is uploaded as it is stored.
+pub fn largest_upload(set: &WeightSet) -> u64 {
+    let matrix = |info: &&TensorInfo| info.shape.len() == 2 && !is_table(info);
+    let bytes = |info: &TensorInfo| if info.dtype.is_float8() { 2 * info.len() as u64 } else { info.stored_bytes() };
+    set.infos().filter(matrix).map(bytes).max().unwrap_or(0)
+}
+
 impl Loader {
     /// The root of a checkpoint.
     pub fn new(set: &Rc<WeightSet>, device: &Device) -> Self {
-        let uploads = Rc::default();
-        Self { set: set.clone(), device: device.clone(), queue: None, streamed: false, prefix: String::new(), uploads }
+        let uploads = Rc::<Uploads>::default();
+        uploads.most.set(largest_upload(set) as usize);
+        Self {
+            set: set.clone(),
+            device: device.clone(),
+            queue: None,
+            streamed: false,
+            largest: u64::MAX,
+            prefix: String::new(),
+            uploads,
+        }
     }
 
     /// The same with the queue of its GPU, through which what the host holds is uploaded without a copy here.
     pub fn with_queue(self, queue: Option<&wgpu::Queue>) -> Self {
         Self { queue: queue.cloned(), ..self }
+    }
+
+    /// The same for a device whose tensors may have so many bytes: larger ones are split by their outputs.
+    pub fn with_largest(self, bytes: u64) -> Self {
+        Self { largest: bytes, ..self }
     }
 
     /// The place `name` below this one.
@@ -118,17 +149,44 @@ impl Loader {
     /// As [`Loader::tensor`].
     pub async fn matrix(&self, name: &str, output: usize, input: usize) -> Result<Matrix> {
         let full = self.full(name);
-        let (stored, bytes) = self.set.fetch(&full, &[output, input]).await?;
+        // As f32 it is twice as large as in 16 bits and up to eight times as large as quantized.
+        let bytes = self.set.get(&full).map_or(0, |info| match Packing::of(info.dtype) {
+            Some(_) if Kernel::Gemm.is_on(&self.device) => info.stored_bytes(),
+            _ => 4 * info.len() as u64,
+        });
+        // Whole groups of four: the kernel keeps four outputs in a word.
+        let rows = ((self.largest / bytes.div_ceil(output.max(1) as u64).max(1)) as usize / 4 * 4).max(4);
+        if bytes <= self.largest || rows >= output || !is_gpu(&self.device) {
+            let (stored, bytes) = self.set.fetch(&full, &[output, input]).await?;
+            return self.laid_out(&full, stored, bytes, [output, input]).await;
+        }
+        let mut parts = Vec::new();
+        for first in (0..output).step_by(rows) {
+            let part = first..output.min(first + rows);
+            let (stored, bytes) = self.set.fetch_part(&full, [output, input], part.clone()).await?;
+            parts.push(self.laid_out(&full, stored, bytes, [part.len(), input]).await?);
+        }
+        Ok(Matrix::Split(parts))
+    }
+
+    /// Stored bytes of a matrix `[output, input]` as the device wants them.
+    async fn laid_out(
+        &self,
+        full: &str,
+        stored: StoredType,
+        bytes: Bytes<'_>,
+        [output, input]: [usize; 2],
+    ) -> Result<Matrix> {
         let packing = Packing::of(stored).filter(|_| Kernel::Gemm.is_on(&self.device));
         if is_gpu(&self.device) && (packing.is_some() || stored == StoredType::F32) {
             if let Some(packing) = packing {
-                packing.check(&full, bytes.len(), output, input)?;
+                packing.check(full, bytes.len(), output, input)?;
             }
-            let matrix = self.rearranged(&full, packing, bytes, [output, input])?;
+            let matrix = self.rearranged(full, packing, bytes, [output, input])?;
             self.bound().await?;
             return Ok(matrix);
         }
-        let values = finite(&full, decode(stored, &bytes.here()))?;
+        let values = finite(full, decode(stored, &bytes.here()))?;
         Ok(Matrix::Plain(self.transposed(&values, output, input)))
     }
 
@@ -136,7 +194,10 @@ impl Loader {
     fn rearranged(&self, name: &str, packing: Option<Packing>, bytes: Bytes<'_>, [n, k]: [usize; 2]) -> Result<Matrix> {
         self.uploads.bytes.set(self.uploads.bytes.get() + bytes.len());
         let unsound = repack_gpu::sound(&self.device);
-        let words = repack_gpu::upload(bytes, &self.device, self.queue.as_ref())?;
+        let words = match &self.queue {
+            Some(queue) => self.staged(bytes, queue)?,
+            None => repack_gpu::upload(bytes, &self.device),
+        };
         let stored = Stored { words: &words, n, k, unsound: &unsound };
         let matrix = match packing {
             Some(packing) => {
@@ -147,6 +208,11 @@ impl Loader {
         };
         self.uploads.unsound.borrow_mut().push((name.to_owned(), unsound));
         matrix.ok_or_else(|| Error::Internal("a GPU that is none".into()))
+    }
+
+    fn staged(&self, bytes: Bytes<'_>, queue: &wgpu::Queue) -> Result<Tensor<1, Int>> {
+        let most = self.uploads.most.get().min(usize::try_from(self.largest).unwrap_or(usize::MAX));
+        self.uploads.staging.upload(bytes, most, &self.device, queue)
     }
 
     /// Keeps the uploads that the GPU has not worked off below a bound: each is held twice until then.
@@ -210,6 +276,19 @@ impl Loader {
         let bias = self.tensor("bias", [output]).await?;
         let single = self.set.get(&self.full(name)).is_some_and(|info| !info.dtype.is_quantized());
         let precision = self.precision(name, form);
+        let bytes = precision.bytes_of(stored, form) as u64;
+        if bytes > self.largest && is_gpu(&self.device) && single && !form.split {
+            // Whole tiles of output channels.
+            let step = ((self.largest / (bytes / output as u64).max(1)) as usize / 64 * 64).max(64);
+            let mut parts = Vec::new();
+            for first in (0..output).step_by(step) {
+                let rows = first..output.min(first + step);
+                let (count, bias) = (rows.len(), bias.clone().narrow(0, first, rows.len()));
+                let values = self.set.fetch_rows(&self.full(name), stored, rows).await?;
+                parts.push(Weights::new(values, [count, input], form, precision, bias, &self.device));
+            }
+            return Ok(Weights::joined(parts, form, bias));
+        }
         let parts = match &self.queue {
             Some(queue) if single && size > MOST_WHOLE => {
                 Parts::new([output, input], form, precision, &self.device, queue)

@@ -96,6 +96,7 @@ impl Pipeline {
         let text = Some(TextStage { tokenizer, encoder });
         let mut pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, card })?;
         pipeline.plan = Some(plan);
+        pipeline.plan_clip();
         pipeline.memory.loaded(&pipeline.compute, host);
         Ok(pipeline)
     }
@@ -218,7 +219,9 @@ struct Building<'a> {
 impl Building<'_> {
     async fn component<T: ?Sized>(&self, part: Opened, plan: PlannedPart, entries: &[Entry<T>]) -> Result<Box<T>> {
         let Opened { name, file, config, set } = part;
-        let loader = Loader::new(&set, self.compute.device()).with_queue(self.compute.queue()).streamed(plan.streamed);
+        let largest = self.compute.adapter().map_or(u64::MAX, |adapter| adapter.max_storage_buffer_binding_bytes);
+        let loader = Loader::new(&set, self.compute.device()).with_queue(self.compute.queue()).with_largest(largest);
+        let loader = loader.streamed(plan.streamed);
         let component = Component { config: &config, file: &file, loader, index: self.index };
         let built = registry::load(entries, &component).await?;
         component.loader.settle().await?;

@@ -17,7 +17,7 @@ use embedded::Embedded;
 pub use files::folder_files;
 pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHTS};
 pub use load::card_of;
-pub use plan::{Plan, PlannedPart};
+pub use plan::{Plan, PlannedPart, StagePeaks};
 use preview::Preview;
 
 use crate::condition::{Capabilities, Condition, Timeline};
@@ -25,7 +25,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host, Quiet, Stage};
 use crate::memory::{StageMemory, buffer_of};
-use crate::models::family::{Denoiser, Prepared, Request, TextEncoder, VideoCodec};
+use crate::models::family::{Denoiser, Prepared, Request, Room, TextEncoder, VideoCodec};
 use crate::noise::TorchRng;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
 use crate::pace::Pace;
@@ -96,6 +96,8 @@ pub struct Clip {
     pub latents_shape: [usize; 5],
     /// Tokens of the prompt that were used, and that it had.
     pub tokens: (usize, usize),
+    /// Bytes that the GPU was planned to hold at most; `None` on the CPU.
+    pub planned_bytes: Option<u64>,
     /// Seconds spent, by stage.
     pub timings: BTreeMap<&'static str, f64>,
 }
@@ -219,6 +221,40 @@ impl Pipeline {
         condition.merge(size, &self.capabilities())
     }
 
+    /// Bytes that the GPU holds at most while a clip of this size is made from a prompt of so many tokens, `rows` prompts at once;
+    /// `None` on the CPU, and for parts put together by hand.
+    pub fn planned_bytes(&self, size: ClipSize, tokens: usize, rows: usize) -> Option<u64> {
+        let plan = self.plan.as_ref().filter(|_| self.compute.is_gpu())?;
+        let Parts { text, denoiser, codec, .. } = &self.parts;
+        Some(plan.peak(StagePeaks {
+            encode: text.as_ref().map_or(0, |text| text.encoder.peak_bytes(tokens)),
+            denoise: denoiser.peak_bytes(size, codec.as_ref(), rows),
+            decode: codec.peak_bytes(size, self.room()),
+        }))
+    }
+
+    /// What the device has left for a clip: on the CPU, and without a plan, everything.
+    fn room(&self) -> Room {
+        match (&self.plan, self.compute.adapter()) {
+            (Some(plan), Some(adapter)) => Room {
+                bytes: plan.budget.saturating_sub(plan.kept_bytes()),
+                largest: adapter.max_storage_buffer_binding_bytes,
+            },
+            _ => Room::ENDLESS,
+        }
+    }
+
+    /// Adds to the plan what a clip of the default size takes.
+    fn plan_clip(&mut self) {
+        let options = GivenOptions::default().settle(&self.parts.card.default);
+        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+        let rows = if options.guided() && self.batches(size).unwrap_or(false) { 2 } else { 1 };
+        let peak = self.planned_bytes(size, self.max_tokens(), rows);
+        if let Some(plan) = &mut self.plan {
+            plan.peak_bytes = peak;
+        }
+    }
+
     /// Bytes of main memory that a clip must have at once: its frames, and on the CPU whichever stage needs most. Too few
     /// rather than too many: what passes may still not fit, what does not pass cannot.
     pub fn least_bytes(&self, size: ClipSize) -> u64 {
@@ -270,6 +306,8 @@ impl Pipeline {
 
         clock.start(Stage::Condition);
         let batched = prompts.len() > 1 && self.batches(timeline.size)?;
+        let rows = if batched { prompts.len() } else { 1 };
+        let planned_bytes = self.planned_bytes(timeline.size, tokens.0, rows);
         let request = Request { timeline, codec: codec.as_ref(), prompts, batched };
         let prepared = denoiser.prepare(request, &pace).await?;
         let start = self.start(options, inputs, timeline, prepared.as_ref(), &pace).await?;
@@ -287,6 +325,7 @@ impl Pipeline {
         };
         let latents = sampling.run(latents, &pace, &mut preview).await?;
         drop(prepared);
+        drop(scheduler); // It remembers earlier steps: as long as it does, nothing of the stage is freed.
         pace.settle().await?;
         self.end_stage(inputs, host, &[buffer_of(&latents)]);
 
@@ -302,7 +341,7 @@ impl Pipeline {
             .map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
         let latents =
             data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
-        Ok(Clip { latents, latents_shape, tokens, timings })
+        Ok(Clip { latents, latents_shape, tokens, planned_bytes, timings })
     }
 
     /// The prompt and, guided, the negative prompt as embeddings; and how many tokens were used of how many.
@@ -436,7 +475,9 @@ impl Pipeline {
 
     /// Decodes a latent frame at a time and sends the frames on, with what is known in its place.
     async fn decode(&self, latents: Tensor<5>, timeline: &Timeline, pace: &Pace<'_>) -> Result<()> {
-        let mut stream = self.parts.codec.decode_stream();
+        let codec = &self.parts.codec;
+        let tiles = codec.decode_tiles(latents.clone(), self.room(), pace).await?;
+        let mut stream = tiles.unwrap_or_else(|| codec.decode_stream());
         let mut index = 0;
         for i in 0..latents.dims()[2] {
             let frames = stream.push(latents.clone().narrow(2, i, 1), pace).await?;

@@ -2,12 +2,15 @@
 //!
 //! A text encoder is needed once a prompt and can be many times larger than the rest (umT5-xxl beside Wan 1.3B): its
 //! layers are streamed unless it is small. A transformer is streamed only where it does not fit: it is read again in each
-//! step. What a clip's own tensors take depends on its size and is not in the plan.
+//! step. What a clip's own tensors take depends on its size: the parts tell it, and the plan adds it up.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::device::Compute;
-use crate::weights::{TensorInfo, WeightSet};
+use crate::nn::loader::{is_table, largest_upload};
+use crate::weights::{StoredType, TensorInfo, WeightSet};
 
 /// Bytes that a model's weights may take where nobody says how many, at least.
 const LEAST_BUDGET: u64 = 1 << 30;
@@ -16,14 +19,22 @@ const MOST_BUDGET: u64 = 6 << 30;
 /// A text encoder that takes a smaller share of the budget than this stays: a fourth.
 const ENCODER_SHARE: u64 = 4;
 
+/// Bytes of the page in which Burn keeps small tensors (cubecl-server 0.11.3 `dynamic/adaptive.rs`, `SMALL_PAGE`).
+const SMALL_PAGE: u64 = 8 << 20;
+
 /// What a component takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
 pub struct PlannedPart {
     /// Bytes of its weights on the device, were they all kept.
     pub bytes: u64,
     /// True if its layers are read from their file when their turn comes.
     pub streamed: bool,
+    /// Bytes that are on the device all the time: its weights, or, streamed, what is in no layer and the upload's buffer.
+    pub kept_bytes: u64,
+    /// Bytes of the layer whose turn it is; 0 where all are kept.
+    pub passing_bytes: u64,
 }
 
 /// What a model takes on its device.
@@ -31,7 +42,7 @@ pub struct PlannedPart {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// Bytes that the weights may take.
+    /// Bytes that the model may take.
     pub budget: u64,
     /// The text encoder.
     pub text_encoder: PlannedPart,
@@ -39,6 +50,22 @@ pub struct Plan {
     pub transformer: PlannedPart,
     /// The video codec; it always stays.
     pub vae: PlannedPart,
+    /// Bytes that a GPU holds at most while a clip of the default size is made from the longest prompt; on the CPU not
+    /// planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub peak_bytes: Option<u64>,
+}
+
+/// What the stages of a clip hold at most, bytes besides the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StagePeaks {
+    /// Words to embeddings.
+    pub encode: u64,
+    /// Conditions and steps.
+    pub denoise: u64,
+    /// Latents to frames.
+    pub decode: u64,
 }
 
 impl Plan {
@@ -48,9 +75,9 @@ impl Plan {
             budget.unwrap_or_else(|| default_budget(compute)),
             [
                 // An embedding table is read by rows.
-                bytes_on(compute, encoder, |info| !is_table(info)),
-                bytes_on(compute, transformer, |_| true),
-                bytes_on(compute, vae, |_| true),
+                Measured::new(compute, encoder, |info| !is_table(info)),
+                Measured::new(compute, transformer, |_| true),
+                Measured::new(compute, vae, |_| true),
             ],
         )
     }
@@ -60,32 +87,90 @@ impl Plan {
         self.text_encoder.streamed || self.transformer.streamed
     }
 
-    fn of_bytes(budget: u64, [encoder, transformer, vae]: [u64; 3]) -> Self {
-        let part = |bytes, streamed| PlannedPart { bytes, streamed };
-        let encoder_streamed = encoder > budget / ENCODER_SHARE;
-        let beside = vae + if encoder_streamed { 0 } else { encoder };
+    /// Bytes that are on the device all the time.
+    pub fn kept_bytes(&self) -> u64 {
+        [self.text_encoder, self.transformer, self.vae].iter().map(|part| part.kept_bytes).sum()
+    }
+
+    /// Bytes that a clip with these stages takes at most.
+    pub fn peak(&self, stages: StagePeaks) -> u64 {
+        let encode = self.text_encoder.passing_bytes.saturating_add(stages.encode);
+        let denoise = self.transformer.passing_bytes.saturating_add(stages.denoise);
+        self.kept_bytes().saturating_add(encode.max(denoise).max(stages.decode)).saturating_add(SMALL_PAGE)
+    }
+
+    fn of_bytes(budget: u64, [encoder, transformer, vae]: [Measured; 3]) -> Self {
+        let part = |part: Measured, streamed| PlannedPart {
+            bytes: part.all,
+            streamed,
+            kept_bytes: if streamed { part.all - part.in_layers + part.upload } else { part.all },
+            passing_bytes: if streamed { part.layer } else { 0 },
+        };
+        let text_encoder = part(encoder, encoder.all > budget / ENCODER_SHARE);
+        let vae = part(vae, false);
+        let beside = vae.kept_bytes + text_encoder.kept_bytes + text_encoder.passing_bytes;
+        let transformer = part(transformer, transformer.all.saturating_add(beside) > budget);
+        Self { budget, text_encoder, transformer, vae, peak_bytes: None }
+    }
+}
+
+/// The bytes of a component's weights on its device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Measured {
+    all: u64,
+    /// Of them, in layers: what stands below a number in its name (`blocks.7.ffn…`).
+    in_layers: u64,
+    /// The largest layer.
+    layer: u64,
+    /// The buffer through which matrices are uploaded.
+    upload: u64,
+}
+
+impl Measured {
+    fn new(compute: &Compute, set: &WeightSet, counts: impl Fn(&TensorInfo) -> bool) -> Self {
+        let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut all = 0;
+        for info in set.infos().filter(|info| counts(info) && !set.is_beside(&info.name)) {
+            let bytes = bytes_on(compute, info);
+            all += bytes;
+            if let Some(layer) = layer_of(&info.name) {
+                *layers.entry(layer).or_default() += bytes;
+            }
+        }
         Self {
-            budget,
-            text_encoder: part(encoder, encoder_streamed),
-            transformer: part(transformer, transformer.saturating_add(beside) > budget),
-            vae: part(vae, false),
+            all,
+            in_layers: layers.values().sum(),
+            layer: layers.values().copied().max().unwrap_or(0),
+            upload: if compute.is_gpu() { largest_upload(set) } else { 0 },
         }
     }
 }
 
-fn is_table(info: &TensorInfo) -> bool {
-    info.name == "shared.weight" || info.name.ends_with("embed_tokens.weight")
+/// A tensor's name up to and with its first number.
+fn layer_of(name: &str) -> Option<&str> {
+    let mut end = 0;
+    for part in name.split('.') {
+        end += part.len();
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Some(&name[..end]);
+        }
+        end += 1;
+    }
+    None
 }
 
-/// Weights as the device keeps them: on a GPU matrices as they are stored, everything else as f32.
-fn bytes_on(compute: &Compute, set: &WeightSet, counts: impl Fn(&TensorInfo) -> bool) -> u64 {
-    let as_stored = |info: &TensorInfo| compute.is_gpu() && info.shape.len() == 2;
-    let bytes = |info: &TensorInfo| match info.dtype {
-        dtype if as_stored(info) && dtype.is_float8() => 2 * info.len() as u64, // they become f16
-        _ if as_stored(info) => info.stored_bytes(),
+/// A weight as the device keeps it: on a GPU matrices and the kernels of convolutions as they are stored, but for the merged
+/// taps of a convolution that doubles the size, everything else as f32.
+fn bytes_on(compute: &Compute, info: &TensorInfo) -> u64 {
+    let halves = matches!(info.dtype, StoredType::F16 | StoredType::BF16);
+    let doubles = info.shape.len() == 4 && info.name.contains("upsampler");
+    match info.shape.len() {
+        2 if compute.is_gpu() && info.dtype.is_float8() => 2 * info.len() as u64, // they become f16
+        2 if compute.is_gpu() => info.stored_bytes(),
+        4 if compute.is_gpu() && doubles => 4 * info.len() as u64 * 16 / 9,
+        4 | 5 if compute.is_gpu() && halves => info.stored_bytes(),
         _ => 4 * info.len() as u64,
-    };
-    set.infos().filter(|info| counts(info) && !set.is_beside(&info.name)).map(bytes).sum()
+    }
 }
 
 /// No browser says how much memory a GPU has; the largest binding is what its drivers scale with it. Natively the CPU's
@@ -104,9 +189,32 @@ mod tests {
 
     const GB: u64 = 1 << 30;
 
+    /// Ten layers of all its bytes.
+    fn whole(all: u64) -> Measured {
+        Measured { all, in_layers: all, layer: all / 10, upload: all / 100 }
+    }
+
+    #[test]
+    fn stages_are_added_up_beside_what_stays() {
+        let plan = Plan::of_bytes(1000, [2000, 500, 300].map(whole));
+        assert!(plan.text_encoder.streamed && plan.transformer.streamed);
+        assert_eq!(plan.kept_bytes(), 20 + 5 + 300);
+        let peak = |encode, denoise, decode| plan.peak(StagePeaks { encode, denoise, decode }) - SMALL_PAGE;
+        assert_eq!(peak(7, 0, 0), 325 + 200 + 7);
+        assert_eq!(peak(0, 400, 0), 325 + 50 + 400);
+        assert_eq!(peak(0, 0, 900), 325 + 900);
+    }
+
+    #[test]
+    fn a_layer_is_what_stands_below_a_number() {
+        assert_eq!(layer_of("blocks.12.ffn.net.0.proj.weight"), Some("blocks.12"));
+        assert_eq!(layer_of("encoder.block.3.layer.0.SelfAttention.q.weight"), Some("encoder.block.3"));
+        assert_eq!(layer_of("condition_embedder.text_embedder.linear_1.weight"), None);
+    }
+
     #[test]
     fn a_small_model_stays_whole() {
-        let plan = Plan::of_bytes(GB, [2 << 20, 8 << 20, 5 << 20]);
+        let plan = Plan::of_bytes(GB, [2 << 20, 8 << 20, 5 << 20].map(whole));
         assert!(!plan.text_encoder.streamed && !plan.transformer.streamed && !plan.vae.streamed);
     }
 
@@ -115,7 +223,7 @@ mod tests {
         // Wan 1.3B at 4 bits with umT5-xxl and its VAE.
         let bytes = [3 * GB, GB * 3 / 4, GB / 2];
         let streamed = |budget| {
-            let plan = Plan::of_bytes(budget, bytes);
+            let plan = Plan::of_bytes(budget, bytes.map(whole));
             (plan.text_encoder.streamed, plan.transformer.streamed)
         };
         assert_eq!(streamed(4 * GB), (true, false));

@@ -139,6 +139,36 @@ impl WeightSet {
         Ok((entry.info.dtype, bytes))
     }
 
+    /// As [`WeightSet::fetch`], some rows of a matrix of the shape given.
+    ///
+    /// # Errors
+    /// As [`WeightSet::fetch`], and [`Error::Weights`] when it has no such rows of whole blocks.
+    pub async fn fetch_part(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<(StoredType, Bytes<'_>)> {
+        let entry = self.take(name, &shape)?;
+        let dtype = entry.info.dtype;
+        let bytes = dtype.bytes_for(&shape[1..]).filter(|_| rows.start < rows.end && rows.end <= shape[0]);
+        let bytes = bytes.ok_or_else(|| {
+            Error::weights(name, format!("rows {rows:?} of whole blocks"), format!("{shape:?} of {dtype}"))
+        })?;
+        if dtype.is_float8() || self.is_merged(&entry.info) {
+            // What is added or multiplied is given for the whole.
+            let (stored, whole) = self.fetch(name, &shape).await?;
+            let whole = whole.here();
+            let row = whole.len() / shape[0];
+            let some = whole[rows.start * row..rows.end * row].to_vec();
+            return Ok((stored, Bytes::Here(std::borrow::Cow::Owned(some))));
+        }
+        let start = entry.info.range.start;
+        let range = start + rows.start as u64 * bytes..start + rows.end as u64 * bytes;
+        let info = TensorInfo { range, ..entry.info.clone() };
+        Ok((dtype, self.files[entry.file].read(&info).await?))
+    }
+
     /// The values of a tensor of the shape given, marking it used.
     ///
     /// # Errors

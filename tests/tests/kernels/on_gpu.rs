@@ -5,14 +5,17 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use safetensors::tensor::{Dtype, TensorView};
 use tabreel::kernels::attention::{Scores, attention, attention_plain};
 use tabreel::kernels::channel_norm::channel_norm;
+use tabreel::kernels::conv3d::{Form, conv3d};
 use tabreel::kernels::gemm::{Epilogue, Matrix, linear, linear_plain};
+use tabreel::kernels::launch::launches;
 use tabreel::kernels::repack::Packing;
 use tabreel::kernels::repack_gpu::{Stored, repack, sound, upload};
 use tabreel::kernels::{Kernel, Switches, set_half_tiles, set_software_adapter};
 use tabreel::nn::loader::Loader;
-use tabreel::weights::{Bytes, StoredType, WeightSet, decode};
+use tabreel::weights::{Bytes, StoredType, WeightSet, decode, gguf_write};
 use tabreel_tests::{Array, fixtures, read_arrays};
 
 use super::{Draw, agree};
@@ -131,7 +134,7 @@ fn stored_weights_are_rearranged_on_the_gpu_as_by_the_twin() {
 }
 
 fn on_gpu(packing: Packing, bytes: &[u8], [n, k]: [usize; 2], gpu: &Device) -> (Vec<u32>, i32) {
-    let words = upload(Bytes::Here(bytes.into()), gpu, None).expect("an upload");
+    let words = upload(Bytes::Here(bytes.into()), gpu);
     let unsound = sound(gpu);
     let words = repack(packing, &Stored { words: &words, n, k, unsound: &unsound }, gpu).expect("a GPU");
     let read = |tensor: Tensor<1, Int>| tensor.into_data().try_to_vec::<i32>().expect("words");
@@ -188,6 +191,75 @@ fn stored_weights_come_out_of_the_kernel_bit_for_bit() {
         }
     }
     assert_eq!(packed, 20, "ten types are read as they are stored, in both flavours");
+}
+
+#[test]
+fn a_matrix_that_is_too_large_for_a_binding_is_split_and_stays_the_same() {
+    const LARGEST: u64 = 5000;
+    let ([n, k], mut d, gpu) = ([34, 256], Draw::new(3), &gpus().real);
+    let shape = [n, k];
+    let types = STORED.into_iter().chain([StoredType::F32]);
+    let names: Vec<(String, StoredType)> = types.map(|stored| (format!("{stored:?}.weight"), stored)).collect();
+    let tensors: Vec<(&str, &[usize], StoredType)> =
+        names.iter().map(|(name, stored)| (name.as_str(), &shape[..], *stored)).collect();
+    let mut file = Vec::new();
+    let data = |index: usize| {
+        let stored = names[index].1;
+        Ok(match stored {
+            StoredType::F32 => d.values(n * k).iter().flat_map(|value| value.to_le_bytes()).collect(),
+            _ => sound_blocks(&mut d, stored, n * k / stored.block_len()),
+        })
+    };
+    gguf_write::write(&mut file, &[], &tensors, data).expect("a file");
+    let set = Rc::new(WeightSet::from_bytes(file, "types.gguf").expect("weights"));
+    for (name, stored) in &names {
+        let x = Tensor::<3>::from_data(d.data([1, 9, k]), gpu);
+        let (bias, gate) = (Tensor::<1>::from_data(d.data([n]), gpu), Tensor::<3>::from_data(d.data([1, 1, n]), gpu));
+        let residual = Tensor::<3>::from_data(d.data([1, 9, n]), gpu);
+        let run = |largest: u64| {
+            let matrix = block_on(Loader::new(&set, gpu).with_largest(largest).matrix(name, n, k)).expect("a matrix");
+            let epilogue = Epilogue::GatedAdd(gate.clone(), residual.clone());
+            let y = Array::from_tensor(linear(x.clone(), &matrix, Some(&bias), epilogue));
+            (if let Matrix::Split(parts) = &matrix { parts.len() } else { 1 }, y)
+        };
+        let ((parts, found), (whole, expected)) = (run(LARGEST), run(u64::MAX));
+        let bytes = n * k / stored.block_len() * stored.block_bytes();
+        assert_eq!((parts > 1, whole), (bytes as u64 > LARGEST, 1), "{name}: {parts} parts of {bytes} bytes");
+        let apart = found.relative_l2(&expected).expect("numbers");
+        assert!(apart <= 1e-6, "{name}: off by {apart:.1e}");
+    }
+}
+
+#[test]
+fn a_convolution_that_is_too_large_for_a_binding_is_split_and_stays_the_same() {
+    let (output, input) = (130, 8);
+    let mut d = Draw::new(4);
+    let halves = |values: Vec<f32>| values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect();
+    let tensors: [(&str, Vec<usize>, Vec<u8>); 2] = [
+        ("weight", vec![output, input, 3, 3, 3], halves(d.values(output * input * 27))),
+        ("bias", vec![output], halves(d.values(output))),
+    ];
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (*name, TensorView::new(Dtype::BF16, shape.clone(), bytes).expect("a tensor of its length"))
+    });
+    let file = safetensors::serialize(views, None).expect("a file");
+    let set = Rc::new(WeightSet::from_bytes(file, "conv.safetensors").expect("weights"));
+    for gpu in [&gpus().software, &gpus().real] {
+        let x = Tensor::<5>::from_data(d.data([1, input, 2, 5, 6]), gpu);
+        let residual = Tensor::<5>::from_data(d.data([1, output, 2, 5, 6]), gpu);
+        let run = |largest| {
+            let loader = Loader::new(&set, gpu).with_largest(largest);
+            let form = Form::plain([3, 3, 3]);
+            let weights = block_on(loader.convolution(&[output, input, 3, 3, 3], form)).expect("a convolution");
+            let before = launches();
+            let y = Array::from_tensor(conv3d(x.clone(), None, 2, &weights, Some(residual.clone())));
+            (launches() - before, y)
+        };
+        let ((parts, found), (whole, expected)) = (run(30_000), run(u64::MAX));
+        assert_eq!((parts, whole), (3, 1), "three parts of at most 64 output channels");
+        let apart = found.relative_l2(&expected).expect("numbers");
+        assert!(apart <= 1e-6, "off by {apart:.1e}");
+    }
 }
 
 #[test]

@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::nn::conv::{Form, FrameConv};
 use crate::nn::loader::Loader;
 
+/// Bytes of the largest tensors that are made at once.
+pub const MOST_AT_ONCE: usize = 64 << 20;
+
 /// The last frame that a block saw; none at the start of a clip.
 pub type Past = Option<Tensor<5>>;
 
@@ -40,6 +43,10 @@ impl MemBlock {
     /// `[1, C, F, H, W]` → the same; `past` `[1, C, 1, H, W]` becomes the last frame of `x`.
     pub fn forward(&self, x: Tensor<5>, past: &mut Past) -> Tensor<5> {
         let frames = x.dims()[2];
+        if frames > 1 && 2 * x.shape().num_elements() * size_of::<f32>() > MOST_AT_ONCE {
+            let one_by_one = (0..frames).map(|frame| self.forward(x.clone().narrow(2, frame, 1), past));
+            return Tensor::cat(one_by_one.collect(), 2);
+        }
         let last = x.clone().narrow(2, frames - 1, 1);
         let before = past.replace(last.clone()).unwrap_or_else(|| last.zeros_like());
         let before = match frames {
@@ -104,6 +111,11 @@ impl Pool {
         Ok(Self { conv: FrameConv::load_without_bias(&conv, times * width, [width, width], form).await?, times })
     }
 
+    /// How many frames become one.
+    pub fn times(&self) -> usize {
+        self.times
+    }
+
     /// # Shapes
     /// `[1, C, F, H, W]` → `[1, C, F / times, H, W]`
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
@@ -114,6 +126,31 @@ impl Pool {
         };
         self.conv.forward(x)
     }
+}
+
+/// Some rows of a frame, with neighbours above and below that convolutions over them look at.
+pub struct Strip {
+    /// `[1, C, 1, above + count + below, W]`
+    pub rows: Tensor<5>,
+    /// Rows above that count to the strip before.
+    pub above: usize,
+    /// Its own rows.
+    pub count: usize,
+}
+
+/// A frame cut into strips that, doubled in size and `width` channels deep, take no more than [`MOST_AT_ONCE`] each.
+pub fn strips(frame: Tensor<5>, width: usize) -> Vec<Strip> {
+    /// The convolution that doubles looks one row further, the one after it half a row.
+    const MARGIN: usize = 2;
+    let [_, _, _, height, across] = frame.dims();
+    let most = (MOST_AT_ONCE / (4 * width * across * size_of::<f32>())).saturating_sub(2 * MARGIN).max(1);
+    let step = height.div_ceil(height.div_ceil(most).max(1)).max(1);
+    let strip = |first: usize| {
+        let (count, above) = (step.min(height - first), MARGIN.min(first));
+        let below = MARGIN.min(height - first - count);
+        Strip { rows: frame.clone().narrow(3, first - above, above + count + below), above, count }
+    };
+    (0..height).step_by(step).map(strip).collect()
 }
 
 /// Every second row and column, from the first on: what a stride of two leaves of a convolution.
@@ -152,4 +189,26 @@ pub fn unshuffled(x: Tensor<5>, patch: usize) -> Tensor<5> {
     let (h, w) = (h / patch, w / patch);
     let x = x.reshape([b * c, f, h, patch, w, patch]).permute([0, 3, 5, 1, 2, 4]);
     x.reshape([b, c * patch * patch, f, h, w])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::{MOST_AT_ONCE, strips};
+
+    #[test]
+    fn strips_are_small_enough_and_cover_a_frame() {
+        let frame = Tensor::<5>::zeros([1, 1, 1, 360, 640], &Device::flex());
+        let cut = strips(frame, 64);
+        assert!(cut.len() > 1);
+        assert_eq!(cut.iter().map(|strip| strip.count).sum::<usize>(), 360);
+        for (index, strip) in cut.iter().enumerate() {
+            let rows = strip.rows.dims()[3];
+            assert!(rows * 640 * 4 * 64 * size_of::<f32>() <= MOST_AT_ONCE);
+            assert_eq!(strip.above, if index == 0 { 0 } else { 2 });
+            let below = rows - strip.above - strip.count;
+            assert_eq!(below, if index + 1 == cut.len() { 0 } else { 2 });
+        }
+    }
 }

@@ -12,15 +12,15 @@ mod layers;
 use burn::tensor::{Tensor, activation};
 
 pub use config::TaehvConfig;
-use layers::{Grow, MemBlock, Past, Pool, halved, shuffled, unshuffled};
+use layers::{Grow, MOST_AT_ONCE, MemBlock, Past, Pool, halved, shuffled, strips, unshuffled};
 
 use crate::config::parse;
 use crate::error::{Error, Result};
-use crate::models::family::{self, Entry, VideoCodec};
+use crate::models::family::{self, Entry, Room, VideoCodec};
 use crate::nn::conv::{Form, FrameConv};
 use crate::nn::loader::Loader;
 use crate::pace::{Later, Pace};
-use crate::size::Stride;
+use crate::size::{ClipSize, Stride};
 
 /// Tiny codecs of the TAEHV family.
 pub const ENTRY: Entry<dyn VideoCodec> = Entry {
@@ -61,6 +61,7 @@ struct Up {
     blocks: Vec<MemBlock>,
     grow: Grow,
     conv: FrameConv,
+    conv_width: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +97,7 @@ impl Taehv {
                 blocks: MemBlock::load_all(&side, first, width).await?,
                 grow: Grow::load(&side.at(first + BLOCKS + 1), width, config.time[level]).await?,
                 conv: FrameConv::load_without_bias(&conv, width, [next, next], doubled).await?,
+                conv_width: next,
             });
         }
         let last = 4 + 6 * levels.len();
@@ -126,15 +128,15 @@ impl Taehv {
     pub async fn encode_video(&self, video: Tensor<5>, pace: &Pace<'_>) -> Result<Tensor<5>> {
         let missing = || Error::options("this tiny VAE decodes only: a picture needs a VAE with an encoder");
         let encoder = self.encoder.as_ref().ok_or_else(missing)?;
-        let x = unshuffled(video * 0.5 + 0.5, self.config.patch_size);
-        let frames = x.dims()[2];
-        // The reference fills the last group of frames with copies of the last one.
-        let copies = frames.next_multiple_of(TIME) - frames;
-        let last = x.clone().narrow(2, frames - 1, 1);
-        let x = Tensor::cat(std::iter::once(x).chain(std::iter::repeat_n(last, copies)).collect(), 2);
+        let frames = video.dims()[2];
         let (mut pasts, mut out) = (Vec::new(), Vec::new());
-        for at in (0..x.dims()[2]).step_by(TIME) {
-            out.push(encoder.forward(x.clone().narrow(2, at, TIME), &mut pasts, pace).await?);
+        for at in (0..frames).step_by(TIME) {
+            let count = TIME.min(frames - at);
+            let mut group = vec![unshuffled(video.clone().narrow(2, at, count) * 0.5 + 0.5, self.config.patch_size)];
+            // The reference fills the last group of frames with copies of the last one.
+            let last = group[0].clone().narrow(2, count - 1, 1);
+            group.extend(std::iter::repeat_n(last, TIME - count));
+            out.push(encoder.forward(Tensor::cat(group, 2), &mut pasts, pace).await?);
         }
         Ok(Tensor::cat(out, 2))
     }
@@ -161,10 +163,21 @@ impl Encoder {
     }
 
     async fn forward(&self, x: Tensor<5>, pasts: &mut Vec<Past>, pace: &Pace<'_>) -> Result<Tensor<5>> {
-        let mut x = activation::relu(self.conv_in.forward(x));
         let mut slots = Slots { pasts, next: 0 };
-        for level in &self.levels {
-            x = halved(level.conv.forward(level.pool.forward(x)));
+        let Some(first) = self.levels.first() else { return Ok(self.conv_out.forward(x)) };
+        // The largest tensors: the frames that become one, and no more at once.
+        let (frames, together) = (x.dims()[2], first.pool.times());
+        let mut groups = Vec::with_capacity(frames / together);
+        for at in (0..frames).step_by(together) {
+            let group = activation::relu(self.conv_in.forward(x.clone().narrow(2, at, together)));
+            groups.push(halved(first.conv.forward(first.pool.forward(group))));
+            pace.block_done(&groups[groups.len() - 1]).await?;
+        }
+        let mut x = Tensor::cat(groups, 2);
+        for (index, level) in self.levels.iter().enumerate() {
+            if index > 0 {
+                x = halved(level.conv.forward(level.pool.forward(x)));
+            }
             for block in &level.blocks {
                 x = block.forward(x, slots.next());
                 pace.block_done(&x).await?;
@@ -179,15 +192,31 @@ impl Decoder {
         // Latents far outside what it was trained on are bent back.
         let mut x = activation::relu(self.conv_in.forward((x / 3.0).tanh() * 3.0));
         let mut slots = Slots { pasts, next: 0 };
-        for level in &self.levels {
+        for (index, level) in self.levels.iter().enumerate() {
             for block in &level.blocks {
                 x = block.forward(x, slots.next());
                 pace.block_done(&x).await?;
             }
             // The reference doubles the size first; a kernel of one pixel gives the same before and after.
-            x = level.conv.forward(level.grow.forward(x));
+            x = level.grow.forward(x);
+            if index + 1 < self.levels.len() {
+                x = level.conv.forward(x);
+            }
         }
-        Ok(self.conv_out.forward(activation::relu(x)))
+        let Some(last) = self.levels.last() else { return Ok(x) };
+        // Nothing from here on looks at another frame: a piece at a time, for these are the largest tensors.
+        let mut frames = Vec::with_capacity(x.dims()[2]);
+        for frame in 0..x.dims()[2] {
+            let strips = strips(x.clone().narrow(2, frame, 1), last.conv_width);
+            let mut out = Vec::with_capacity(strips.len());
+            for strip in strips {
+                let y = self.conv_out.forward(activation::relu(last.conv.forward(strip.rows)));
+                out.push(y.narrow(3, 2 * strip.above, 2 * strip.count));
+                pace.block_done(&out[out.len() - 1]).await?;
+            }
+            frames.push(Tensor::cat(out, 3));
+        }
+        Ok(Tensor::cat(frames, 2))
     }
 }
 
@@ -239,6 +268,19 @@ impl VideoCodec for Taehv {
 
     fn encode<'a>(&'a self, video: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(self.encode_video(video, pace))
+    }
+
+    fn peak_bytes(&self, size: ClipSize, _: Room) -> u64 {
+        let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
+        let widths = &self.config.widths;
+        // The last frame of each block, at an eighth, a fourth and half the size.
+        let pasts: usize = (0..3).map(|level| (BLOCKS * widths[level] * pixels) >> (6 - 2 * level)).sum();
+        // At half the size: two frames of the last blocks, with what stands before them and what comes out; or those frames,
+        // made four, and a piece of the last two layers.
+        let frames = 2 * widths[2] * pixels / 4;
+        let blocks = 5 * frames;
+        let last = 2 * frames + frames / 2 + 2 * (widths[3] * pixels).min(MOST_AT_ONCE / size_of::<f32>());
+        (4 * (pasts + blocks.max(last))) as u64
     }
 
     fn decode_stream(&self) -> Box<dyn family::DecodeStream + '_> {

@@ -41,6 +41,15 @@ impl TextEncoder for Umt5Encoder {
         self.config.d_model
     }
 
+    fn peak_bytes(&self, tokens: usize) -> u64 {
+        let c = &self.config;
+        let inner = c.num_heads * c.d_kv;
+        // Stream, norm, and query, key, value and result; or stream, norm and three hidden layers; and the bias of one layer,
+        // twice while it is turned.
+        let width = (2 * c.d_model + 4 * inner).max(2 * c.d_model + 3 * c.d_ff);
+        4 * (tokens * (width + 2 * c.num_heads * tokens)) as u64
+    }
+
     fn encode<'a>(&'a self, token_ids: &'a [u32], pace: &'a Pace<'_>) -> Later<'a, Tensor<3>> {
         Box::pin(async move { self.forward(token_ids, &vec![1; token_ids.len()], 1, pace).await })
     }

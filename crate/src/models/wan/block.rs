@@ -11,6 +11,21 @@ use crate::nn::loader::Loader;
 use crate::nn::norm::{LayerNorm, RmsNorm};
 use crate::nn::tokens::Tokens;
 
+/// Up to this many bytes the feed-forward part's hidden layer is made at once.
+const MOST_HIDDEN: usize = 16 << 20;
+/// Tokens of a piece at least: fewer leave a GPU idle.
+const LEAST_ROWS: usize = 256;
+
+/// Tokens that go through the feed-forward part at once. The hidden layer of a long clip would be the largest tensor of all by
+/// far; its pieces are no larger than the stream itself, so that they find room where that has been.
+pub fn feed_forward_rows(batch: usize, length: usize, width: usize, hidden: usize) -> usize {
+    if batch * length * hidden * size_of::<f32>() <= MOST_HIDDEN {
+        return length;
+    }
+    let rows = (length * width / hidden).max(LEAST_ROWS).min(length).max(1);
+    length.div_ceil(length.div_ceil(rows))
+}
+
 /// What the prompt (and image) looks like at model width: `[B, Lt, D]` each.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -127,6 +142,7 @@ pub struct Block {
     norm3: LayerNorm,
     ffn_in: Linear,
     ffn_out: Linear,
+    ffn_dim: usize,
     scale_shift_table: Tensor<4>,
 }
 
@@ -150,6 +166,7 @@ impl Block {
             norm3: plain,
             ffn_in: Linear::load(&loader.at("ffn.net.0.proj"), d, config.ffn_dim).await?,
             ffn_out: Linear::load(&loader.at("ffn.net.2"), config.ffn_dim, d).await?,
+            ffn_dim: config.ffn_dim,
             scale_shift_table: loader.tensor("scale_shift_table", [1, 6, d]).await?.unsqueeze_dim(1),
         })
     }
@@ -176,8 +193,23 @@ impl Block {
         };
         let x = self.attn2.to_context(normed, contexts, tokens, Epilogue::Add(x));
 
-        let normed = self.norm3.forward_modulated(x.clone(), &six, 4, 3);
+        let [batch, length, width] = x.dims();
+        let rows = feed_forward_rows(batch, length, width, self.ffn_dim);
+        if rows == length {
+            return self.feed_forward(x, &six);
+        }
+        let piece = |first: usize| {
+            let count = rows.min(length - first);
+            let six = if six.dims()[1] == 1 { six.clone() } else { six.clone().narrow(1, first, count) };
+            self.feed_forward(x.clone().narrow(1, first, count), &six)
+        };
+        Tensor::cat((0..length).step_by(rows).map(piece).collect(), 1)
+    }
+
+    fn feed_forward(&self, x: Tensor<3>, six: &Tensor<4>) -> Tensor<3> {
+        let gate = six.clone().narrow(2, 5, 1).squeeze_dim::<3>(2);
+        let normed = self.norm3.forward_modulated(x.clone(), six, 4, 3);
         let hidden = self.ffn_in.forward_then(normed, Epilogue::Gelu);
-        self.ffn_out.forward_then(hidden, Epilogue::GatedAdd(gate(5), x))
+        self.ffn_out.forward_then(hidden, Epilogue::GatedAdd(gate, x))
     }
 }

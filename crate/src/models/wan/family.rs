@@ -6,17 +6,19 @@ use std::cell::RefCell;
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::block::feed_forward_rows;
 use super::condition::{Known, first_last_channels, vace_control};
 use super::config::{TRANSFORMER_CLASSES, TransformerConfig, VAE_CLASSES, VaeConfig};
 use super::configure;
 use super::fixed::Fixed;
+use super::tiling::{Tiled, Tiles};
 use super::transformer::{Timesteps, WanTransformer};
 use super::vace::Control;
 use super::vae::{DecodeStream, Vae};
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::models::family::{self, Component, Denoiser, Entry, Prepared, Request, VideoCodec};
+use crate::models::family::{self, Component, Denoiser, Entry, Prepared, Request, Room, VideoCodec};
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 
@@ -236,6 +238,27 @@ impl Denoiser for WanDenoiser {
         tokens.saturating_mul(width + hints).max(control).saturating_mul(4)
     }
 
+    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, rows: usize) -> u64 {
+        let c = self.transformer.config();
+        let Ok(cells) = codec.stride().cells(size) else { return 0 };
+        let cells: usize = cells.iter().product();
+        let (length, d) = (cells / c.patch_size.iter().product::<usize>(), c.hidden_dim());
+        let stream = rows * length * d;
+        let rows_at_once = feed_forward_rows(rows, length, d, c.ffn_dim);
+        let pieces = if rows_at_once < length { 2 * stream } else { 0 };
+        // Stream, norm, query, key and value, two of them before they are turned too, and the result; or stream, pieces done, and
+        // a piece's norm, hidden layer and result.
+        let block = (8 * stream).max(stream + pieces + rows * rows_at_once * (2 * d + c.ffn_dim));
+        let context = rows * MOST_TOKENS * (c.text_dim + 3 * d);
+        let (hints, condition) = match self.entrance {
+            // The control branch's input and stream, and a hint of each of its blocks; before that, the codec at work.
+            Entrance::Vace => ((c.vace_layers.len() + 2) * stream, codec.peak_bytes(size, Room::ENDLESS)),
+            _ => (0, 0),
+        };
+        let latents = 4 * cells * codec.latent_channels();
+        (4 * (block + hints + context + latents) as u64).max(condition)
+    }
+
     fn kept(&self) -> Vec<Tensor<5>> {
         self.nothing_given.borrow().iter().map(|(_, latents)| latents.clone()).collect()
     }
@@ -315,6 +338,9 @@ fn with_first(latents: Tensor<5>, first: &Tensor<5>) -> Tensor<5> {
     Tensor::cat(vec![first.clone(), latents.narrow(2, 1, frames - 1)], 2)
 }
 
+/// Rows of prompt embeddings, as the pipeline pads them.
+const MOST_TOKENS: usize = 512;
+
 impl VideoCodec for Vae {
     fn stride(&self) -> Stride {
         self.config().stride()
@@ -330,6 +356,29 @@ impl VideoCodec for Vae {
 
     fn decode_stream(&self) -> Box<dyn family::DecodeStream + '_> {
         Box::new(Decoding { vae: self, stream: Self::decode_stream(self) })
+    }
+
+    fn decode_tiles<'a>(
+        &'a self,
+        latents: Tensor<5>,
+        room: Room,
+        pace: &'a Pace<'_>,
+    ) -> Later<'a, Option<Box<dyn family::DecodeStream + 'a>>> {
+        Box::pin(async move {
+            let [_, _, frames, height, width] = latents.dims();
+            let Stride { time, space } = self.config().stride();
+            let size = ClipSize { frames: (frames - 1) * time + 1, height: height * space, width: width * space };
+            let Some(tiles) = Tiles::for_room(self.config(), size, room) else { return Ok(None) };
+            let tiled = self.tiled(&self.denormalise(latents), tiles, pace).await?;
+            Ok(tiled.map(|tiled| Box::new(tiled) as Box<dyn family::DecodeStream>))
+        })
+    }
+
+    fn peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
+        match Tiles::for_room(self.config(), size, room) {
+            None => self.config().decoding(size.height, size.width).total,
+            Some(tiles) => tiles.peak_bytes(self.config(), size),
+        }
     }
 
     fn least_bytes(&self, size: ClipSize) -> u64 {
@@ -349,5 +398,12 @@ struct Decoding<'a> {
 impl family::DecodeStream for Decoding<'_> {
     fn push<'a>(&'a mut self, latent: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(self.stream.push(self.vae.denormalise(latent), pace))
+    }
+}
+
+impl family::DecodeStream for Tiled<'_> {
+    fn push<'a>(&'a mut self, _: Tensor<5>, _: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+        let frames = self.next().ok_or_else(|| Error::Internal("more latent frames than were decoded by tiles".into()));
+        Box::pin(std::future::ready(frames))
     }
 }

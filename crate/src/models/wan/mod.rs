@@ -24,7 +24,7 @@ pub use family::{TRANSFORMER_ENTRY, VAE_ENTRY, WanDenoiser};
 pub use fixed::Fixed;
 pub use names_transformer::TransformerNames;
 pub use names_vae::VaeNames;
-pub use tiling::Tiles;
+pub use tiling::{Tiled, Tiles};
 pub use transformer::{Timesteps, WanTransformer};
 pub use vace::Control;
 pub use vae::{DecodeStream, Decoder, Vae};

@@ -4,10 +4,13 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::config::VaeConfig;
 use super::vae::Vae;
 use crate::error::{Error, Result};
+use crate::models::family::Room;
 use crate::nn::conv::Memories;
 use crate::pace::Pace;
+use crate::size::ClipSize;
 
 /// Tile size and distance between tiles, pixels of the finished picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +27,57 @@ pub struct Tiles {
 
 impl Default for Tiles {
     fn default() -> Self {
-        Self { height: 256, width: 256, stride_height: 192, stride_width: 192 }
+        Self::square(256)
     }
+}
+
+impl Tiles {
+    /// Sizes to choose from, the largest first.
+    pub const SIZES: [Self; 3] = [Self::square(256), Self::square(192), Self::square(128)];
+
+    /// The largest tiles that fit, or the smallest there are; `None` where the whole picture fits.
+    pub fn for_room(config: &VaeConfig, size: ClipSize, room: Room) -> Option<Self> {
+        let whole = config.decoding(size.height, size.width);
+        if whole.largest <= room.largest && whole.total <= room.bytes {
+            return None;
+        }
+        let fits = |tiles: &&Self| {
+            let tile = config.decoding(tiles.height.min(size.height), tiles.width.min(size.width));
+            tile.largest <= room.largest && tiles.peak_bytes(config, size) <= room.bytes
+        };
+        let smaller = |tiles: &&Self| tiles.height < size.height || tiles.width < size.width;
+        let chosen = Self::SIZES.iter().filter(smaller).find(fits);
+        chosen.or(Self::SIZES.iter().rfind(smaller)).copied()
+    }
+
+    /// Bytes that a GPU holds at most while a clip is decoded so.
+    pub fn peak_bytes(self, config: &VaeConfig, size: ClipSize) -> u64 {
+        let tile = config.decoding(self.height.min(size.height), self.width.min(size.width));
+        // Every tile's finished frames, which overlap.
+        let along = |side: usize, stride: usize, tile: usize| {
+            (0..side).step_by(stride).map(|at| tile.min(side - at) as u64).sum::<u64>()
+        };
+        let across = along(size.width, self.stride_width, self.width);
+        tile.total + along(size.height, self.stride_height, self.height) * across * 3 * 4 * size.frames as u64
+    }
+
+    /// Squares that overlap by a fourth.
+    const fn square(side: usize) -> Self {
+        let stride = side / 4 * 3;
+        Self { height: side, width: side, stride_height: stride, stride_width: stride }
+    }
+}
+
+/// A clip decoded tile by tile, each tile from its first frame to its last, so that only one tile's memories are held.
+pub struct Tiled<'a> {
+    vae: &'a Vae,
+    /// Size of the clip in the decoder's output, before pixels are unfolded.
+    size: [usize; 2],
+    /// What is kept of a tile, and how far it fades into the next, each down and across.
+    keep: [usize; 2],
+    blend: [usize; 2],
+    /// By latent frame, row and column.
+    chunks: std::vec::IntoIter<Vec<Vec<Tensor<5>>>>,
 }
 
 impl Vae {
@@ -37,6 +89,17 @@ impl Vae {
     /// # Errors
     /// [`Error::InvalidOptions`] when the tiles do not fit the latent grid; else as [`Vae::decode`].
     pub async fn decode_tiled(&self, latents: Tensor<5>, tiles: Tiles, pace: &Pace<'_>) -> Result<Tensor<5>> {
+        match self.tiled(&latents, tiles, pace).await? {
+            None => self.decode(latents, pace).await,
+            Some(tiled) => Ok(Tensor::cat(tiled.collect(), 2)),
+        }
+    }
+
+    /// The tiles of a clip, decoded; `None` when it fits into one.
+    ///
+    /// # Errors
+    /// As [`Vae::decode_tiled`].
+    pub async fn tiled(&self, latents: &Tensor<5>, tiles: Tiles, pace: &Pace<'_>) -> Result<Option<Tiled<'_>>> {
         let side = self.config().scale_factor_spatial;
         let patch = self.config().patch();
         let [_, _, frames, height, width] = latents.dims();
@@ -48,25 +111,43 @@ impl Vae {
             )));
         }
         if height <= tile_h && width <= tile_w {
-            return self.decode(latents, pace).await;
+            return Ok(None);
         }
-        // Blending happens before the pixels are unfolded, so in units of the decoder's output.
-        let (keep_h, keep_w) = (tiles.stride_height / patch, tiles.stride_width / patch);
-        let (blend_h, blend_w) = (tiles.height / patch - keep_h, tiles.width / patch - keep_w);
-
-        let mut above: Vec<Tensor<5>> = Vec::new();
-        let mut rows = Vec::new();
+        let mut chunks = vec![Vec::new(); frames];
         for top in (0..height).step_by(step_h) {
-            let mut row: Vec<Tensor<5>> = Vec::new();
-            for (column, left) in (0..width).step_by(step_w).enumerate() {
+            chunks.iter_mut().for_each(|rows| rows.push(Vec::new()));
+            for left in (0..width).step_by(step_w) {
                 let tile =
                     latents.clone().narrow(3, top, tile_h.min(height - top)).narrow(4, left, tile_w.min(width - left));
                 let mut memories = Memories::default();
-                let mut chunks = Vec::with_capacity(frames);
-                for i in 0..frames {
-                    chunks.push(self.decode_chunk(tile.clone().narrow(2, i, 1), &mut memories, pace).await?);
+                for (i, rows) in chunks.iter_mut().enumerate() {
+                    let chunk = self.decode_chunk(tile.clone().narrow(2, i, 1), &mut memories, pace).await?;
+                    if let Some(row) = rows.last_mut() {
+                        row.push(chunk);
+                    }
                 }
-                let mut tile = Tensor::cat(chunks, 2);
+            }
+        }
+        let scale = side / patch;
+        // Blending happens before the pixels are unfolded, so in units of the decoder's output.
+        let keep = [tiles.stride_height / patch, tiles.stride_width / patch];
+        let blend = [tiles.height / patch - keep[0], tiles.width / patch - keep[1]];
+        let size = [height * scale, width * scale];
+        Ok(Some(Tiled { vae: self, size, keep, blend, chunks: chunks.into_iter() }))
+    }
+}
+
+impl Iterator for Tiled<'_> {
+    /// The frames of the next latent frame, `[B, 3, 1 or 4, H, W]` in −1…1.
+    type Item = Tensor<5>;
+
+    fn next(&mut self) -> Option<Tensor<5>> {
+        let ([keep_h, keep_w], [blend_h, blend_w]) = (self.keep, self.blend);
+        let mut above: Vec<Tensor<5>> = Vec::new();
+        let mut rows = Vec::new();
+        for tiles in self.chunks.next()? {
+            let mut row: Vec<Tensor<5>> = Vec::with_capacity(tiles.len());
+            for (column, mut tile) in tiles.into_iter().enumerate() {
                 if let Some(upper) = above.get(column) {
                     tile = blend(upper.clone(), tile, 3, blend_h);
                 }
@@ -82,10 +163,8 @@ impl Vae {
             rows.push(Tensor::cat(cut.collect(), 4));
             above = row;
         }
-        let whole = Tensor::cat(rows, 3);
-        let scale = side / patch;
-        let whole = whole.narrow(3, 0, height * scale).narrow(4, 0, width * scale);
-        Ok(self.to_pixels(whole))
+        let whole = Tensor::cat(rows, 3).narrow(3, 0, self.size[0]).narrow(4, 0, self.size[1]);
+        Some(self.vae.to_pixels(whole))
     }
 }
 
