@@ -33,8 +33,9 @@ export interface LoadOptions {
   /** False leaves no copy of the weights on this device. Default true. */
   keep?: boolean;
   /**
-   * Bytes that the weights may take on the device at once; layers that do not fit are read again when their turn comes.
-   * By default what the GPU's limits suggest. `Tabreel.model.plan` says what was decided.
+   * Bytes that the weights may take on the device at once; layers that do not fit are read again when their turn comes, and a
+   * picture that does not fit beside them is decoded by tiles. By default what the GPU's limits suggest. `Tabreel.model.plan`
+   * says what was decided, and what a clip of the default size takes at most.
    */
   memory?: number;
   /** Where `tabreel_bg.wasm` lies, if your bundler does not find it by itself. */

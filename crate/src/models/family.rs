@@ -78,6 +78,11 @@ pub trait VideoCodec {
         0
     }
 
+    /// The same for encoding a clip.
+    fn encode_peak_bytes(&self, size: ClipSize) -> u64 {
+        self.peak_bytes(size, Room::ENDLESS)
+    }
+
     /// Bytes that decoding must hold at once besides the weights; too few rather than too many.
     fn least_bytes(&self, _: ClipSize) -> u64 {
         0

@@ -94,9 +94,13 @@ impl Plan {
 
     /// Bytes that a clip with these stages takes at most.
     pub fn peak(&self, stages: StagePeaks) -> u64 {
-        let encode = self.text_encoder.passing_bytes.saturating_add(stages.encode);
-        let denoise = self.transformer.passing_bytes.saturating_add(stages.denoise);
-        self.kept_bytes().saturating_add(encode.max(denoise).max(stages.decode)).saturating_add(SMALL_PAGE)
+        let (encoder, transformer) = (self.text_encoder.passing_bytes, self.transformer.passing_bytes);
+        // The load read a layer of each to check it; they are gone when the first stage ends.
+        let encode = encoder.saturating_add(transformer).saturating_add(stages.encode);
+        let denoise = transformer.saturating_add(stages.denoise);
+        // Where layers pass, one more was measured.
+        let pages = if self.streams() { 2 * SMALL_PAGE } else { SMALL_PAGE };
+        self.kept_bytes().saturating_add(encode.max(denoise).max(stages.decode)).saturating_add(pages)
     }
 
     fn of_bytes(budget: u64, [encoder, transformer, vae]: [Measured; 3]) -> Self {
@@ -199,8 +203,8 @@ mod tests {
         let plan = Plan::of_bytes(1000, [2000, 500, 300].map(whole));
         assert!(plan.text_encoder.streamed && plan.transformer.streamed);
         assert_eq!(plan.kept_bytes(), 20 + 5 + 300);
-        let peak = |encode, denoise, decode| plan.peak(StagePeaks { encode, denoise, decode }) - SMALL_PAGE;
-        assert_eq!(peak(7, 0, 0), 325 + 200 + 7);
+        let peak = |encode, denoise, decode| plan.peak(StagePeaks { encode, denoise, decode }) - 2 * SMALL_PAGE;
+        assert_eq!(peak(7, 0, 0), 325 + 200 + 50 + 7);
         assert_eq!(peak(0, 400, 0), 325 + 50 + 400);
         assert_eq!(peak(0, 0, 900), 325 + 900);
     }

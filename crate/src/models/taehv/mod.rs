@@ -270,6 +270,14 @@ impl VideoCodec for Taehv {
         Box::pin(self.encode_video(video, pace))
     }
 
+    fn encode_peak_bytes(&self, size: ClipSize) -> u64 {
+        let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
+        // Two frames of the first layer, as often as was measured at 512×288×33 (pages of their size are filled badly), and the
+        // clip with its mask.
+        let layers = (12 * 2 * 4 * self.config.encoder_width.unwrap_or(0) * pixels) as u64;
+        layers.saturating_add(size.pixels().saturating_mul(4 * (3 + 1)))
+    }
+
     fn peak_bytes(&self, size: ClipSize, _: Room) -> u64 {
         let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
         let widths = &self.config.widths;

@@ -219,6 +219,9 @@ impl Default for VaeConfig {
     }
 }
 
+/// Bytes of the smallest page for tensors (cubecl-server 0.11.3 `dynamic/adaptive.rs`, `MIN_PAGE`).
+const SMALLEST_PAGE: u64 = 2 << 20;
+
 /// What decoding takes, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoding {
@@ -278,6 +281,12 @@ impl VaeConfig {
         }
         let last = MEMORY_FRAMES * picture * channels(levels - 1);
         found.total += 4 * (last + 2 * frames * picture * self.out_channels as u64);
+        // Levels grow fourfold, and so do the pages in which Burn keeps their tensors: smaller pages stay for what is remembered in
+        // them, and large ones are filled badly. Half as much again was measured (README, large models), none below the
+        // smallest page.
+        if found.largest > SMALLEST_PAGE {
+            found.total += found.total / 2;
+        }
         found
     }
 

@@ -252,7 +252,7 @@ impl Denoiser for WanDenoiser {
         let context = rows * MOST_TOKENS * (c.text_dim + 3 * d);
         let (hints, condition) = match self.entrance {
             // The control branch's input and stream, and a hint of each of its blocks; before that, the codec at work.
-            Entrance::Vace => ((c.vace_layers.len() + 2) * stream, codec.peak_bytes(size, Room::ENDLESS)),
+            Entrance::Vace => ((c.vace_layers.len() + 2) * stream, codec.encode_peak_bytes(size)),
             _ => (0, 0),
         };
         let latents = 4 * cells * codec.latent_channels();
