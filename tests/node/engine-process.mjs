@@ -33,7 +33,12 @@ const calls = {
   async load({ folder, budget, abortAfterTicks = null }) {
     const files = filesIn(folder).map((path) => fileOf(path, relative(folder, path).replaceAll('\\', '/')));
     const { host, events } = listen(abortAfterTicks);
-    return { model: await engine.load(files, host, budget), events, reads: files.map(({ path, reads }) => ({ path, reads })), memory: memory() };
+    return {
+      model: await engine.load(files, host, budget),
+      events,
+      reads: files.map(({ path, reads }) => ({ path, reads })),
+      memory: memory(),
+    };
   },
   /** Generates a clip, given pictures if there is a `condition`; the events come with it, in order. */
   async generate({ options, condition, abortAfterTicks = null }) {

@@ -125,5 +125,7 @@ const { plannedBytes } = made;
 // Of the clip: what the load left and has not been collected yet counts too.
 const peak = { plannedMB: mb(plannedBytes), actualMB: mb(peakBytes), ratio: Math.round((peakBytes / plannedBytes) * 1000) / 1000 };
 if (values.out) writeFileSync(values.out, Buffer.concat(frames));
-console.log(JSON.stringify({ folder, plan: model.plan, options, peak, phases, fetched, warnings, adapter: engine.info().adapter.name }, null, 1));
+console.log(
+  JSON.stringify({ folder, plan: model.plan, options, peak, phases, fetched, warnings, adapter: engine.info().adapter.name }, null, 1),
+);
 process.exit(0);
