@@ -46,13 +46,14 @@ impl Plan {
     pub fn new(compute: &Compute, budget: Option<u64>, [encoder, transformer, vae]: [&WeightSet; 3]) -> Self {
         Self::of_bytes(
             budget.unwrap_or_else(|| default_budget(compute)),
-            [
-                // An embedding table is read by rows.
-                bytes_on(compute, encoder, |info| !is_table(info)),
-                bytes_on(compute, transformer, |_| true),
-                bytes_on(compute, vae, |_| true),
-            ],
+            [encoder, transformer, vae].map(|set| bytes_on(compute.is_gpu(), set)),
         )
+    }
+
+    /// Bytes of the weights that stay on the device.
+    pub fn resident(&self) -> u64 {
+        let parts = [self.text_encoder, self.transformer, self.vae];
+        parts.iter().filter(|part| !part.streamed).map(|part| part.bytes).sum()
     }
 
     /// True if any part is streamed.
@@ -77,15 +78,16 @@ fn is_table(info: &TensorInfo) -> bool {
     info.name == "shared.weight" || info.name.ends_with("embed_tokens.weight")
 }
 
-/// Weights as the device keeps them: on a GPU matrices as they are stored, everything else as f32.
-fn bytes_on(compute: &Compute, set: &WeightSet, counts: impl Fn(&TensorInfo) -> bool) -> u64 {
-    let as_stored = |info: &TensorInfo| compute.is_gpu() && info.shape.len() == 2;
+/// Weights as a GPU or the CPU keeps them: on a GPU matrices as they are stored, everything else as f32; an embedding table
+/// is read by rows.
+pub fn bytes_on(gpu: bool, set: &WeightSet) -> u64 {
+    let as_stored = |info: &TensorInfo| gpu && info.shape.len() == 2;
     let bytes = |info: &TensorInfo| match info.dtype {
         dtype if as_stored(info) && dtype.is_float8() => 2 * info.len() as u64, // they become f16
         _ if as_stored(info) => info.stored_bytes(),
         _ => 4 * info.len() as u64,
     };
-    set.infos().filter(|info| counts(info) && !set.is_beside(&info.name)).map(bytes).sum()
+    set.infos().filter(|info| !is_table(info) && !set.is_beside(&info.name)).map(bytes).sum()
 }
 
 /// No browser says how much memory a GPU has; the largest binding is what its drivers scale with it. Natively the CPU's
