@@ -229,8 +229,7 @@ fn inspect_says_what_is_missing_what_is_left_over_and_whether_it_runs() {
     let found = &report(&[&file, &model().join("tokenizer/tokenizer.json")])["inspection"];
     assert_eq!(found["reason"], "still missing: transformer, vae", "{found}");
 
-    let damaged = folder.path().join("model");
-    copied_model(&damaged);
+    let damaged = copied_model(folder.path());
     let transformer = damaged.join("transformer/diffusion_pytorch_model.safetensors");
     let mut bytes = std::fs::read(&transformer).expect("the transformer");
     let name = b"blocks.1.attn1.to_q.bias";
