@@ -17,7 +17,7 @@ use crate::host::{Event, GpuLedger, Host, SilentHost};
 use crate::kernels::check::{REVISION, prepare_with, trust};
 use crate::models::registry::Registry;
 use crate::options::GivenOptions;
-use crate::pipeline::{Inputs, Pipeline};
+use crate::pipeline::{Inputs, Pipeline, inspect};
 
 mod memory;
 mod source;
@@ -105,7 +105,8 @@ impl Engine {
 
     /// Builds the model of a folder whose files the host reads: an array of `{ path, size, read(start, end) }`, `read`
     /// giving a promise of a `Uint8Array` of the bytes from `start` up to `end`. Only headers and configurations are read
-    /// whole. The files are kept as long as the model: its larger parts may be read again.
+    /// whole. The files are kept as long as the model: its larger parts may be read again. A file with a `strength` besides is a
+    /// LoRA for the transformer.
     /// `budget`, in bytes, bounds the weights that are on the device at once; undefined leaves it to the engine.
     pub async fn load(&self, files: JsValue, host: JsValue, budget: Option<f64>) -> Result<JsValue, JsValue> {
         let host = JsHost::new(host)?;
@@ -120,6 +121,15 @@ impl Engine {
         let info = to_js(&EngineModel::new(&pipeline));
         *self.pipeline.borrow_mut() = Some(std::rc::Rc::new(pipeline));
         info
+    }
+
+    /// Tells what such files are, what they lack, and whether this device can run them: an `Inspection`. A file `loose/NAME` is
+    /// put where its tensors say. Only headers are read.
+    pub async fn inspect(&self, files: JsValue, budget: Option<f64>) -> Result<JsValue, JsValue> {
+        let budget = budget.map(whole_bytes).transpose().map_err(to_js_error)?;
+        let files = model_files(&files)?;
+        let found = inspect(&Registry::default(), &files, &self.compute, budget).await;
+        to_js(&found.map_err(to_js_error)?)
     }
 
     /// Makes a clip; frames, steps and previews go to `host.event` as they come. What `options` leave open comes from the

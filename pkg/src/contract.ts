@@ -165,6 +165,76 @@ vae: PlannedPart,
 peakBytes?: number, };
 
 /**
+ * What is told of one part.
+ */
+export type InspectedPart = { 
+/**
+ * `tokenizer`, `text_encoder`, `transformer`, `vae`, `lora` or `unknown`.
+ */
+part: string, 
+/**
+ * Its files, by their paths in the model.
+ */
+files: Array<string>, 
+/**
+ * What it is, in words; empty where nothing here knows it.
+ */
+name: string, 
+/**
+ * Bytes of its files.
+ */
+bytes: number, 
+/**
+ * Number of tensors.
+ */
+tensors: number, 
+/**
+ * Number of values in them.
+ */
+parameters: number, 
+/**
+ * Bytes of the tensors of each stored type.
+ */
+types: { [key in string]: number }, 
+/**
+ * Bytes of its weights on this device, were they all kept.
+ */
+memory: number, 
+/**
+ * Tensors that the model has no use for, sorted.
+ */
+leftOver: Array<string>, 
+/**
+ * What is missing or does not fit, in words; none where it can be loaded.
+ */
+problem?: string, };
+
+/**
+ * What a set of files is.
+ */
+export type Inspection = { 
+/**
+ * The parts that are there, in loading order; LoRAs and what nothing here knows at the end.
+ */
+parts: Array<InspectedPart>, 
+/**
+ * Parts that a model needs and these files lack.
+ */
+missing: Array<string>, 
+/**
+ * What of the weights would stay on the device; only of a whole model.
+ */
+plan?: Plan, 
+/**
+ * True if the files are a whole model and its weights have room on this device.
+ */
+runs: boolean, 
+/**
+ * Why it runs, or why not, in words.
+ */
+reason: string, };
+
+/**
  * What the engine read from the model folder.
  */
 export type EngineModel = { 

@@ -4,6 +4,7 @@ import { cardBytes, type ModelCard } from './card.js';
 import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError, type TabreelErrorCode } from './errors.js';
 import type { Frame } from './frame.js';
+import type { Inspection } from './contract.js';
 import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from './inputs.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
@@ -12,16 +13,15 @@ import { PolicyWatch } from './policy.js';
 import type { ClipSource } from './read-clip.js';
 import type { PictureSource } from './read-picture.js';
 import { modelHash } from './recipe.js';
-import { findFolder, type ModelFolder, type ModelSource } from './source/index.js';
+import { findSet, type ModelFolder, type ModelSet } from './source/index.js';
+import type { FileSource } from './source/loose.js';
 import { spawnWorker } from './spawn.js';
 import { probe, type Support } from './support.js';
 import * as tasks from './tasks.js';
 import { unknownWords } from './vocabulary.js';
 
-/** What {@link Tabreel.load} takes. */
-export interface LoadOptions {
-  /** Where the model is. */
-  model: ModelSource;
+/** What {@link Tabreel.load} takes: a model folder, loose files, or both; then the files replace the folder's parts. */
+export interface LoadOptions extends ModelSet {
   /** 'auto' (default) takes the GPU if there is a real one, else the CPU. */
   device?: 'auto' | Backend;
   /** Called while files arrive and the model is built. */
@@ -42,6 +42,12 @@ export interface LoadOptions {
   wasmUrl?: string | URL;
   /** Makes the worker, if your bundler does not find `tabreel/worker` by itself. */
   createWorker?: () => WorkerLike;
+}
+
+/** What {@link Tabreel.inspect} takes. */
+export interface InspectOptions extends Omit<LoadOptions, 'keep' | 'onWarning'> {
+  /** Files whose part in a model is to be told. */
+  files?: readonly FileSource[];
 }
 
 /** How far the loading of a model has come. */
@@ -134,14 +140,8 @@ export class Tabreel {
    * @throws TabreelError `unsupported-device`, `fetch`, `weights`, `tokenizer`, `out-of-memory`, `aborted`, …
    */
   static async load(options: LoadOptions): Promise<Tabreel> {
-    const { model, device = 'auto', signal } = options ?? {};
-    if (!['auto', 'gpu', 'cpu'].includes(device)) {
-      throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
-    }
-    if (options.memory !== undefined && !(Number.isSafeInteger(options.memory) && options.memory > 0)) {
-      throw new TabreelError('invalid-options', `memory must be a whole number of bytes, 1 or more, got ${String(options.memory)}`);
-    }
-    const folder = findFolder(model);
+    const { device = 'auto', signal } = checkLoad(options);
+    const folder = findSet(options);
     const policy = new PolicyWatch();
     try {
       const card = await folder.card(signal);
@@ -153,6 +153,39 @@ export class Tabreel {
         if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code)) throw error;
         const why = `The GPU could not take the model (${error.message}), so clips are made on the CPU.`;
         return await Tabreel.#build(await start('cpu', undefined, why, options), folder, card, options);
+      }
+    } catch (thrown) {
+      throw await policy.explain(toTabreelError(thrown));
+    } finally {
+      policy.end();
+    }
+  }
+
+  /**
+   * Tells what a model, or a set of loose files, is: its parts, what is missing or left over, and whether this machine can run
+   * it. Only headers are read, in a worker that ends then; nothing is kept.
+   *
+   * @throws TabreelError `fetch`, `weights` (no weight file), `unsupported-device`, `aborted`
+   */
+  static async inspect(options: InspectOptions): Promise<Inspection> {
+    const { device = 'auto', signal, memory, onProgress, files } = checkLoad(options);
+    const folder = findSet(options, files);
+    const policy = new PolicyWatch();
+    try {
+      const card = await folder.card(signal);
+      const { link, info } = await startOn(device, options);
+      try {
+        const job = { type: 'inspect', folder: folder.describe(card, false), budget: memory } as const;
+        return (await link.run(job, {
+          what: 'inspecting the model',
+          silenceMs: 180 * SECOND,
+          signal,
+          onFetching: (progress) => onProgress?.({ phase: 'download', ...progress }),
+        })) as Inspection;
+      } catch (thrown) {
+        throw toTabreelError(thrown, info.device);
+      } finally {
+        link.end(new TabreelError('aborted', 'the inspection is over'));
       }
     } catch (thrown) {
       throw await policy.explain(toTabreelError(thrown));
@@ -343,6 +376,18 @@ const frameOf = (event: { width: number; height: number; rgba: Uint8Array<ArrayB
   height: event.height,
   data: new Uint8ClampedArray(event.rgba.buffer, event.rgba.byteOffset, event.rgba.byteLength),
 });
+
+/** @throws TabreelError `invalid-options` */
+function checkLoad<T extends Pick<LoadOptions, 'device' | 'memory'>>(options: T): T {
+  const { device = 'auto', memory } = (options ??= {} as T);
+  if (!['auto', 'gpu', 'cpu'].includes(device)) {
+    throw new TabreelError('invalid-options', `device must be auto, gpu or cpu, got ${String(device)}`);
+  }
+  if (memory !== undefined && !(Number.isSafeInteger(memory) && memory > 0)) {
+    throw new TabreelError('invalid-options', `memory must be a whole number of bytes, 1 or more, got ${String(memory)}`);
+  }
+  return options;
+}
 
 interface Started {
   link: WorkerLink;

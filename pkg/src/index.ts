@@ -1,11 +1,20 @@
-export { GUIDED_ABOVE, OPTIONS, type Capabilities, type TokenCount, type KernelFinding, type OptionSpec } from './contract.js';
+export {
+  GUIDED_ABOVE,
+  OPTIONS,
+  type Capabilities,
+  type InspectedPart,
+  type Inspection,
+  type TokenCount,
+  type KernelFinding,
+  type OptionSpec,
+} from './contract.js';
 export { adapterName, type AdapterFacts } from './adapter.js';
 export { cardBytes, type ModelCard, type ModelFile } from './card.js';
 export { Clip, drawSmooth, type SaveOptions } from './clip.js';
 export { edges } from './edges.js';
 export { TabreelError, type TabreelErrorCode } from './errors.js';
 export type { Frame } from './frame.js';
-export { Tabreel, type GenerateOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
+export { Tabreel, type GenerateOptions, type InspectOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
 export { type ClipInputs, type GivenParts, type Keyframe, type PlacedClip } from './inputs.js';
 export { deleteKernelReports, kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
@@ -13,7 +22,8 @@ export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type Mod
 export { readClip, type ClipFrames, type ClipSource, type ReadClip, type ReadClipOptions } from './read-clip.js';
 export { readPicture, type PictureSource } from './read-picture.js';
 export { parseRecipe, readRecipe, type FullRecipe, type TaskName, type TaskRecipe } from './recipe.js';
-export { describeModel, type ModelSource } from './source/index.js';
+export { describeModel, type ModelSet, type ModelSource } from './source/index.js';
+export type { FileSource, LooseParts, LoraSource, PartSource } from './source/loose.js';
 export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel } from './source/kept-models.js';
 export { probe, type Support } from './support.js';
 export type { BridgeOptions, EditOptions, ExtendOptions, InpaintOptions, OutpaintOptions, TaskOptions, UpscaleOptions } from './tasks.js';

@@ -36,6 +36,8 @@ export interface EngineFile {
   size: number;
   /** The bytes from `start` up to `end`; rejects with `{ code, message }`. */
   read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Makes it a LoRA for the transformer; 1 is as it was trained. */
+  strength?: number;
 }
 
 /** What the engine may ask of its surroundings while it works. */
@@ -55,6 +57,8 @@ export type ToWorker =
   | { type: 'start'; id: number; device: Backend; adapter: AdapterFacts | undefined; wasmUrl: string | undefined }
   /** Reads the folder and builds the model. */
   | { type: 'load'; id: number; folder: FolderDescription; budget?: number | undefined }
+  /** Tells what the folder is, and what it lacks. */
+  | { type: 'inspect'; id: number; folder: FolderDescription; budget?: number | undefined }
   | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: EngineCondition | undefined }
   /** Stops the job with this id at its next poll. */
   | { type: 'abort'; id: number };

@@ -6,6 +6,7 @@ import { guessCode, toPlainError, toTabreelError, type PlainError } from './erro
 import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu, type Trial } from './gpu-patch.js';
 import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
+import type { Inspection } from './contract.js';
 import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
 import { PolicyWatch } from './policy.js';
 import { blobSource } from './source/memory.js';
@@ -75,7 +76,7 @@ function dieOfTrap(thrown: unknown): void {
   die({ code: guessCode(message), message: `the engine stopped: ${message}` });
 }
 
-type LoadJob = Extract<ToWorker, { type: 'load' }>;
+type LoadJob = Extract<ToWorker, { type: 'load' | 'inspect' }>;
 
 async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal): Promise<unknown> {
   switch (job.type) {
@@ -87,6 +88,8 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSi
     }
     case 'load':
       return load(job, signal);
+    case 'inspect':
+      return reading(job, signal, async (_, files) => (await alive().inspect(files, job.budget)) as Inspection);
     case 'generate': {
       ledger.startPeak();
       const result = await alive().generate(job.options, job.condition, hostFor(job.id, signal));
@@ -102,14 +105,30 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSi
   }
 }
 
-async function load({ folder: description, id, budget }: LoadJob, signal: AbortSignal): Promise<EngineModel> {
+async function load(job: LoadJob, signal: AbortSignal): Promise<EngineModel> {
   folder?.close();
   folder = undefined;
+  return reading(job, signal, async (opened, files, patient) => {
+    const model = (await alive().load(files, hostFor(job.id, signal), job.budget)) as EngineModel;
+    await patient(opened.finish());
+    folder = opened;
+    return model;
+  });
+}
+
+type Patient = <T>(promise: Promise<T>) => Promise<T>;
+
+/** Opens what a job is about and has `use` read it; lets go of it unless that has taken it over as `folder`. */
+async function reading<T>(
+  { folder: description, id }: LoadJob,
+  signal: AbortSignal,
+  use: (opened: OpenFolder, files: EngineFile[], patient: Patient) => Promise<T>,
+): Promise<T> {
   let opened: OpenFolder | undefined;
   // A download may be slow, and another tab's slower: as long as this runs, the worker is not dead.
   let fetching = 0;
   const beats = setInterval(() => fetching > 0 && scope.postMessage({ type: 'beat' }), 5000);
-  const patient = async <T>(promise: Promise<T>): Promise<T> => {
+  const patient: Patient = async (promise) => {
     fetching++;
     return promise.finally(() => fetching--);
   };
@@ -125,19 +144,16 @@ async function load({ folder: description, id, budget }: LoadJob, signal: AbortS
       path: file.label,
       size: file.size,
       read: (start: number, end: number) => patient(file.read(start, end)),
+      ...(file.strength === undefined ? {} : { strength: file.strength }),
     }));
-    if (description.kind === 'remote' && !files.some(({ path }) => path === CARD)) {
-      const card = blobSource(CARD, new Blob([description.card]));
+    const base = description.kind === 'set' ? description.base : description;
+    if (base?.kind === 'remote' && !files.some(({ path }) => path === CARD)) {
+      const card = blobSource(CARD, new Blob([base.card]));
       files.push({ path: CARD, size: card.size, read: (start, end) => card.read(start, end) });
     }
-    const model = (await alive().load(files, hostFor(id, signal), budget)) as EngineModel;
-    await patient(opened.finish());
-    folder = opened;
-    return model;
-  } catch (error) {
-    opened?.close();
-    throw error;
+    return await use(opened, files, patient);
   } finally {
+    if (opened !== folder) opened?.close();
     clearInterval(beats);
   }
 }

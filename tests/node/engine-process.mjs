@@ -40,6 +40,13 @@ const calls = {
       memory: memory(),
     };
   },
+  /** Hands over single files, `{ path, from, strength }` each, and builds the models, or with `inspect` only looks at them. */
+  async loose({ files, inspect = false }) {
+    const given = files.map(({ path, from, strength }) => Object.assign(fileOf(from, path), strength === undefined ? {} : { strength }));
+    if (inspect) return engine.inspect(given);
+    const { host, events } = listen(null);
+    return { model: await engine.load(given, host), events };
+  },
   /** Generates a clip, given pictures if there is a `condition`; the events come with it, in order. */
   async generate({ options, condition, abortAfterTicks = null }) {
     const { host, events } = listen(abortAfterTicks);

@@ -50,6 +50,7 @@ export async function startEngine({ device, poor = false }) {
     return {
       info,
       load: (folder, more) => call('load', { folder, ...more }),
+      loose: (files, more) => call('loose', { files, ...more }),
       generate: (options, more) => call('generate', { options, ...more }),
       dispose: () => call('dispose'),
       stop,

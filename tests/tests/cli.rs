@@ -205,6 +205,43 @@ fn inspect_names_classes_tensors_and_types() {
     assert!(json.contains("blocks.0.attn1.to_q.weight"));
 }
 
+#[test]
+fn inspect_says_what_is_missing_what_is_left_over_and_whether_it_runs() {
+    let report = |paths: &[&Path]| -> Value {
+        let mut args = vec!["inspect", "--json"];
+        args.extend(paths.iter().map(|path| text(path)));
+        serde_json::from_str(&done(tabreel(&args))).expect("JSON")
+    };
+    let found = &report(&[&model()])["inspection"];
+    assert_eq!(found["runs"], true, "{found}");
+    let parts: Vec<&str> =
+        found["parts"].as_array().expect("parts").iter().filter_map(|p| p["part"].as_str()).collect();
+    assert_eq!(parts, ["tokenizer", "text_encoder", "transformer", "vae"]);
+    assert!(found["plan"]["vae"]["bytes"].as_u64() > Some(0), "{found}");
+    assert!(done(tabreel(&["inspect", text(&model())])).contains("runs on this machine's CPU: "));
+
+    let folder = temp();
+    let file = folder.path().join("of_any_name.bin");
+    std::fs::copy(model().join("text_encoder/model.safetensors"), &file).expect("a copy");
+    let found = &report(&[&file])["inspection"];
+    assert_eq!((&found["parts"][0]["part"], &found["runs"]), (&"text_encoder".into(), &false.into()), "{found}");
+    assert_eq!(found["reason"], "still missing: tokenizer, transformer, vae");
+    let found = &report(&[&file, &model().join("tokenizer/tokenizer.json")])["inspection"];
+    assert_eq!(found["reason"], "still missing: transformer, vae", "{found}");
+
+    let damaged = copied_model(folder.path());
+    let transformer = damaged.join("transformer/diffusion_pytorch_model.safetensors");
+    let mut bytes = std::fs::read(&transformer).expect("the transformer");
+    let name = b"blocks.1.attn1.to_q.bias";
+    let at = bytes.windows(name.len()).position(|window| window == name).expect("the name");
+    bytes[at + name.len() - 1] = b'x';
+    std::fs::write(&transformer, bytes).expect("written");
+    let found = &report(&[&damaged])["inspection"];
+    let part = &found["parts"][2];
+    assert!(part["problem"].as_str().is_some_and(|why| why.contains("blocks.1.attn1.to_q.bias")), "{part}");
+    assert_eq!(found["runs"], false);
+}
+
 /// A copy of the fixture's model folder.
 fn copied_model(to: &Path) -> PathBuf {
     fn copy(from: &Path, to: &Path) {

@@ -1,4 +1,5 @@
-//! `tabreel inspect`: what a weight file, a model folder or a clip holds. Only headers are read.
+//! `tabreel inspect`: what a weight file, a model or a clip holds, what is missing or left over, and whether this machine can
+//! run it. Only headers are read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,8 +12,11 @@ use serde_json::{Value, json};
 
 use super::kind;
 use super::output::recipe;
+use super::room;
+use crate::device::Compute;
 use crate::error::{Error, Result};
-use crate::pipeline::WEIGHTS;
+use crate::models::registry::{Registry, Role};
+use crate::pipeline::{Inspection, LOOSE, ModelFiles, WEIGHTS, inspect};
 use crate::weights::source::DiskFile;
 use crate::weights::{FileFormat, WeightFile};
 
@@ -20,9 +24,9 @@ use crate::weights::{FileFormat, WeightFile};
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// A model folder, the folder of one component, a .safetensors, .gguf, .pt or .pth file, or a clip made by `generate`, whose recipe is
-    /// shown.
-    #[arg(value_name = "DIR|FILE")]
-    path: PathBuf,
+    /// shown. Several files are taken as the parts of one model.
+    #[arg(value_name = "DIR|FILE", required = true)]
+    paths: Vec<PathBuf>,
 }
 
 /// Runs `inspect`.
@@ -30,23 +34,68 @@ pub struct InspectArgs {
 /// # Errors
 /// [`Error::Fetch`] when something cannot be read, [`Error::Weights`] when a file is damaged.
 pub fn run(args: InspectArgs, json: bool) -> Result<()> {
-    let path = &args.path;
-    let report = if !path.is_dir() {
-        match recipe::read(path)? {
-            Some(recipe) => json!({ "type": "clip", "path": path, "recipe": recipe }),
-            None if is_picture(path)? => {
-                return Err(Error::options(format!("{} carries no recipe of tabreel's", path.display())));
+    let report = match &args.paths[..] {
+        [path] => one(path)?,
+        paths => {
+            let mut files = ModelFiles::default();
+            let mut told = Vec::new();
+            for path in paths {
+                add_loose(&mut files, path)?;
+                if WeightFile::open_now(Rc::new(DiskFile::open(path)?), &path.to_string_lossy()).is_ok() {
+                    told.push(file_report(path)?);
+                }
             }
-            None => file_report(path)?,
+            json!({ "type": "set", "files": told, "inspection": found(&files)? })
         }
-    } else if !weight_paths(path)?.is_empty() {
-        let files: Vec<WeightFile> = weight_paths(path)?.iter().map(|p| read_header(p)).collect::<Result<_>>()?;
-        json!({ "type": "component", "path": path.to_string_lossy(), "class": class_of(path), "kind": kind::of(&files)?,
-            "files": weight_paths(path)?.iter().map(|p| file_report(p)).collect::<Result<Vec<_>>>()? })
-    } else {
-        model_report(path)?
     };
     print(&if json { report.to_string() } else { words(&report) })
+}
+
+fn one(path: &Path) -> Result<Value> {
+    if path.is_dir() {
+        return if weight_paths(path)?.is_empty() { model_report(path) } else { component_report(path) };
+    }
+    match recipe::read(path)? {
+        Some(recipe) => Ok(json!({ "type": "clip", "path": path, "recipe": recipe })),
+        None if is_picture(path)? => Err(Error::options(format!("{} carries no recipe of tabreel's", path.display()))),
+        None => {
+            let mut report = file_report(path)?;
+            let mut files = ModelFiles::default();
+            add_loose(&mut files, path)?;
+            report["inspection"] = json!(found(&files)?);
+            Ok(report)
+        }
+    }
+}
+
+fn component_report(path: &Path) -> Result<Value> {
+    let headers: Vec<WeightFile> = weight_paths(path)?.iter().map(|p| read_header(p)).collect::<Result<_>>()?;
+    let kind = kind::of(&headers)?;
+    let mut report = json!({ "type": "component", "path": path.to_string_lossy(), "class": class_of(path), "kind": kind,
+        "files": weight_paths(path)?.iter().map(|p| file_report(p)).collect::<Result<Vec<_>>>()? });
+    let role = kind["role"].as_str().unwrap_or_default();
+    if let Some(part) = Role::ALL.iter().find(|known| known.words() == role) {
+        let mut files = ModelFiles::default();
+        for path in entries(path)?.iter().filter(|path| path.is_file()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".json") || WEIGHTS.iter().any(|end| name.ends_with(end)) {
+                files.add(format!("{}/{name}", part.part()), Rc::new(DiskFile::open(path)?));
+            }
+        }
+        report["inspection"] = json!(found(&files)?);
+    }
+    Ok(report)
+}
+
+fn add_loose(files: &mut ModelFiles, path: &Path) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    files.add(format!("{LOOSE}/{name}"), Rc::new(DiskFile::open(path)?));
+    Ok(())
+}
+
+/// On this machine's CPU, with the memory that is free.
+fn found(files: &ModelFiles) -> Result<Inspection> {
+    pollster::block_on(inspect(&Registry::default(), files, &Compute::cpu(), room::for_weights()))
 }
 
 /// Whether a file is a PNG or GIF, which hold no weights.
@@ -102,9 +151,8 @@ fn model_report(dir: &Path) -> Result<Value> {
     if components.is_empty() {
         return Err(Error::Fetch(format!("{} holds no weights and no components", dir.display())));
     }
-    Ok(
-        json!({ "type": "model", "path": dir.to_string_lossy(), "class": index["_class_name"], "components": components }),
-    )
+    Ok(json!({ "type": "model", "path": dir.to_string_lossy(), "class": index["_class_name"], "components": components,
+        "inspection": found(&ModelFiles::read_dir(dir)?)? }))
 }
 
 fn file_report(path: &Path) -> Result<Value> {
@@ -153,7 +201,17 @@ fn words(report: &Value) -> String {
                     types.join(", "),
                 ]);
             }
-            format!("{} in {}\n\n{}", text(&report["class"]), text(&report["path"]), table(&rows))
+            format!(
+                "{} in {}\n\n{}\n{}",
+                text(&report["class"]),
+                text(&report["path"]),
+                table(&rows),
+                found_words(&report["inspection"])
+            )
+        }
+        Some("set") => {
+            let files: Vec<String> = list(&report["files"]).iter().map(words).collect();
+            format!("{}\n{}", files.join("\n"), found_words(&report["inspection"]))
         }
         Some("clip") => {
             let recipe = &report["recipe"];
@@ -168,7 +226,8 @@ fn words(report: &Value) -> String {
         }
         Some("component") => {
             let files: Vec<String> = list(&report["files"]).iter().map(words).collect();
-            format!("{} in {}\n\n{}", text(&report["class"]), text(&report["path"]), files.join("\n"))
+            let (class, path) = (text(&report["class"]), text(&report["path"]));
+            format!("{class} in {path}\n\n{}\n{}", files.join("\n"), found_words(&report["inspection"]))
         }
         _ => {
             let tensors = list(&report["tensors"]);
@@ -191,8 +250,34 @@ fn words(report: &Value) -> String {
                 let shape: Vec<String> = list(&t["shape"]).iter().map(Value::to_string).collect();
                 rows.push(vec![text(&t["name"]), text(&t["type"]), shape.join(" × "), bytes(&t["bytes"])]);
             }
-            format!("{out}\n{}", table(&rows))
+            format!("{out}\n{}\n{}", table(&rows), found_words(&report["inspection"]))
         }
+    }
+}
+
+/// A line for each part, and the verdict; empty where nothing was found out.
+fn found_words(found: &Value) -> String {
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    let mut out = String::new();
+    for part in list(&found["parts"]) {
+        let text = |key: &str| part[key].as_str().unwrap_or_default().to_owned();
+        let name = if text("name").is_empty() { String::new() } else { format!(" {},", text("name")) };
+        let memory = part["memory"].as_u64().filter(|bytes| *bytes > 0);
+        let memory = memory.map_or(String::new(), |bytes| format!(", {} in memory on the CPU", size(bytes)));
+        let stored = size(part["bytes"].as_u64().unwrap_or(0));
+        out += &format!("{}:{name} {stored}{memory}\n", text("part"));
+        let left = list(&part["leftOver"]);
+        if let Some(first) = left.first().and_then(Value::as_str) {
+            out += &format!("  left over: {} tensors (the first: {first})\n", left.len());
+        }
+        if !text("problem").is_empty() {
+            out += &format!("  problem: {}\n", text("problem"));
+        }
+    }
+    match (found["runs"].as_bool(), found["reason"].as_str()) {
+        (Some(true), Some(why)) => out + &format!("runs on this machine's CPU: {why}\n"),
+        (Some(false), Some(why)) => out + &format!("does not run as it is: {why}\n"),
+        _ => out,
     }
 }
 
@@ -280,9 +365,12 @@ mod tests {
 
     #[test]
     fn a_folder_without_weights_and_a_file_of_another_kind_are_errors() {
-        assert!(matches!(run(InspectArgs { path: fixture("../src") }, true), Err(Error::Fetch(_))));
-        assert!(matches!(run(InspectArgs { path: fixture("wan_gguf/config.json") }, true), Err(Error::Weights { .. })));
-        assert!(matches!(run(InspectArgs { path: "/nonexistent".into() }, true), Err(Error::Fetch(_))));
+        assert!(matches!(run(InspectArgs { paths: vec![fixture("../src")] }, true), Err(Error::Fetch(_))));
+        assert!(matches!(
+            run(InspectArgs { paths: vec![fixture("wan_gguf/config.json")] }, true),
+            Err(Error::Weights { .. })
+        ));
+        assert!(matches!(run(InspectArgs { paths: vec!["/nonexistent".into()] }, true), Err(Error::Fetch(_))));
     }
 
     #[test]

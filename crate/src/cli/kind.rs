@@ -3,15 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::kernels::repack::Packing;
 use crate::models::names;
 use crate::models::registry::Registry;
-use crate::weights::{StoredType, TensorInfo, WeightFile, WeightSet};
+use crate::pipeline::bytes_on;
+use crate::weights::{TensorInfo, WeightFile, WeightSet, lora};
 
 /// Name, role and configuration of a model, or the ranks of a LoRA; null for anything else.
 pub fn of(files: &[WeightFile]) -> Result<Value> {
-    let lora = |info: &&TensorInfo| info.name.contains(".lora_down.") || info.name.contains(".lora_A.");
-    let downs: Vec<&TensorInfo> = files.iter().flat_map(WeightFile::tensors).filter(lora).collect();
+    let downs: Vec<&TensorInfo> = files.iter().flat_map(lora::downs).collect();
     if !downs.is_empty() {
         let mut ranks: Vec<usize> = downs.iter().filter_map(|info| info.shape.first().copied()).collect();
         ranks.sort_unstable();
@@ -25,18 +24,8 @@ pub fn of(files: &[WeightFile]) -> Result<Value> {
         Err(why) => return Ok(json!({ "problem": why.to_string() })),
     };
     let Some((role, known)) = known else { return Ok(Value::Null) };
-    let memory: u64 = set.infos().filter(|info| !set.is_beside(&info.name)).map(on_gpu).sum();
+    let memory = bytes_on(true, &set);
     Ok(json!({ "name": known.name, "role": role.words(), "config": known.config, "memoryOnGpu": memory }))
-}
-
-/// Bytes of a tensor on a GPU: matrices as they are stored where a kernel reads that, everything else as f32.
-fn on_gpu(info: &TensorInfo) -> u64 {
-    let matrix = info.shape.len() == 2 && !info.name.contains("embed_tokens") && info.name != "shared.weight";
-    match info.dtype {
-        dtype if dtype.is_float8() && matrix => 2 * info.len() as u64,
-        dtype if matrix && dtype != StoredType::F32 && Packing::of(dtype).is_some() => info.stored_bytes(),
-        _ => 4 * info.len() as u64,
-    }
 }
 
 /// In words, for the head of a report; `size` puts bytes into words.

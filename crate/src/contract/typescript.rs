@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, ErrorReport};
 use crate::host::{Event, Stage};
 use crate::kernels::Kernel;
 use crate::options::{CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, Multiple, OptionSpec, Rules, Value};
-use crate::pipeline::{Plan, PlannedPart};
+use crate::pipeline::{InspectedPart, Inspection, Plan, PlannedPart};
 
 const HEAD: &str = "/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */\n";
 
@@ -39,6 +39,8 @@ fn contract() -> String {
     type_of::<Capabilities>(&mut out);
     type_of::<PlannedPart>(&mut out);
     type_of::<Plan>(&mut out);
+    type_of::<InspectedPart>(&mut out);
+    type_of::<Inspection>(&mut out);
     type_of::<EngineModel>(&mut out);
     type_of::<Fit>(&mut out);
     type_of::<EnginePicture>(&mut out);

@@ -38,6 +38,18 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TextEncoder, Self::Denoiser, Self::Codec];
+
+    /// The folder of such a part in a model.
+    pub fn part(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text_encoder",
+            Self::Denoiser => "transformer",
+            Self::Codec => "vae",
+        }
+    }
+
     /// In words.
     pub fn words(self) -> &'static str {
         match self {
@@ -49,17 +61,32 @@ impl Role {
 }
 
 impl Registry {
+    /// What a part with these tensors (diffusers names) does; `None` if nothing here knows them.
+    pub fn role(&self, set: &WeightSet) -> Option<Role> {
+        let denoiser = self.denoisers.iter().any(|entry| (entry.owns)(set)).then_some(Role::Denoiser);
+        let encoder = || self.text_encoders.iter().any(|entry| (entry.owns)(set)).then_some(Role::TextEncoder);
+        let codec = || self.codecs.iter().any(|entry| (entry.owns)(set)).then_some(Role::Codec);
+        denoiser.or_else(encoder).or_else(codec)
+    }
+
     /// What a set of tensors (diffusers names) is, by its tensors alone; `None` if nothing here knows it.
     ///
     /// # Errors
     /// [`Error::Weights`] when it is known, and a tensor that tells its sizes is missing.
     pub fn identify(&self, set: &WeightSet) -> Result<Option<(Role, Known)>> {
-        let denoiser = self.denoisers.iter().find(|entry| (entry.owns)(set)).map(|e| (Role::Denoiser, e.configure));
-        let encoder = self.text_encoders.iter().find(|e| (e.owns)(set)).map(|e| (Role::TextEncoder, e.configure));
-        let codec = self.codecs.iter().find(|entry| (entry.owns)(set)).map(|e| (Role::Codec, e.configure));
-        let Some((role, configure)) = denoiser.or(encoder).or(codec) else { return Ok(None) };
-        Ok(Some((role, configure(set)?)))
+        let Some(role) = self.role(set) else { return Ok(None) };
+        let known = match role {
+            Role::Denoiser => told(&self.denoisers, set),
+            Role::TextEncoder => told(&self.text_encoders, set),
+            Role::Codec => told(&self.codecs, set),
+        };
+        known.map(|known| Ok((role, known?))).transpose()
     }
+}
+
+/// What the first entry that knows the tensors says that they are; `None` if none does.
+pub fn told<T: ?Sized>(entries: &[Entry<T>], set: &WeightSet) -> Option<Result<Known>> {
+    entries.iter().find(|entry| (entry.owns)(set)).map(|entry| (entry.configure)(set))
 }
 
 /// What a component is, read off its tensors where it has no config.json; `file` is where that would lie.

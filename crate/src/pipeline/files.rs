@@ -15,7 +15,7 @@ use crate::weights::source::{ByteSource, Memory};
 use crate::weights::{ShardIndex, WeightFile, WeightSet};
 
 /// The files of a model, by their paths in its folder; they stay where they are and are read by range.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct ModelFiles {
     files: BTreeMap<String, Rc<dyn ByteSource>>,
     loras: Vec<LoraFile>,
@@ -68,6 +68,13 @@ impl ModelFiles {
     pub fn part_bytes(&self, part: &str) -> u64 {
         let prefix = format!("{part}/");
         self.files.iter().filter(|(path, _)| path.starts_with(&prefix)).map(|(_, source)| source.len()).sum()
+    }
+
+    /// The files of a part with their paths, sorted by these.
+    pub fn of_part(&self, part: &str) -> Vec<(String, Rc<dyn ByteSource>)> {
+        let prefix = format!("{part}/");
+        let inside = self.files.iter().filter(|(path, _)| path.starts_with(&prefix));
+        inside.map(|(path, source)| (path.clone(), source.clone())).collect()
     }
 
     /// The LoRAs, in the order in which they were added.
@@ -203,7 +210,7 @@ fn is_model_file(name: &str) -> bool {
 pub const WEIGHTS: [&str; 4] = [".safetensors", ".gguf", ".pt", ".pth"];
 
 /// True for a file of a part that is neither a configuration nor a tokenizer: a loose file may have any name.
-fn is_weight_file(path: &str) -> bool {
+pub(super) fn is_weight_file(path: &str) -> bool {
     !path.ends_with(".json") && !path.ends_with(".model") && !path.ends_with(".txt")
 }
 

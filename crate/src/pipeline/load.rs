@@ -22,7 +22,7 @@ use crate::weights::lora::Lora;
 use crate::weights::{WeightFile, WeightSet};
 
 /// Components of a folder, in loading order.
-const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
+pub(super) const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
 
 /// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
 const PIPELINES: [&str; 5] =
@@ -103,7 +103,7 @@ impl Pipeline {
 }
 
 /// The transformer by its tensors, where no config.json says what it is.
-async fn known(registry: &Registry, files: &ModelFiles) -> Result<Option<Known>> {
+pub(super) async fn known(registry: &Registry, files: &ModelFiles) -> Result<Option<Known>> {
     const FILE: &str = "transformer/config.json";
     // A folder without a transformer is no set of loose files; what it lacks, its loading says.
     match files.contains(FILE) || files.part_bytes("transformer") == 0 {
@@ -120,7 +120,7 @@ pub async fn card_of(registry: &Registry, files: &ModelFiles) -> Result<ModelCar
     card_beside(files, known(registry, files).await?.as_ref()).await
 }
 
-async fn card_beside(files: &ModelFiles, known: Option<&Known>) -> Result<ModelCard> {
+pub(super) async fn card_beside(files: &ModelFiles, known: Option<&Known>) -> Result<ModelCard> {
     match known {
         Some(known) if !files.contains(CARD) => {
             Ok(ModelCard { name: known.name.clone(), default: known.defaults.clone(), ..ModelCard::default() })
@@ -130,7 +130,7 @@ async fn card_beside(files: &ModelFiles, known: Option<&Known>) -> Result<ModelC
 }
 
 /// The folder's `model_index.json`; a pipeline class that nothing here can run is refused.
-async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
+pub(super) async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
     const FILE: &str = "model_index.json";
     if !files.contains(FILE) && !files.contains("transformer/config.json") {
         return Ok(Value::Null); // loose files
@@ -151,7 +151,7 @@ async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
 }
 
 /// How the folder's scheduler is set, tried on a grid of two steps: what cannot make one is the file's fault, not the caller's.
-async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Result<SchedulerConfig> {
+pub(super) async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Result<SchedulerConfig> {
     const FILE: &str = "scheduler/scheduler_config.json";
     const CLASSES: [&str; 2] = ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"];
     let json = match usual {
@@ -166,16 +166,16 @@ async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Result<Scheduler
 }
 
 /// A component whose files' headers have been read.
-struct Opened {
-    name: &'static str,
+pub(super) struct Opened {
+    pub name: &'static str,
     /// Where its configuration lies.
-    file: String,
-    config: Vec<u8>,
-    set: Rc<WeightSet>,
+    pub file: String,
+    pub config: Vec<u8>,
+    pub set: Rc<WeightSet>,
 }
 
 impl Opened {
-    async fn new<T: ?Sized>(files: &ModelFiles, name: &'static str, entries: &[Entry<T>]) -> Result<Self> {
+    pub async fn new<T: ?Sized>(files: &ModelFiles, name: &'static str, entries: &[Entry<T>]) -> Result<Self> {
         let file = format!("{name}/config.json");
         let set = files.weights(name).await?;
         let config = match files.contains(&file) {
@@ -186,7 +186,7 @@ impl Opened {
     }
 
     /// The same with the LoRAs laid over its tensors.
-    async fn with_loras<T: ?Sized>(
+    pub async fn with_loras<T: ?Sized>(
         files: &ModelFiles,
         name: &'static str,
         entries: &[Entry<T>],
@@ -231,7 +231,7 @@ impl Building<'_> {
 }
 
 /// The tokenizer, from the first of: tokenizer.json, a SentencePiece file, the text encoder's own file.
-async fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+pub(super) async fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
     const PARTS: [&str; 2] = ["tokenizer", "text_encoder"];
     if let Some(path) = PARTS.iter().find_map(|part| files.ending(part, "tokenizer.json")) {
         return Tokenizer::from_json(&files.require(path).await?);
@@ -258,13 +258,18 @@ async fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
 
 /// Tensors that no part asked for mean that the configuration and the weights do not belong together.
 fn warn_of_unused(set: &WeightSet, component: &str, host: &dyn Host) {
-    // Copies of the embedding table and of keys that diffusers ignores too are no sign of that.
-    let expected = |name: &String| name.ends_with("embed_tokens.weight") || name.contains("norm_added_q");
-    let unused: Vec<String> = set.unused().into_iter().filter(|name| !expected(name)).collect();
+    let unused = left_over(set);
     if let Some(first) = unused.first() {
         host.event(Event::warning(format!(
             "{} tensors in {component}/ were not used (the first: {first})",
             unused.len()
         )));
     }
+}
+
+/// Tensors that no part of a model asked for.
+pub(super) fn left_over(set: &WeightSet) -> Vec<String> {
+    // Copies of the embedding table and of keys that diffusers ignores too are no sign of a mistake.
+    let expected = |name: &String| name.ends_with("embed_tokens.weight") || name.contains("norm_added_q");
+    set.unused().into_iter().filter(|name| !expected(name)).collect()
 }

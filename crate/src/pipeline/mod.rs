@@ -3,6 +3,7 @@
 mod clock;
 mod embedded;
 mod files;
+mod inspect;
 mod load;
 mod plan;
 mod preview;
@@ -16,8 +17,9 @@ use embedded::Embedded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::folder_files;
 pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHTS};
+pub use inspect::{InspectedPart, Inspection, LOOSE, inspect};
 pub use load::card_of;
-pub use plan::{Plan, PlannedPart, StagePeaks};
+pub use plan::{Plan, PlannedPart, StagePeaks, bytes_on};
 use preview::Preview;
 
 use crate::condition::{Capabilities, Condition, Timeline};

@@ -73,13 +73,13 @@ impl Plan {
     pub fn new(compute: &Compute, budget: Option<u64>, [encoder, transformer, vae]: [&WeightSet; 3]) -> Self {
         Self::of_bytes(
             budget.unwrap_or_else(|| default_budget(compute)),
-            [
-                // An embedding table is read by rows.
-                Measured::new(compute, encoder, |info| !is_table(info)),
-                Measured::new(compute, transformer, |_| true),
-                Measured::new(compute, vae, |_| true),
-            ],
+            [encoder, transformer, vae].map(|set| Measured::new(compute.is_gpu(), set)),
         )
+    }
+
+    /// Bytes of weights that are on the device at once, at least: what is kept and the largest passing layer.
+    pub fn weight_bytes(&self) -> u64 {
+        self.kept_bytes().saturating_add(self.text_encoder.passing_bytes.max(self.transformer.passing_bytes))
     }
 
     /// True if any part is streamed.
@@ -131,11 +131,11 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(compute: &Compute, set: &WeightSet, counts: impl Fn(&TensorInfo) -> bool) -> Self {
+    fn new(gpu: bool, set: &WeightSet) -> Self {
         let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
         let mut all = 0;
-        for info in set.infos().filter(|info| counts(info) && !set.is_beside(&info.name)) {
-            let bytes = bytes_on(compute, info);
+        for info in kept(set) {
+            let bytes = tensor_bytes(gpu, info);
             all += bytes;
             if let Some(layer) = layer_of(&info.name) {
                 *layers.entry(layer).or_default() += bytes;
@@ -145,7 +145,7 @@ impl Measured {
             all,
             in_layers: layers.values().sum(),
             layer: layers.values().copied().max().unwrap_or(0),
-            upload: if compute.is_gpu() { largest_upload(set) } else { 0 },
+            upload: if gpu { largest_upload(set) } else { 0 },
         }
     }
 }
@@ -163,16 +163,26 @@ fn layer_of(name: &str) -> Option<&str> {
     None
 }
 
+/// Weights as a GPU or the CPU keeps them; an embedding table is read by rows.
+pub fn bytes_on(gpu: bool, set: &WeightSet) -> u64 {
+    kept(set).map(|info| tensor_bytes(gpu, info)).sum()
+}
+
+/// What becomes tensors on the device.
+fn kept(set: &WeightSet) -> impl Iterator<Item = &TensorInfo> {
+    set.infos().filter(|info| !is_table(info) && !set.is_beside(&info.name))
+}
+
 /// A weight as the device keeps it: on a GPU matrices and the kernels of convolutions as they are stored, but for the merged
 /// taps of a convolution that doubles the size, everything else as f32.
-fn bytes_on(compute: &Compute, info: &TensorInfo) -> u64 {
+fn tensor_bytes(gpu: bool, info: &TensorInfo) -> u64 {
     let halves = matches!(info.dtype, StoredType::F16 | StoredType::BF16);
     let doubles = info.shape.len() == 4 && info.name.contains("upsampler");
     match info.shape.len() {
-        2 if compute.is_gpu() && info.dtype.is_float8() => 2 * info.len() as u64, // they become f16
-        2 if compute.is_gpu() => info.stored_bytes(),
-        4 if compute.is_gpu() && doubles => 4 * info.len() as u64 * 16 / 9,
-        4 | 5 if compute.is_gpu() && halves => info.stored_bytes(),
+        2 if gpu && info.dtype.is_float8() => 2 * info.len() as u64, // they become f16
+        2 if gpu => info.stored_bytes(),
+        4 if gpu && doubles => 4 * info.len() as u64 * 16 / 9,
+        4 | 5 if gpu && halves => info.stored_bytes(),
         _ => 4 * info.len() as u64,
     }
 }

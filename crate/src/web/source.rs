@@ -13,7 +13,7 @@ use wasm_bindgen_futures::JsFuture;
 use super::{method, to_js_error};
 use crate::error::{Error, ErrorCode, Result};
 use crate::pace::Later;
-use crate::pipeline::ModelFiles;
+use crate::pipeline::{LoraFile, ModelFiles};
 use crate::weights::source::{ByteSource, Bytes, Elsewhere};
 
 /// Largest whole number that a JavaScript number holds exactly.
@@ -39,7 +39,8 @@ struct Thrown {
     message: String,
 }
 
-/// The files of a model: an array of `{ path: string, size: number, read(start, end): Promise<Uint8Array> }`.
+/// The files of a model: an array of `{ path: string, size: number, read(start, end): Promise<Uint8Array> }`, and LoRAs, which
+/// have a `strength: number` besides.
 pub fn model_files(files: &JsValue) -> Result<ModelFiles, JsValue> {
     let wrong = |rule: &str| to_js_error(Error::options(rule.to_owned()));
     let files: js_sys::Array =
@@ -51,7 +52,15 @@ pub fn model_files(files: &JsValue) -> Result<ModelFiles, JsValue> {
         let size = field("size").as_f64().filter(|size| size.fract() == 0.0 && (0.0..=MOST).contains(size));
         let size = size.ok_or_else(|| wrong("a file's size must be a whole number of bytes"))?;
         let read = method(&file, "file.read")?;
-        out.add(path.clone(), Rc::new(HostFile { this: file, read, path, len: size as u64 }));
+        let strength = field("strength");
+        let source = Rc::new(HostFile { this: file, read, path: path.clone(), len: size as u64 });
+        match strength.as_f64() {
+            None if strength.is_undefined() => out.add(path, source),
+            Some(strength) if strength.is_finite() => {
+                out.add_lora(LoraFile { label: path, source, strength: strength as f32 });
+            }
+            _ => return Err(wrong("a LoRA's strength must be a finite number")),
+        }
     }
     Ok(out)
 }

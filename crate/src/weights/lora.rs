@@ -57,6 +57,12 @@ enum Part {
     Diff(&'static str),
 }
 
+/// The low-rank tensors `[rank, in]` of a file: none in a file that is no LoRA.
+pub fn downs(file: &WeightFile) -> impl Iterator<Item = &TensorInfo> {
+    let is_down = |name: &str| ENDINGS.iter().any(|(end, part)| *part == Part::Down && name.ends_with(end));
+    file.tensors().iter().filter(move |info| is_down(&info.name))
+}
+
 /// A LoRA file and how strongly it is applied.
 #[derive(Debug, Clone)]
 pub struct Lora {

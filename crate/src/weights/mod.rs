@@ -171,6 +171,12 @@ impl WeightFile {
         self.source.read_now(info.range.clone())?.ok_or_else(not_here)
     }
 
+    /// The same header over zeros.
+    pub fn blank(self) -> Self {
+        let source = Rc::new(source::Zeros(self.source.len()));
+        Self { source, ..self }
+    }
+
     /// Length of the whole file, bytes.
     pub fn len_bytes(&self) -> u64 {
         self.source.len()

@@ -56,6 +56,12 @@ impl WeightSet {
         Self::new(vec![WeightFile::parse(bytes, label)?])
     }
 
+    /// The same tensors, all of zeros: reading them reads no file. LoRAs are left out.
+    pub fn blank(self) -> Self {
+        let files = self.files.into_iter().map(WeightFile::blank).collect();
+        Self { files, adapters: BTreeMap::new(), ..self }
+    }
+
     /// The files behind the set.
     pub fn files(&self) -> &[WeightFile] {
         &self.files

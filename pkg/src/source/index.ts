@@ -1,8 +1,9 @@
 /** A model, wherever it lies: describe it here, on the page; the worker opens it (open.ts). */
-import type { ModelCard } from '../card.js';
+import { parseCard, type ModelCard } from '../card.js';
 import { TabreelError, toTabreelError } from '../errors.js';
 import { localCard, localFiles, type Content } from './local.js';
-import type { FolderDescription } from './open.js';
+import { describeParts, measure, placeParts, type FileSource, type LooseParts } from './loose.js';
+import type { FolderDescription, OneFolder } from './open.js';
 import { remoteCard, remoteFolder } from './remote.js';
 
 /**
@@ -25,10 +26,16 @@ export type ModelSource =
       files: Record<string, Content> | Iterable<File>;
     };
 
+/** A model: a folder, loose files, or a folder of which loose files replace parts. */
+export interface ModelSet extends LooseParts {
+  /** The folder; not needed where the parts make a whole model. */
+  model?: ModelSource | undefined;
+}
+
 /** A model folder as the page knows it. */
-export interface ModelFolder {
+export interface ModelFolder<Description = FolderDescription> {
   card(signal?: AbortSignal): Promise<ModelCard>;
-  describe(card: ModelCard, keep: boolean): FolderDescription;
+  describe(card: ModelCard, keep: boolean): Description;
 }
 
 /** Reads only `tabreel.json` (a few kB): sizes, defaults, licence, and how many bytes a load would fetch. */
@@ -40,8 +47,43 @@ export async function describeModel(model: ModelSource, signal?: AbortSignal): P
   }
 }
 
+/**
+ * The model that a folder and loose files make. `unplaced` are files whose part their tensors are to tell.
+ *
+ * @throws TabreelError `invalid-options`, `weights`
+ */
+export function findSet(set: ModelSet, unplaced: readonly FileSource[] = []): ModelFolder {
+  const { model } = set;
+  const { files, replaced } = placeParts(set, unplaced);
+  if (files.length === 0) return findFolder(model as ModelSource);
+  const base = model === undefined || model === null ? undefined : findFolder(model);
+  if (base === undefined && set.transformer === undefined && unplaced.length === 0) {
+    throw new TabreelError('invalid-options', 'without a model, a transformer must be given');
+  }
+  const isReplaced = ({ path }: { path: string }): boolean => replaced.some((part) => path.startsWith(`${part}/`));
+  const isPlaced = ({ path }: { path: string }): boolean => files.some((file) => file.path === path);
+  return {
+    async card(signal) {
+      const [card, measured] = await Promise.all([base?.card(signal), measure(files, signal)]);
+      const name = (files.find(({ path }) => path.startsWith('transformer/')) ?? files[0]!).path.split('/').at(-1)!;
+      if (card === undefined) return { ...parseCard('{}', name, measured), name };
+      return { ...card, files: [...card.files.filter((file) => !isReplaced(file)), ...measured] };
+    },
+    describe(card, keep) {
+      const rest = card.files.filter((file) => !isPlaced(file));
+      const described = base?.describe({ ...card, files: rest }, keep);
+      const placed = describeParts(files, card, keep);
+      if (described?.kind === 'local') {
+        const own = Object.entries(described.files).filter(([path]) => !isReplaced({ path }));
+        return { kind: 'set', base: { ...described, files: Object.fromEntries(own) }, files: placed };
+      }
+      return { kind: 'set', base: described && { ...described, without: replaced }, files: placed };
+    },
+  };
+}
+
 /** @throws TabreelError `invalid-options`, `weights` */
-export function findFolder(model: ModelSource): ModelFolder {
+export function findFolder(model: ModelSource): ModelFolder<OneFolder> {
   if (typeof model === 'string' || model instanceof URL) return remote(model);
   if (typeof model === 'object' && model !== null) {
     if ('url' in model && model.url) return remote(model.url, model.headers, model.hub);
@@ -53,7 +95,7 @@ export function findFolder(model: ModelSource): ModelFolder {
   throw new TabreelError('invalid-options', 'model must be the URL of a model folder, { url, headers }, or { files }');
 }
 
-function remote(model: string | URL, headers?: Record<string, string>, hub?: string | URL): ModelFolder {
+function remote(model: string | URL, headers?: Record<string, string>, hub?: string | URL): ModelFolder<OneFolder> {
   const folder = remoteFolder(model, headers, hub);
   return {
     card: (signal) => remoteCard(folder, signal),

@@ -7,7 +7,7 @@ import { COMPONENTS, INDEX } from './discover.js';
 export type Content = Blob | ArrayBuffer | Uint8Array;
 
 /** Files of the folder itself, and those one level down in a folder that a model has; all else stays unread. */
-const WANTED = new RegExp(`^(?:[^/]+\\.json|(?:${COMPONENTS.join('|')})/[^/]+\\.(?:json|model|safetensors|gguf))$`);
+const WANTED = new RegExp(`^(?:[^/]+\\.json|(?:${COMPONENTS.join('|')})/[^/]+\\.(?:json|model|safetensors|gguf|pt|pth))$`);
 
 /**
  * Those files of a folder that a model is read from, by their paths in it. A folder picker puts the folder's own name in
@@ -44,7 +44,8 @@ export async function localCard({ name, files }: { name: string; files: Record<s
   return { ...card, name: card.name || name || 'local folder' };
 }
 
-function blobOf(path: string, file: unknown): Blob {
+/** @throws TabreelError `invalid-options` */
+export function blobOf(path: string, file: unknown): Blob {
   if (file instanceof Blob) return file;
   // `new Blob` copies: the caller's bytes stay theirs.
   if (file instanceof ArrayBuffer || (file instanceof Uint8Array && file.buffer instanceof ArrayBuffer))

@@ -10,17 +10,34 @@ import type { ByteSource } from './source.js';
 import { ModelStore, lockModel, noRoomFor } from './store.js';
 import type { FileVersion, StoredFile } from './stored-file.js';
 
-/** What the page tells the worker of a model folder. */
-export type FolderDescription =
-  | (RemoteFolder & {
-      kind: 'remote';
-      files: readonly ModelFile[];
-      /** The card's text, kept beside the files for a visit without a network. */
-      card: string;
-      /** False leaves nothing on this device. */
-      keep: boolean;
-    })
-  | { kind: 'local'; files: Record<string, Blob> };
+/** A folder on a web server. */
+type RemoteDescription = RemoteFolder & {
+  kind: 'remote';
+  files: readonly ModelFile[];
+  /** The card's text, kept beside the files for a visit without a network. */
+  card: string;
+  /** False leaves nothing on this device. */
+  keep: boolean;
+  /** Folders in it whose files are not read this time; what is kept of them stays. */
+  without?: readonly string[];
+};
+
+type LocalDescription = { kind: 'local'; files: Record<string, Blob> };
+
+/** A file that comes from elsewhere than the rest of its model. */
+export interface PlacedFile {
+  /** Its path in the model. */
+  path: string;
+  /** Of a LoRA. */
+  strength?: number;
+  from: Blob | RemoteDescription;
+}
+
+/** A folder, all of one place. */
+export type OneFolder = RemoteDescription | LocalDescription;
+
+/** What the page tells the worker of a model. */
+export type FolderDescription = OneFolder | { kind: 'set'; base: OneFolder | undefined; files: readonly PlacedFile[] };
 
 export interface OpenOptions {
   signal?: AbortSignal | undefined;
@@ -30,9 +47,12 @@ export interface OpenOptions {
   timing?: Timing | undefined;
 }
 
+/** A file of an open model; LoRAs have a strength. */
+export type OpenFile = ByteSource & { strength?: number };
+
 /** A model folder that can be read. */
 export interface OpenFolder {
-  files: ByteSource[];
+  files: OpenFile[];
   /**
    * To be called when a model has been built: brings what it did not read and is to be kept, checks the hashes, deletes
    * older versions.
@@ -46,9 +66,49 @@ export interface OpenFolder {
 
 /** @throws TabreelError `fetch`, `aborted` */
 export async function openFolder(folder: FolderDescription, options: OpenOptions): Promise<OpenFolder> {
-  if (folder.kind === 'remote') return openRemote(folder, options);
-  const listed = Object.entries(folder.files).map(([path, { size }]) => ({ path, bytes: size }));
-  const meter = new Meter(listed, (progress) => options.onProgress?.(progress));
+  const meter = new Meter(listed(folder), (progress) => options.onProgress?.(progress));
+  if (folder.kind !== 'set') return openOne(folder, options, meter);
+  const opened: OpenFolder[] = [];
+  const close = (): void => opened.forEach((one) => one.close());
+  /** A file that is named twice is opened once: its lock is for one. */
+  const byAddress = new Map<string, OpenFolder>();
+  try {
+    if (folder.base) opened.push(await openOne(folder.base, options, meter));
+    const files: OpenFile[] = [...(opened[0]?.files ?? [])];
+    for (const { path, strength, from } of folder.files) {
+      const address = from instanceof Blob ? path : from.base;
+      const description: OneFolder = from instanceof Blob ? { kind: 'local', files: { [path]: from } } : from;
+      const one = byAddress.get(address) ?? (await openOne(description, options, meter, path));
+      if (!byAddress.has(address)) opened.push(one);
+      byAddress.set(address, one);
+      const file = one.files[0]!;
+      const read = (start: number, end: number): ReturnType<ByteSource['read']> => file.read(start, end);
+      files.push({ label: path, size: file.size, read, ...(strength === undefined ? {} : { strength }) });
+    }
+    return {
+      files,
+      async finish() {
+        for (const one of opened) await one.finish();
+      },
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Every file with its length, by its path in the model. */
+function listed(folder: FolderDescription): ModelFile[] {
+  if (folder.kind === 'remote') return [...folder.files];
+  if (folder.kind === 'local') return Object.entries(folder.files).map(([path, { size }]) => ({ path, bytes: size }));
+  const placed = folder.files.map(({ path, from }) => ({ path, bytes: from instanceof Blob ? from.size : from.files[0]!.bytes }));
+  return [...(folder.base ? listed(folder.base) : []), ...placed];
+}
+
+/** `placed` is the path in the model of a folder's only file. */
+async function openOne(folder: OneFolder, options: OpenOptions, meter: Meter, placed?: string): Promise<OpenFolder> {
+  if (folder.kind === 'remote') return openRemote(folder, options, meter, placed);
   const files = Object.entries(folder.files).map(([path, blob]) => metered(blobSource(path, blob, options.signal), meter.file(path)));
   return { files, finish: async () => undefined, close: () => undefined };
 }
@@ -66,9 +126,8 @@ function metered(source: ByteSource, meter: FileMeter | undefined): ByteSource {
   };
 }
 
-async function openRemote(folder: Extract<FolderDescription, { kind: 'remote' }>, options: OpenOptions): Promise<OpenFolder> {
-  const { signal, timing, onProgress, onWarning } = options;
-  const meter = new Meter(folder.files, (progress) => onProgress?.(progress));
+async function openRemote(folder: RemoteDescription, options: OpenOptions, meter: Meter, placed?: string): Promise<OpenFolder> {
+  const { signal, timing, onWarning } = options;
   const request: RequestOptions = { headers: folder.headers, signal, timing, onWait: (why) => meter.wait(why) };
   const warn = (message: string): void => onWarning?.(message);
 
@@ -113,8 +172,9 @@ async function openRemote(folder: Extract<FolderDescription, { kind: 'remote' }>
 
   const files = folder.files.map(({ path, bytes, sha256 }, i) => {
     const file = { label: path, url: addressOf(folder, path), size: bytes, sha256 };
-    return new KeptSource(file, shared, stored[i], meter.file(path));
+    return new KeptSource(file, shared, stored[i], meter.file(placed ?? path));
   });
+  const unread = store?.files.filter(({ path }) => folder.without?.some((part) => path.startsWith(`${part}/`))) ?? [];
   const letGo = (): void => {
     store?.close();
     release?.();
@@ -127,7 +187,7 @@ async function openRemote(folder: Extract<FolderDescription, { kind: 'remote' }>
       for (const file of files) file.rest();
       const whole = files.map(({ stored }) => stored).filter((file) => file !== undefined);
       // Only now is an older version of no more use.
-      if (whole.length === files.length) await store?.settle(folder.card, whole);
+      if (whole.length === files.length) await store?.settle(folder.card, [...whole, ...unread]);
       letGo();
     },
     close() {
@@ -142,16 +202,16 @@ async function openRemote(folder: Extract<FolderDescription, { kind: 'remote' }>
  * that is whole on this device; undefined where there is none, or no name for a version.
  */
 async function versionsOf(
-  { base, files }: RemoteFolder & { files: readonly ModelFile[] },
+  folder: RemoteFolder & { files: readonly ModelFile[] },
   store: ModelStore | undefined,
   request: RequestOptions,
 ): Promise<(FileVersion | undefined)[]> {
   return Promise.all(
-    files.map(async (file): Promise<FileVersion | undefined> => {
+    folder.files.map(async (file): Promise<FileVersion | undefined> => {
       const { path, bytes, sha256 } = file;
       if (sha256 !== undefined) return { path, bytes, version: sha256.toLowerCase() };
       try {
-        const identity = await identify(addressOf({ base }, path), path, request);
+        const identity = await identify(addressOf(folder, path), path, request);
         return identity?.version === undefined ? undefined : { path, bytes, version: identity.version };
       } catch (error) {
         const whole = error instanceof TabreelError && error.code === 'fetch' ? store?.findWhole(file) : undefined;

@@ -11,6 +11,8 @@ export interface RemoteFolder {
   base: string;
   /** Sent with every request, e.g. `Authorization`. */
   headers: Record<string, string>;
+  /** True where `base` is no folder but the address of its only file. */
+  single?: boolean;
 }
 
 const HUB = 'https://huggingface.co';
@@ -38,6 +40,34 @@ export function remoteFolder(model: string | URL, headers: Record<string, string
   return { base: url.href, headers };
 }
 
+/**
+ * A file on a server, as a folder of its own, and its name; the page of a file in a repository (`/blob/`) stands for the file.
+ *
+ * @throws TabreelError `invalid-options`
+ */
+export function remoteFile(
+  given: string | URL,
+  what: string,
+  headers: Record<string, string> = {},
+): { folder: RemoteFolder; name: string } {
+  const url = parse(given, globalThis.document?.baseURI ?? globalThis.location?.href);
+  if (url === undefined || !/^(https?|blob|data|file):$/.test(url.protocol)) {
+    throw new TabreelError('invalid-options', `${what} must be the URL of a file, got "${String(given)}"`);
+  }
+  if (url.origin === HUB) url.pathname = url.pathname.replace(/^(\/[^/]+\/[^/]+)\/blob\//, '$1/resolve/');
+  const last = url.pathname.split('/').at(-1)!;
+  if (last === '') throw new TabreelError('invalid-options', `${what} must be the URL of a file and not of a folder, got "${url.href}"`);
+  return { folder: { base: url.href, headers, single: true }, name: decoded(last) };
+}
+
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name).replaceAll(/[\\/]/g, '_');
+  } catch {
+    return name;
+  }
+}
+
 /** `owner/name@revision` of a repository's page on the hub. */
 function repositoryOf(given: string, host: string): string | undefined {
   if (!given.startsWith(`${host}/`)) return undefined;
@@ -54,7 +84,8 @@ function parse(url: string | URL, base: string | undefined): URL | undefined {
 }
 
 /** The address of a file of the folder; `path` is a name in it and stays one, whatever it looks like. */
-export function addressOf({ base }: Pick<RemoteFolder, 'base'>, path: string): string {
+export function addressOf({ base, single }: Pick<RemoteFolder, 'base' | 'single'>, path: string): string {
+  if (single) return base;
   const encoded = path.split('/').map(encodeURIComponent).join('/');
   if (base.includes(PATH)) return base.replace(PATH, encoded);
   const url = new URL(base);

@@ -1,0 +1,287 @@
+//! What files make of a model, told before any weights are read: a model is built from zeros under the files' names and
+//! shapes, so that what is missing or left over is what loading itself would say.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::files::{LoraFile, ModelFiles, is_weight_file};
+use super::load::{self, COMPONENTS, Opened};
+use super::plan::{Plan, bytes_on};
+use super::{Parts, Pipeline, TextStage};
+use crate::device::Compute;
+use crate::error::Result;
+use crate::host::{Host, SilentHost};
+use crate::models::family::{Component, Entry};
+use crate::models::names;
+use crate::models::registry::{self, Registry};
+use crate::nn::loader::Loader;
+use crate::weights::{WeightFile, WeightSet, lora};
+
+/// Where a file lies whose part its tensors are to tell: `loose/NAME`.
+pub const LOOSE: &str = "loose";
+
+/// What a set of files is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    /// The parts that are there, in loading order; LoRAs and what nothing here knows at the end.
+    pub parts: Vec<InspectedPart>,
+    /// Parts that a model needs and these files lack.
+    pub missing: Vec<String>,
+    /// What of the weights would stay on the device; only of a whole model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub plan: Option<Plan>,
+    /// True if the files are a whole model and its weights have room on this device.
+    pub runs: bool,
+    /// Why it runs, or why not, in words.
+    pub reason: String,
+}
+
+/// What is told of one part.
+#[derive(Debug, Clone, PartialEq, Serialize, Default)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct InspectedPart {
+    /// `tokenizer`, `text_encoder`, `transformer`, `vae`, `lora` or `unknown`.
+    pub part: String,
+    /// Its files, by their paths in the model.
+    pub files: Vec<String>,
+    /// What it is, in words; empty where nothing here knows it.
+    pub name: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of values in them.
+    pub parameters: u64,
+    /// Bytes of the tensors of each stored type.
+    pub types: BTreeMap<String, u64>,
+    /// Bytes of its weights on this device, were they all kept.
+    pub memory: u64,
+    /// Tensors that the model has no use for, sorted.
+    pub left_over: Vec<String>,
+    /// What is missing or does not fit, in words; none where it can be loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub problem: Option<String>,
+}
+
+/// Tells what files are and whether they can be run on `compute` with weights of at most `budget` bytes there at once. A file
+/// under [`LOOSE`] is put where its tensors say. What is wrong with a file is in the report.
+///
+/// # Errors
+/// [`crate::error::Error::Fetch`] when a loose file cannot be read, [`crate::error::Error::Weights`] when it is no weight file.
+pub async fn inspect(
+    registry: &Registry,
+    files: &ModelFiles,
+    compute: &Compute,
+    budget: Option<u64>,
+) -> Result<Inspection> {
+    let (files, unknown) = placed(registry, files).await?;
+    let mut look = Look { files: &files, gpu: compute.is_gpu(), parts: Vec::new(), sets: Vec::new() };
+    let tokenizer = load::tokenizer(&files).await;
+    look.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
+    let encoder = look.component("text_encoder", &registry.text_encoders).await;
+    let denoiser = look.component("transformer", &registry.denoisers).await;
+    let codec = look.component("vae", &registry.codecs).await;
+    let (mut parts, sets) = (look.parts, look.sets);
+    for lora in files.loras() {
+        parts.push(lora_part(&files, registry, lora).await?);
+    }
+    for file in &unknown {
+        let problem = Some("no model here has such tensors".to_owned());
+        parts.push(InspectedPart { part: "unknown".into(), problem, ..told(std::slice::from_ref(file)) });
+    }
+
+    let has = |name: &str| parts.iter().any(|part| part.part == name);
+    let missing: Vec<String> = COMPONENTS.iter().filter(|name| !has(name)).map(|name| (*name).to_owned()).collect();
+    let mut plan = None;
+    let mut problem = parts.iter().find_map(|part| part.problem.as_ref().map(|why| format!("{}: {why}", part.part)));
+    if let (Ok(tokenizer), Some(encoder), Some(denoiser), Some(codec)) = (tokenizer, encoder, denoiser, codec) {
+        if let [encoder, transformer, vae] = &sets[..] {
+            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae]));
+        }
+        let fits = whole(registry, &files, TextStage { tokenizer, encoder }, denoiser, codec).await;
+        problem = problem.or_else(|| fits.err().map(|why| why.to_string()));
+    }
+    let (runs, reason) = verdict(&missing, problem, plan.as_ref());
+    Ok(Inspection { parts, missing, plan, runs, reason })
+}
+
+/// Whether the parts, each sound by itself, belong together.
+async fn whole(
+    registry: &Registry,
+    files: &ModelFiles,
+    text: TextStage,
+    denoiser: Box<dyn crate::models::family::Denoiser>,
+    codec: Box<dyn crate::models::family::VideoCodec>,
+) -> Result<()> {
+    load::model_index(files, registry).await?;
+    let known = load::known(registry, files).await?;
+    let card = load::card_beside(files, known.as_ref()).await?;
+    let scheduler = load::scheduler(files, known.and_then(|known| known.scheduler)).await?;
+    Pipeline::new(Compute::cpu(), Parts { text: Some(text), denoiser, codec, scheduler, card }).map(drop)
+}
+
+fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> (bool, String) {
+    if let Some(problem) = problem {
+        return (false, problem);
+    }
+    if !missing.is_empty() {
+        return (false, format!("still missing: {}", missing.join(", ")));
+    }
+    let Some(plan) = plan else { return (false, "no whole model".into()) };
+    let resident = plan.weight_bytes();
+    if resident > plan.budget {
+        let allowed = in_words(plan.budget);
+        return (false, format!("needs {} for its weights, this device allows {allowed}", in_words(resident)));
+    }
+    let streamed: Vec<&str> = [("text encoder", plan.text_encoder), ("transformer", plan.transformer)]
+        .iter()
+        .filter(|(_, part)| part.streamed)
+        .map(|(name, _)| *name)
+        .collect();
+    let rest = match streamed.is_empty() {
+        true => String::new(),
+        false => format!("; layers of the {} are read when their turn comes", streamed.join(" and the ")),
+    };
+    let of = if plan.budget == u64::MAX { String::new() } else { format!(" of {}", in_words(plan.budget)) };
+    (true, format!("{}{of} for the weights that stay on the device{rest}", in_words(resident)))
+}
+
+fn in_words(bytes: u64) -> String {
+    match bytes {
+        0..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// The files with the loose ones where they belong, and those that nothing here knows.
+async fn placed(registry: &Registry, files: &ModelFiles) -> Result<(ModelFiles, Vec<WeightFile>)> {
+    let (mut out, mut unknown) = (files.clone(), Vec::new());
+    for (path, source) in files.of_part(LOOSE) {
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        out.remove(&path);
+        if !is_weight_file(&name) {
+            out.add(format!("tokenizer/{name}"), source);
+            continue;
+        }
+        let file = WeightFile::open(source.clone(), &name).await?;
+        if lora::downs(&file).next().is_some() {
+            out.add_lora(LoraFile { label: name, source, strength: 1.0 });
+            continue;
+        }
+        let set = names::to_diffusers(WeightSet::new(vec![file.clone()])?)?;
+        // What tells its sizes may be missing: then it is still known by whose tensors the rest are.
+        match registry.role(&set) {
+            Some(role) => out.add(format!("{}/{name}", role.part()), source),
+            None => unknown.push(file),
+        }
+    }
+    Ok((out, unknown))
+}
+
+/// What the headers of some files tell.
+fn told(files: &[WeightFile]) -> InspectedPart {
+    let mut out =
+        InspectedPart { files: files.iter().map(|file| file.label().to_owned()).collect(), ..Default::default() };
+    for file in files {
+        out.bytes += file.len_bytes();
+        out.tensors += file.tensors().len();
+        for info in file.tensors() {
+            out.parameters += info.len() as u64;
+            *out.types.entry(info.dtype.name().to_owned()).or_insert(0) += info.stored_bytes();
+        }
+    }
+    out
+}
+
+async fn lora_part(files: &ModelFiles, registry: &Registry, lora: &LoraFile) -> Result<InspectedPart> {
+    let file = WeightFile::open(lora.source.clone(), &lora.label).await?;
+    let mut ranks: Vec<usize> = lora::downs(&file).filter_map(|info| info.shape.first().copied()).collect();
+    let layers = ranks.len();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let ranks: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+    let mut part = told(std::slice::from_ref(&file));
+    part.part = "lora".into();
+    part.name = format!("LoRA of {layers} layers, rank {}", ranks.join(", "));
+    // Only beside a transformer can be said what of it fits.
+    if let Ok(mut opened) = Opened::new(files, "transformer", &registry.denoisers).await
+        && let Some(set) = Rc::get_mut(&mut opened.set)
+    {
+        match names::apply_lora(set, lora::Lora { file, strength: lora.strength }).await {
+            Ok(applied) => part.left_over = applied.unmatched,
+            Err(why) => part.problem = Some(why.to_string()),
+        }
+    }
+    Ok(part)
+}
+
+/// Looks at one part after the other.
+struct Look<'a> {
+    files: &'a ModelFiles,
+    gpu: bool,
+    parts: Vec<InspectedPart>,
+    sets: Vec<Rc<WeightSet>>,
+}
+
+impl Look<'_> {
+    /// The tokenizer may be in the text encoder's file.
+    fn tokenizer(&mut self, problem: Option<String>) {
+        let files = self.files.of_part("tokenizer");
+        if files.is_empty() && problem.is_some() {
+            return;
+        }
+        let bytes = files.iter().map(|(_, source)| source.len()).sum();
+        let files = files.into_iter().map(|(path, _)| path).collect();
+        let name = if problem.is_none() { "SentencePiece unigram" } else { "" }.to_owned();
+        self.parts.push(InspectedPart { part: "tokenizer".into(), files, name, bytes, problem, ..Default::default() });
+    }
+
+    /// A part with weights, built from zeros if it is there and can be.
+    async fn component<T: ?Sized>(&mut self, name: &'static str, entries: &[Entry<T>]) -> Option<Box<T>> {
+        let inside = self.files.of_part(name);
+        if !inside.iter().any(|(path, _)| is_weight_file(path)) {
+            return None;
+        }
+        let mut part = InspectedPart { part: name.into(), bytes: self.files.part_bytes(name), ..Default::default() };
+        let built = self.build(name, entries, &mut part).await;
+        part.problem = built.as_ref().err().map(ToString::to_string);
+        self.parts.push(part);
+        built.ok()
+    }
+
+    async fn build<T: ?Sized>(
+        &mut self,
+        name: &'static str,
+        entries: &[Entry<T>],
+        part: &mut InspectedPart,
+    ) -> Result<Box<T>> {
+        let set = self.files.weights(name).await?;
+        *part = InspectedPart { part: std::mem::take(&mut part.part), ..told(set.files()) };
+        part.memory = bytes_on(self.gpu, &set);
+        let opened = Opened::new(self.files, name, entries).await?;
+        // A model whose tensors do not tell enough has a configuration, whose class is all that is known of it then.
+        part.name = match registry::told(entries, &set) {
+            Some(Ok(known)) => known.name,
+            _ => crate::config::class(&opened.config, &opened.file)?,
+        };
+        self.sets.push(opened.set);
+        let blank = Rc::new(set.blank());
+        let compute = Compute::cpu();
+        // Layers that are streamed are compared with the first and take no memory.
+        let loader = Loader::new(&blank, compute.device()).streamed(true);
+        let index = serde_json::Value::Null;
+        let built =
+            registry::load(entries, &Component { config: &opened.config, file: &opened.file, loader, index: &index })
+                .await?;
+        SilentHost.tick().await;
+        part.left_over = load::left_over(&blank);
+        Ok(built)
+    }
+}
