@@ -58,6 +58,64 @@ impl SchedulerConfig {
             Self::FlowMap(c) => c.shift = shift,
         }
     }
+
+    /// Puts another solver in the place of the model's own; shift and timesteps stay what they were.
+    pub fn set_sampler(&mut self, sampler: Sampler) {
+        let (num_train_timesteps, shift, use_dynamic_shifting, time_shift_type, shift_terminal) = match &*self {
+            Self::UniPc(c) => {
+                (c.num_train_timesteps, c.flow_shift, c.use_dynamic_shifting, c.time_shift_type, c.shift_terminal)
+            }
+            Self::Euler(c) => {
+                (c.num_train_timesteps, c.shift, c.use_dynamic_shifting, c.time_shift_type, c.shift_terminal)
+            }
+            Self::FlowMap(c) => (c.num_train_timesteps, c.shift, false, TimeShift::default(), None),
+        };
+        *self = match (sampler, &*self) {
+            // What it says beyond the grid (order, corrector) is its own.
+            (Sampler::UniPc, Self::UniPc(_)) => return,
+            (Sampler::UniPc, _) => Self::UniPc(UniPcConfig {
+                num_train_timesteps,
+                flow_shift: shift,
+                use_dynamic_shifting,
+                time_shift_type,
+                shift_terminal,
+                prediction_type: "flow_prediction".into(),
+                use_flow_sigmas: true,
+                ..UniPcConfig::default()
+            }),
+            (Sampler::Euler | Sampler::Stochastic, _) => Self::Euler(EulerConfig {
+                num_train_timesteps,
+                shift,
+                use_dynamic_shifting,
+                time_shift_type,
+                shift_terminal,
+                stochastic_sampling: sampler == Sampler::Stochastic,
+                ..EulerConfig::default()
+            }),
+        };
+    }
+
+    /// Takes every shift and stretch away, so that [`Scheduler::set_sigmas`] takes levels as they are given: published
+    /// few-step grids are shifted already.
+    pub fn clear_shift(&mut self) {
+        self.set_shift(1.0);
+        match self {
+            Self::UniPc(c) => (c.use_dynamic_shifting, c.shift_terminal) = (false, None),
+            Self::Euler(c) => (c.use_dynamic_shifting, c.shift_terminal) = (false, None),
+            Self::FlowMap(_) => (),
+        }
+    }
+}
+
+/// A solver that can be chosen in the place of the model's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampler {
+    /// UniPC, order 2.
+    UniPc,
+    /// Euler steps along the velocity.
+    Euler,
+    /// To the clean estimate and, with fresh noise, back to the next level: rCM, DMD, LCM and other few-step models.
+    Stochastic,
 }
 
 /// A grid of noise levels and the timesteps the model is told for them.

@@ -112,6 +112,46 @@ fn stochastic_and_flow_map_steps_follow_the_reference() {
     follow("flowmap", s, None);
 }
 
+/// A scheduler of Wan's own settings with another sampler, and levels that are not to be shifted again.
+fn unshifted(sampler: Sampler, sigmas: &[f64]) -> Scheduler {
+    let wan = serde_json::json!({"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction",
+        "use_flow_sigmas": true, "flow_shift": 3.0, "shift_terminal": 0.1});
+    let mut config = SchedulerConfig::from_json(&wan.to_string()).unwrap();
+    config.set_sampler(sampler);
+    config.clear_shift();
+    let mut scheduler = Scheduler::new(&config).unwrap();
+    scheduler.set_sigmas(sigmas, None).unwrap();
+    scheduler
+}
+
+#[test]
+fn a_model_with_a_shift_samples_a_few_step_grid_as_it_is_given() {
+    follow("dmd", unshifted(Sampler::Stochastic, &[1.0, 0.757, 0.522]), Some("in.dmd.noise"));
+    let levels = [1.0, 0.9937, 0.9875, 0.9812, 0.975, 0.9094, 0.725];
+    follow("euler3", unshifted(Sampler::Euler, &levels), None);
+    let s = unshifted(Sampler::UniPc, &[0.9, 0.5]);
+    assert_eq!((s.timesteps(), s.needs_noise(0)), (&[900.0, 500.0][..], false));
+    // rCM's: the model is told 1000 σ.
+    let s = unshifted(Sampler::Stochastic, &[0.98765, 0.93378, 0.85290, 0.60898]);
+    assert!((s.timesteps()[0] - 987.65).abs() < 1e-3 && (s.sigmas()[3] - 0.60898).abs() < 1e-6, "{s:?}");
+}
+
+#[test]
+fn another_sampler_keeps_the_shift_of_the_models_own() {
+    let mut config = SchedulerConfig::from_json(
+        r#"{"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": 3.0}"#,
+    )
+    .unwrap();
+    config.set_sampler(Sampler::Euler);
+    let mut s = Scheduler::new(&config).unwrap();
+    s.set_timesteps(8).unwrap();
+    follow("euler0", s, None);
+    config.set_sampler(Sampler::UniPc);
+    let mut s = Scheduler::new(&config).unwrap();
+    s.set_timesteps(6).unwrap();
+    follow("unipc0", s, None);
+}
+
 #[test]
 fn noise_is_added_up_to_the_level_of_a_step() {
     let io = fixture();
