@@ -8,9 +8,10 @@ mod spec;
 use serde::{Deserialize, Serialize};
 
 use spec::options;
-pub use spec::{Fallback, Field, Kind, Multiple, OptionSpec, Range, Rules, Value};
+pub use spec::{Fallback, Field, Kind, MOST_NUMBERS, Multiple, OptionSpec, Range, Rules, Value};
 
 use crate::error::{Error, Result};
+use crate::schedulers::Sampler;
 
 /// Largest side of a clip, px.
 const MAX_SIDE: u64 = 2048;
@@ -59,6 +60,35 @@ options! {
         flow_shift: Option<f64> = OptionSpec::number(
             Range { min: 0.0, max: 100.0, above_min: true }, "", Fallback::Words("the scheduler's own"),
         ).flag("shift");
+        /// How the noise is taken away. `stochastic` goes to the clean estimate and back to the next level with fresh noise:
+        /// for models distilled to few steps (rCM, DMD, LCM).
+        sampler: Option<String> = OptionSpec::choice(Sampler::NAMES, Fallback::Words("the model's own")).flag("sampler");
+        /// The noise levels of the steps, falling, as a few-step model was trained on them; taken as they are, in place of steps
+        /// and shift. A 0 at the end is left away.
+        sigmas: Option<Vec<f64>> = OptionSpec::list(
+            Range { min: 0.0, max: 1.0, above_min: true }, Fallback::Words("the sampler's own"),
+        ).flag("sigmas");
+    }
+}
+
+impl GivenOptions {
+    /// Settles every option: what was given, else what the model suggests, else the table's default. Levels of noise say how
+    /// many steps there are; where a number of steps alone was asked for, the model's levels do not count.
+    pub fn settle(mut self, model: &ModelDefaults) -> GenerateOptions {
+        let mut model = model.clone();
+        if self.num_steps.is_some() {
+            model.sigmas = None;
+        }
+        for sigmas in [&mut self.sigmas, &mut model.sigmas].into_iter().flatten() {
+            if sigmas.len() > 1 && sigmas.last() == Some(&0.0) {
+                sigmas.pop();
+            }
+        }
+        let mut options = self.settle_rows(&model);
+        if let Some(sigmas) = &options.sigmas {
+            options.num_steps = sigmas.len();
+        }
+        options
     }
 }
 
@@ -147,6 +177,26 @@ mod tests {
         let options = GivenOptions { width: Some(96), ..given() }.settle(&model);
         assert_eq!((options.width, options.height, options.num_steps, options.flow_shift), (96, 64, 50, Some(3.0)));
         assert_eq!(given().settle(&ModelDefaults::default()).flow_shift, None);
+    }
+
+    #[test]
+    fn levels_of_noise_are_checked_and_say_how_many_steps_there_are() {
+        let with = |sigmas: &[f64]| {
+            let options = GivenOptions { sigmas: Some(sigmas.to_vec()), ..given() }.settle(&ModelDefaults::default());
+            options.check(RULES).map(|()| options.num_steps).map_err(|e| e.to_string())
+        };
+        assert_eq!(with(&[1.0, 0.9, 0.5, 0.0]), Ok(3));
+        assert_eq!(with(&[0.5, 0.9]), Err("sigmas must fall from one to the next, got 0.5, 0.9".into()));
+        assert_eq!(with(&[1.5]), Err("sigmas must be above 0 up to 1, got 1.5".into()));
+        assert_eq!(with(&[]), Err("sigmas must be 1 to 200 numbers, got 0".into()));
+        let few = ModelDefaults { sigmas: Some(vec![1.0, 0.5]), ..Default::default() };
+        assert_eq!(given().settle(&few).num_steps, 2);
+        let options = GivenOptions { num_steps: Some(9), ..given() }.settle(&few);
+        assert_eq!((options.num_steps, options.sigmas), (9, None));
+        assert_eq!(
+            refusal(|o| o.sampler = Some("ddim".into())),
+            "sampler must be one of unipc, euler, stochastic, got ddim"
+        );
     }
 
     #[test]

@@ -94,7 +94,8 @@ export function parseDefaults(json: unknown): ModelDefaults {
   const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const pairs = Object.entries(OPTIONS).flatMap(([name, { kind }]) => {
     const value = given[snake(name)];
-    return name !== 'prompt' && name !== 'seed' && typeof value === (kind === 'text' ? 'string' : 'number') ? [[name, value]] : [];
+    const like = kind === 'list' ? Array.isArray(value) : typeof value === (kind === 'text' || kind === 'choice' ? 'string' : 'number');
+    return name !== 'prompt' && name !== 'seed' && like ? [[name, value]] : [];
   });
   return Object.fromEntries(pairs) as ModelDefaults;
 }

@@ -541,7 +541,9 @@ findings: Array<KernelFinding>, };
 /** One row of the table of options. */
 export interface OptionSpec {
   /** What kind of value it takes. */
-  readonly kind: 'text' | 'whole' | 'number' | 'flag';
+  readonly kind: 'text' | 'whole' | 'number' | 'choice' | 'list' | 'flag';
+  /** What a 'choice' chooses among. */
+  readonly choices?: readonly string[];
   /** What it does. */
   readonly doc: string;
   /** What the number counts; empty without a unit. */
@@ -562,6 +564,9 @@ export interface OptionSpec {
 
 /** Guidance up to here is none: a step takes one pass of the model instead of two. */
 export const GUIDED_ABOVE = 1;
+
+/** The most numbers of an option that is a list. */
+export const MOST_NUMBERS = 200;
 
 /** What a clip is made from. Everything but the prompt has a default, which the model suggests. */
 export interface ClipOptions {
@@ -585,6 +590,10 @@ export interface ClipOptions {
   guidanceScale?: number;
   /** How far the schedule is bent towards noise. [above 0 up to 100; default: the scheduler's own] */
   flowShift?: number;
+  /** How the noise is taken away. `stochastic` goes to the clean estimate and back to the next level with fresh noise: for models distilled to few steps (rCM, DMD, LCM). [unipc, euler, stochastic; default: the model's own] */
+  sampler?: 'unipc' | 'euler' | 'stochastic';
+  /** The noise levels of the steps, falling, as a few-step model was trained on them; taken as they are, in place of steps and shift. A 0 at the end is left away. [above 0 up to 1; default: the sampler's own] */
+  sigmas?: number[];
 }
 
 /** Everything that makes the same clip again, with nothing left open. */
@@ -609,6 +618,10 @@ export interface ClipRecipe {
   guidanceScale: number;
   /** How far the schedule is bent towards noise. [above 0 up to 100; default: the scheduler's own] */
   flowShift?: number;
+  /** How the noise is taken away. `stochastic` goes to the clean estimate and back to the next level with fresh noise: for models distilled to few steps (rCM, DMD, LCM). [unipc, euler, stochastic; default: the model's own] */
+  sampler?: 'unipc' | 'euler' | 'stochastic';
+  /** The noise levels of the steps, falling, as a few-step model was trained on them; taken as they are, in place of steps and shift. A 0 at the end is left away. [above 0 up to 1; default: the sampler's own] */
+  sigmas?: number[];
 }
 
 /** What a model suggests. */
@@ -629,6 +642,10 @@ export interface ModelDefaults {
   guidanceScale?: number | undefined;
   /** How far the schedule is bent towards noise. [above 0 up to 100; default: the scheduler's own] */
   flowShift?: number | undefined;
+  /** How the noise is taken away. `stochastic` goes to the clean estimate and back to the next level with fresh noise: for models distilled to few steps (rCM, DMD, LCM). [unipc, euler, stochastic; default: the model's own] */
+  sampler?: 'unipc' | 'euler' | 'stochastic' | undefined;
+  /** The noise levels of the steps, falling, as a few-step model was trained on them; taken as they are, in place of steps and shift. A 0 at the end is left away. [above 0 up to 1; default: the sampler's own] */
+  sigmas?: number[] | undefined;
 }
 
 /** The table of options, by name. */
@@ -718,6 +735,22 @@ export const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {
     flag: "shift",
     min: 0,
     max: 100,
+    aboveMin: true,
+  },
+  sampler: {
+    kind: 'choice',
+    doc: "How the noise is taken away. `stochastic` goes to the clean estimate and back to the next level with fresh noise: for models distilled to few steps (rCM, DMD, LCM).",
+    unit: "",
+    choices: ['unipc', 'euler', 'stochastic'],
+    flag: "sampler",
+  },
+  sigmas: {
+    kind: 'list',
+    doc: "The noise levels of the steps, falling, as a few-step model was trained on them; taken as they are, in place of steps and shift. A 0 at the end is left away.",
+    unit: "",
+    flag: "sigmas",
+    min: 0,
+    max: 1,
     aboveMin: true,
   },
 };

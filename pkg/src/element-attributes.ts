@@ -9,11 +9,13 @@ export const attributeName = (name: string): string => name.replaceAll(/[A-Z]/g,
 
 export const OPTION_NAMES = Object.keys(OPTIONS) as Name[];
 
-/** The value of an option's attribute; undefined where it is missing, NaN where it is no number. */
-export function readOption(element: Element, name: Name): string | number | undefined {
+/** The value of an option's attribute (a list has commas); undefined where it is missing, NaN where it is no number. */
+export function readOption(element: Element, name: Name): string | number | number[] | undefined {
   const text = element.getAttribute(attributeName(name));
-  if (text === null || OPTIONS[name].kind === 'text') return text ?? undefined;
-  return text.trim() === '' ? NaN : Number(text);
+  const { kind } = OPTIONS[name];
+  if (text === null || kind === 'text' || kind === 'choice') return text ?? undefined;
+  const number = (word: string): number => (word.trim() === '' ? NaN : Number(word));
+  return kind === 'list' ? text.split(',').map(number) : number(text);
 }
 
 /** Sets the attribute of an option; null and undefined remove it. */
@@ -31,7 +33,7 @@ export function readOptions(element: Element): ClipOptions {
   const options: Record<string, unknown> = { prompt: '' };
   for (const name of OPTION_NAMES) {
     const value = readOption(element, name);
-    if (Number.isNaN(value)) {
+    if ([value].flat().some(Number.isNaN)) {
       const attribute = attributeName(name);
       throw new TabreelError('invalid-options', `${attribute} must be a number, got "${element.getAttribute(attribute)}"`);
     }

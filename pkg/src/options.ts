@@ -1,5 +1,5 @@
 /** Options of `generate()`, checked against the table in contract.ts: the sentences name rule, value and unit. */
-import { OPTIONS, type ClipOptions, type ClipRecipe, type ModelDefaults, type OptionSpec, type SizeRules } from './contract.js';
+import { MOST_NUMBERS, OPTIONS, type ClipOptions, type ClipRecipe, type ModelDefaults, type OptionSpec, type SizeRules } from './contract.js';
 import { TabreelError } from './errors.js';
 import { INPUTS } from './inputs.js';
 
@@ -43,15 +43,19 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
   if (signal !== undefined && !(typeof signal === 'object' && signal !== null && 'aborted' in signal)) {
     throw invalid(`signal must be an AbortSignal, got ${show(signal)}`);
   }
+  // A number of steps asked for goes before the levels that the model suggests.
+  const defaults: Record<string, unknown> = { ...rules.defaults };
+  if (options['numSteps'] !== undefined && options['numSteps'] !== null) delete defaults['sigmas'];
   const settled: Partial<Record<Name, unknown>> = {};
   for (const name of NAMES) {
     const value =
       options[name] ??
-      (rules.defaults as Record<string, unknown>)[name] ??
+      defaults[name] ??
       TABLE[name].default ??
       (name === 'seed' ? randomSeed() : undefined);
     if (value !== undefined || name === 'prompt') settled[name] = checked(name, value, rules);
   }
+  if (settled.sigmas !== undefined) settled.numSteps = (settled.sigmas as number[]).length;
   if ((settled.prompt as string).trim() === '') throw invalid('prompt must not be empty');
   return settled as ClipRecipe;
 }
@@ -68,6 +72,30 @@ function checked(name: Name, value: unknown, rules: SizeRules): unknown {
     if (typeof value !== 'string') throw invalid(`${name} must be a string, got ${show(value)}`);
     return value;
   }
+  if (row.kind === 'choice') {
+    if (row.choices!.includes(value as string)) return value;
+    throw invalid(`${name} must be one of ${row.choices!.join(', ')}, got ${show(value)}`);
+  }
+  if (row.kind === 'list') return checkedList(name, value, rules);
+  return checkedNumber(name, value, rules);
+}
+
+/** Numbers that fall from one to the next; published grids of levels end in a 0 that is no step. */
+function checkedList(name: Name, value: unknown, rules: SizeRules): number[] {
+  if (!Array.isArray(value)) throw invalid(`${name} must be an array of numbers, got ${show(value)}`);
+  const numbers = value.length > 1 && value.at(-1) === 0 ? value.slice(0, -1) : [...value];
+  if (numbers.length < 1 || numbers.length > MOST_NUMBERS) {
+    throw invalid(`${name} must be 1 to ${MOST_NUMBERS} numbers, got ${numbers.length}`);
+  }
+  for (const number of numbers) checkedNumber(name, number, rules);
+  if (numbers.some((number, i) => i > 0 && number >= numbers[i - 1])) {
+    throw invalid(`${name} must fall from one to the next, got ${numbers.join(', ')}`);
+  }
+  return numbers as number[];
+}
+
+function checkedNumber(name: Name, value: unknown, rules: SizeRules): number {
+  const row = TABLE[name];
   if (typeof value !== 'number') throw invalid(`${name} must be a number, got ${show(value)}`);
   if (row.kind === 'whole' && Number.isFinite(value) && !Number.isInteger(value)) {
     throw invalid(`${name} must be a whole number, got ${withUnit(value, row.unit)}`);

@@ -89,3 +89,21 @@ test.each([
 test.each([undefined, null, 'a red ball', [], 7])('options that are no object (%o) are refused', (given) => {
   expect(() => resolveOptions(given, rules)).toThrow('options must be an object with a prompt');
 });
+
+test('levels of noise fall, keep to their range, and say how many steps there are', () => {
+  expect(resolveOptions({ ...good, sigmas: [1, 0.9, 0.5, 0] }, rules)).toMatchObject({ sigmas: [1, 0.9, 0.5], numSteps: 3 });
+  expect(refusal({ sigmas: [0.5, 0.9] })).toBe('sigmas must fall from one to the next, got 0.5, 0.9');
+  expect(refusal({ sigmas: [1.5] })).toBe('sigmas must be above 0 up to 1, got 1.5');
+  expect(refusal({ sigmas: [] })).toBe('sigmas must be 1 to 200 numbers, got 0');
+  expect(refusal({ sigmas: 'all' })).toBe('sigmas must be an array of numbers, got the string "all"');
+  expect(refusal({ sigmas: [1, '0.5'] })).toBe('sigmas must be a number, got the string "0.5"');
+  const few = { ...rules, defaults: { ...rules.defaults, sigmas: [1, 0.5] } };
+  expect(resolveOptions(good, few).numSteps).toBe(2);
+  expect(resolveOptions({ ...good, numSteps: 9 }, few)).toMatchObject({ numSteps: 9 });
+  expect(resolveOptions({ ...good, numSteps: 9 }, few).sigmas).toBeUndefined();
+});
+
+test('a sampler is one of those there are', () => {
+  expect(resolveOptions({ ...good, sampler: 'stochastic' }, rules).sampler).toBe('stochastic');
+  expect(refusal({ sampler: 'ddim' })).toBe('sampler must be one of unipc, euler, stochastic, got the string "ddim"');
+});

@@ -12,6 +12,7 @@ use tabreel::device::Compute;
 use tabreel::error::Error;
 use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::registry::Registry;
+use tabreel::noise::TorchRng;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
 use tabreel_tests::root;
@@ -29,7 +30,7 @@ impl Host for Frames {
 }
 
 /// A folder: tokenizer and text encoder of a fixture, toy transformer and toy codec.
-fn folder(transformer_config: &str) -> ModelFiles {
+fn folder(transformer_config: &str, pull: f32) -> ModelFiles {
     let mut files = ModelFiles::read_dir(&root().join("tests/fixtures/folder_t2v/model")).expect("the fixture");
     for part in ["transformer", "vae"] {
         files.remove(&format!("{part}/diffusion_pytorch_model.safetensors"));
@@ -44,7 +45,7 @@ fn folder(transformer_config: &str) -> ModelFiles {
         br#"{"_class_name":"ToyPipeline","transformer":["toy","ToyTransformer"]}"#.to_vec(),
     );
     files.insert("transformer/config.json", transformer_config.as_bytes().to_vec());
-    files.insert("transformer/model.safetensors", one("toy.pull", &[1.0]));
+    files.insert("transformer/model.safetensors", one("toy.pull", &[pull]));
     files.insert("vae/config.json", br#"{"_class_name":"ToyCodec"}"#.to_vec());
     files.insert("vae/model.safetensors", one("toy.gain", &[0.5]));
     files
@@ -58,7 +59,7 @@ fn registry() -> Registry {
 }
 
 fn load(registry: &Registry, transformer_config: &str) -> Result<Pipeline, Error> {
-    block_on(Pipeline::load_with(registry, &folder(transformer_config), Compute::cpu(), &SilentHost))
+    block_on(Pipeline::load_with(registry, &folder(transformer_config, 1.0), Compute::cpu(), &SilentHost))
 }
 
 fn options() -> GenerateOptions {
@@ -73,6 +74,8 @@ fn options() -> GenerateOptions {
         guidance_scale: 1.0,
         seed: 3,
         flow_shift: None,
+        sampler: None,
+        sigmas: None,
         preview: false,
     }
 }
@@ -121,4 +124,30 @@ fn a_clip_must_fit_the_codecs_stride() {
     assert!(e.contains("8n + 1") && e.contains("13"), "{e}");
     let e = refusal(GenerateOptions { width: 48, ..options() }).unwrap_or_default();
     assert!(e.contains("multiple of 32 px") && e.contains("48"), "{e}");
+}
+
+/// With a pull of a half the estimate of the clean latents is half of what it is made from, so two steps fit on a line.
+#[test]
+fn the_stochastic_sampler_goes_to_the_clean_estimate_and_back_with_torchs_next_noise() {
+    let files = folder(r#"{"_class_name":"ToyTransformer"}"#, 0.5);
+    let pipeline = block_on(Pipeline::load_with(&registry(), &files, Compute::cpu(), &SilentHost)).expect("a folder");
+    let made = |sampler: &str, sigmas: &[f64]| {
+        let options = GenerateOptions { sampler: Some(sampler.into()), sigmas: Some(sigmas.to_vec()), ..options() };
+        let clip = block_on(pipeline.generate(&options, &Inputs::default(), &SilentHost)).expect("a clip");
+        (clip.latents, clip.latents_shape)
+    };
+    let (found, shape) = made("stochastic", &[0.9, 0.5]);
+    let mut rng = TorchRng::new(options().seed);
+    let (first, second) = (rng.randn(&shape), rng.randn(&shape));
+    for ((found, a), b) in found.iter().zip(&first).zip(&second) {
+        let clean = 0.5 * 0.9 * a; // the grid begins at 0.9: so much noise, and no more
+        let wanted = 0.5 * (0.5 * clean + 0.5 * b);
+        assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
+    }
+    // Euler along v = 0.5 x / σ: x · (1 + 0.5 (0.5 − 0.9) / 0.9), then to 0.
+    let (found, _) = made("euler", &[0.9, 0.5]);
+    for (found, a) in found.iter().zip(&first) {
+        let wanted = 0.9 * a * (1.0 - 0.5 * 0.4 / 0.9) * 0.5;
+        assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
+    }
 }

@@ -92,6 +92,8 @@ fn options() -> GenerateOptions {
         guidance_scale: 4.0,
         seed: 1,
         flow_shift: None,
+        sampler: None,
+        sigmas: None,
         preview: true,
     }
 }

@@ -82,11 +82,12 @@ proptest! {
         prompt in ".{0,12}", width: usize, height in 0usize..5000, num_frames in prop_oneof![0usize..100, Just(usize::MAX)],
         num_steps in 0usize..300, fps in proptest::num::f64::ANY, guidance_scale in proptest::num::f64::ANY, seed: u64,
         flow_shift in proptest::option::of(proptest::num::f64::ANY), multiple in prop_oneof![Just(16usize), Just(32)],
-        sound_size: bool,
+        sound_size: bool, sampler in proptest::option::of("(unipc|euler|ddim)"),
+        sigmas in proptest::option::of(proptest::collection::vec(-0.1f64..1.1, 0..4)),
     ) {
         let (width, height) = if sound_size { (width % 9 * 16, height % 9 * 16) } else { (width, height) };
         let options = GenerateOptions {
-            prompt, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed, flow_shift, preview: false,
+            prompt, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed, flow_shift, sampler, sigmas, preview: false,
         };
         let rules = Rules { width_multiple: multiple, height_multiple: multiple, frame_multiple: 4 };
         match options.check(rules) {
@@ -96,6 +97,10 @@ proptest! {
                 prop_assert!(num_frames % 4 == 1 && (1..=200).contains(&num_steps));
                 prop_assert!((1.0..=120.0).contains(&fps) && guidance_scale >= 0.0 && guidance_scale.is_finite());
                 prop_assert!(seed <= 1 << 53);
+                prop_assert!(options.sampler.as_deref() != Some("ddim"));
+                let sigmas = options.sigmas.as_deref().unwrap_or(&[1.0]);
+                prop_assert!(!sigmas.is_empty() && sigmas.windows(2).all(|pair| pair[0] > pair[1]));
+                prop_assert!(sigmas.iter().all(|sigma| *sigma > 0.0 && *sigma <= 1.0));
             }
             Err(error) => {
                 prop_assert_eq!(error.code(), ErrorCode::InvalidOptions);

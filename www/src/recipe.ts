@@ -26,13 +26,14 @@ export function toHash(recipe: Recipe): string {
 export function fromHash(hash: string): Partial<Recipe> {
   const params = new URLSearchParams(hash.replace(/^#/, ''));
   if (params.get('prompt') === null) return {};
-  const recipe: Record<string, string | number> = { negativePrompt: '' };
+  const recipe: Record<string, string | number | number[]> = { negativePrompt: '' };
   const size = /^(\d{1,5})x(\d{1,5})$/.exec(params.get('size') ?? '');
   if (size) Object.assign(recipe, { width: Number(size[1]), height: Number(size[2]) });
   for (const [field, { flag, kind }] of fields) {
     const text = params.get(flag ?? '');
     if (text === null) continue;
-    if (kind === 'text') recipe[field] = text;
+    if (kind === 'text' || kind === 'choice') recipe[field] = text;
+    else if (kind === 'list') recipe[field] = text.split(',').map(Number);
     else if (text.trim() !== '' && Number.isFinite(Number(text))) recipe[field] = Number(text);
   }
   return recipe as Partial<Recipe>;

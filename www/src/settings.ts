@@ -31,6 +31,7 @@ const FIELDS: Record<string, readonly Field[]> = {
   'guidance-range': ['guidanceScale'],
   negative: ['negativePrompt'],
   backend: ['device'],
+  sampler: ['sampler'],
   lock: ['locked', 'seed'],
   seed: ['locked', 'seed'],
   dice: ['seed'],
@@ -61,12 +62,20 @@ export function buildSettings(changed: () => void): void {
     make('option', { value: 'gpu' }, 'GPU (WebGPU)'),
     make('option', { value: 'cpu' }, 'CPU'),
   );
+  const words = { unipc: 'UniPC', euler: 'Euler', stochastic: 'Few steps (fresh noise at each)' } as const;
+  const sampler = make(
+    'select',
+    { id: 'sampler', title: 'Models distilled to few steps want fresh noise at each' },
+    make('option', { value: '' }, 'The model’s own'),
+    ...(OPTIONS.sampler.choices as (keyof typeof words)[]).map((value) => make('option', { value }, words[value])),
+  );
   form.append(
     ...sizeFields(edited),
     pair('Length', 'frames', { min: 1, max: DEFAULTS.numFrames, step: 1 }, 'frames', 'frames-note'),
     field('Frames per second', make('input', { id: 'fps', type: 'number', min: '1', max: '120', step: '1' })),
     pair('Quality', 'steps', { min: 1, max: 50, step: 1 }, 'steps', 'steps-note'),
     pair('Guidance', 'guidance', { min: 0, max: 15, step: 0.5 }, '', 'guidance-note'),
+    field('Sampler', sampler),
     field('Seed', make('div', { className: 'row seed' }, seed, dice, lock), 'seed'),
     field('Leave out', make('textarea', { id: 'negative', rows: 2, placeholder: 'What the clip should not show' })),
     field('Runs on', backend),
@@ -81,6 +90,7 @@ export function buildSettings(changed: () => void): void {
   });
   byId('defaults').addEventListener('click', () => {
     [edits, applied] = [{}, {}];
+    byId<HTMLSelectElement>('sampler').value = '';
     show({ ...defaults, seed: readSettings().seed });
     edited();
   });
@@ -98,6 +108,7 @@ export function buildSettings(changed: () => void): void {
 function sound(kept: Record<string, unknown> = {}): Partial<Settings> {
   const entries = Object.entries(kept);
   const like = (name: string, value: unknown): boolean => {
+    if (name === 'sampler') return OPTIONS.sampler.choices!.includes(value as string);
     const kind = typeof (DEFAULTS as unknown as Record<string, unknown>)[name];
     return kind !== 'undefined' && typeof value === kind && (kind !== 'number' || Number.isFinite(value));
   };
@@ -136,14 +147,25 @@ export function readSettings(): Settings {
     negativePrompt: byId<HTMLTextAreaElement>('negative').value,
     locked: input('lock').checked,
     device: byId<HTMLSelectElement>('backend').value as Device,
-    // It has no field: a link or an earlier clip brings it, else the model's own is taken.
+    // They have no field: a link or an earlier clip brings them, else the model's own are taken.
     ...(applied.flowShift === undefined ? {} : { flowShift: applied.flowShift }),
+    ...(applied.sigmas === undefined ? {} : { sigmas: applied.sigmas }),
+    ...samplerChosen(),
   };
+}
+
+/** Nothing stands for the model's own. */
+function samplerChosen(): Pick<Settings, 'sampler'> {
+  const { value } = byId<HTMLSelectElement>('sampler');
+  return value === '' ? {} : { sampler: value as NonNullable<Settings['sampler']> };
 }
 
 /** Takes over what a link or an earlier clip says. */
 export function writeSettings(settings: Partial<Settings>): void {
-  applied = { ...applied, ...settings };
+  // A whole recipe says by silence that the sampler and its levels were the model's own.
+  const whole = settings.numSteps !== undefined;
+  applied = { ...applied, ...(whole && { sigmas: undefined }), ...settings };
+  if (whole && settings.sampler === undefined) byId<HTMLSelectElement>('sampler').value = '';
   show(settings);
   edited();
 }
@@ -161,6 +183,7 @@ function show(settings: Partial<Settings>): void {
   set('seed', settings.seed);
   set('negative', settings.negativePrompt);
   set('backend', settings.device);
+  set('sampler', settings.sampler);
   if (settings.locked !== undefined) input('lock').checked = settings.locked;
 }
 
@@ -180,6 +203,8 @@ function edited(by?: string): void {
     edits = { ...edits, [field]: settings[field] };
     applied = { ...applied, [field]: undefined };
   }
+  // A number of steps goes before levels that a link or an earlier clip brought.
+  if (by?.startsWith('steps')) applied = { ...applied, sigmas: undefined };
   if (!settings.locked) delete edits.seed;
   memory.set('settings', edits);
   const { numFrames, fps, numSteps, guidanceScale } = readSettings();

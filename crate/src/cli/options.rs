@@ -23,11 +23,20 @@ fn flag(row: &OptionSpec, name: &'static str) -> Arg {
     let arg = Arg::new(row.name).long(name).required(row.default_words().is_none()).help(help(row));
     match row.kind {
         Kind::Text => arg.value_parser(value_parser!(String)),
+        Kind::Choice(words) => arg.value_parser(clap::builder::PossibleValuesParser::new(words)),
+        Kind::List => arg.value_parser(numbers).value_name("N,N,…").allow_hyphen_values(true),
         // A value below zero is refused in words, not taken for a flag.
         Kind::Whole => arg.value_parser(value_parser!(u64)).allow_negative_numbers(true),
         Kind::Number => arg.value_parser(value_parser!(f64)).allow_negative_numbers(true),
         Kind::Flag => arg.action(clap::ArgAction::SetTrue),
     }
+}
+
+/// `1, 0.9, 0.5`
+fn numbers(text: &str) -> Result<Vec<f64>, String> {
+    let number =
+        |word: &str| word.trim().parse().map_err(|_| format!("must be numbers with commas between, got {word:?}"));
+    text.split(',').map(number).collect()
 }
 
 /// `Denoising steps. [1 to 200 steps; default: the model's, else 50]`
@@ -49,7 +58,8 @@ impl FromArgMatches for OptionArgs {
         Ok(Self(GivenOptions::from_values(|row| {
             row.flag?;
             match row.kind {
-                Kind::Text => matches.get_one::<String>(row.name).map(|text| Value::Text(text)),
+                Kind::Text | Kind::Choice(_) => matches.get_one::<String>(row.name).map(|text| Value::Text(text)),
+                Kind::List => matches.get_one::<Vec<f64>>(row.name).map(|numbers| Value::List(numbers)),
                 Kind::Whole => matches.get_one::<u64>(row.name).copied().map(Value::Whole),
                 Kind::Number => matches.get_one::<f64>(row.name).copied().map(Value::Number),
                 Kind::Flag => matches.get_one::<bool>(row.name).copied().map(Value::Flag),

@@ -14,7 +14,9 @@ use crate::device::{AdapterInfo, DeviceChoice};
 use crate::error::{ErrorCode, ErrorReport};
 use crate::host::{Event, Stage};
 use crate::kernels::Kernel;
-use crate::options::{CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, Multiple, OptionSpec, Rules, Value};
+use crate::options::{
+    CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, MOST_NUMBERS, Multiple, OptionSpec, Rules, Value,
+};
 use crate::pipeline::{InspectedPart, Inspection, Plan, PlannedPart};
 
 const HEAD: &str = "/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */\n";
@@ -80,7 +82,7 @@ fn type_of<T: TS>(out: &mut String) {
 /// The table and the types made of it.
 fn options(out: &mut String) {
     out.push_str(
-        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  /** What kind of value it takes. */\n  readonly kind: 'text' | 'whole' | 'number' | 'flag';\n  \
+        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  /** What kind of value it takes. */\n  readonly kind: 'text' | 'whole' | 'number' | 'choice' | 'list' | 'flag';\n  /** What a 'choice' chooses among. */\n  readonly choices?: readonly string[];\n  \
          /** What it does. */\n  readonly doc: string;\n  /** What the number counts; empty without a unit. */\n  readonly unit: string;\n  /** The command line's flag, and the name in a shared link. */\n  readonly flag?: string;\n  \
          /** The least. */\n  readonly min?: number;\n  /** The most. */\n  readonly max?: number;\n  /** True if `min` itself is not allowed. */\n  readonly aboveMin?: boolean;\n  \
          /** Which of the model's multiples a size keeps to. */\n  readonly multiple?: keyof SizeRules;\n  /** What stands in for a missing value; missing itself where that is no constant. */\n  \
@@ -88,7 +90,7 @@ fn options(out: &mut String) {
     );
     let _ = write!(
         out,
-        "\n/** Guidance up to here is none: a step takes one pass of the model instead of two. */\nexport const GUIDED_ABOVE = {GUIDED_ABOVE};\n"
+        "\n/** Guidance up to here is none: a step takes one pass of the model instead of two. */\nexport const GUIDED_ABOVE = {GUIDED_ABOVE};\n\n/** The most numbers of an option that is a list. */\nexport const MOST_NUMBERS = {MOST_NUMBERS};\n"
     );
     // Previews are asked for by listening to them.
     let caller: Vec<&OptionSpec> = CALLER_OPTIONS.iter().filter(|row| row.kind != Kind::Flag).collect();
@@ -133,12 +135,17 @@ fn spec(out: &mut String, row: &OptionSpec) {
                 Kind::Text => "text",
                 Kind::Whole => "whole",
                 Kind::Number => "number",
+                Kind::Choice(_) => "choice",
+                Kind::List => "list",
                 Kind::Flag => "flag",
             }
         ),
         format!("doc: {}", quoted(&row.doc.trim().replace('\n', " "))),
         format!("unit: {}", quoted(row.unit)),
     ];
+    if let Kind::Choice(words) = row.kind {
+        fields.push(format!("choices: [{}]", quoted_all(words)));
+    }
     fields.extend(row.flag.map(|flag| format!("flag: {}", quoted(flag))));
     if let Some(range) = row.range {
         fields.extend([format!("min: {}", range.min), format!("max: {}", range.max)]);
@@ -160,12 +167,18 @@ fn spec(out: &mut String, row: &OptionSpec) {
     let _ = writeln!(out, "  {}: {{\n    {},\n  }},", camel(row.name), fields.join(",\n    "));
 }
 
-fn ts_type(kind: Kind) -> &'static str {
+fn ts_type(kind: Kind) -> String {
     match kind {
-        Kind::Text => "string",
-        Kind::Whole | Kind::Number => "number",
-        Kind::Flag => "boolean",
+        Kind::Text => "string".into(),
+        Kind::Choice(words) => quoted(words.iter().copied()).join(" | "),
+        Kind::List => "number[]".into(),
+        Kind::Whole | Kind::Number => "number".into(),
+        Kind::Flag => "boolean".into(),
     }
+}
+
+fn quoted_all(words: &[&'static str]) -> String {
+    quoted(words.iter().copied()).join(", ")
 }
 
 fn camel(name: &str) -> String {

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// The most numbers of a list: the most steps.
+pub const MOST_NUMBERS: usize = 200;
+
 /// What kind of value an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -11,6 +14,10 @@ pub enum Kind {
     Whole,
     /// A number.
     Number,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// Numbers, each within the range and below the one before it.
+    List,
     /// Yes or no.
     Flag,
 }
@@ -18,12 +25,14 @@ pub enum Kind {
 /// A value of some option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// Of [`Kind::Text`].
+    /// Of [`Kind::Text`] and [`Kind::Choice`].
     Text(&'a str),
     /// Of [`Kind::Whole`].
     Whole(u64),
     /// Of [`Kind::Number`].
     Number(f64),
+    /// Of [`Kind::List`].
+    List(&'a [f64]),
     /// Of [`Kind::Flag`].
     Flag(bool),
 }
@@ -34,6 +43,10 @@ impl std::fmt::Display for Value<'_> {
             Self::Text(value) => value.fmt(f),
             Self::Whole(value) => value.fmt(f),
             Self::Number(value) => value.fmt(f),
+            Self::List(values) => {
+                let words: Vec<String> = values.iter().map(f64::to_string).collect();
+                words.join(", ").fmt(f)
+            }
             Self::Flag(value) => value.fmt(f),
         }
     }
@@ -124,6 +137,14 @@ impl OptionSpec {
         Self::new(Kind::Number, Some(range), unit, default)
     }
 
+    pub(super) const fn choice(words: &'static [&'static str], default: Fallback) -> Self {
+        Self::new(Kind::Choice(words), None, "", default)
+    }
+
+    pub(super) const fn list(range: Range, default: Fallback) -> Self {
+        Self::new(Kind::List, Some(range), "", default)
+    }
+
     pub(super) const fn yes_or_no() -> Self {
         Self::new(Kind::Flag, None, "", Fallback::Value(Value::Flag(false)))
     }
@@ -146,6 +167,9 @@ impl OptionSpec {
 
     /// The range in words: `1 to 200 steps`; `None` where every value will do.
     pub fn range_words(&self) -> Option<String> {
+        if let Kind::Choice(words) = self.kind {
+            return Some(words.join(", "));
+        }
         self.range.map(|Range { min, max, above_min }| {
             self.with_unit(if above_min { format!("above {min} up to {max}") } else { format!("{min} to {max}") })
         })
@@ -169,7 +193,9 @@ impl OptionSpec {
         let number = match value {
             Value::Whole(whole) => whole as f64,
             Value::Number(number) => number,
-            Value::Text(_) | Value::Flag(_) => return Ok(()),
+            Value::List(numbers) => return self.check_list(numbers),
+            Value::Text(word) => return self.check_choice(word),
+            Value::Flag(_) => return Ok(()),
         };
         let Some(Range { min, max, above_min }) = self.range else { return Ok(()) };
         // Written so that NaN is refused.
@@ -178,6 +204,28 @@ impl OptionSpec {
         }
         let (range, found) = (self.range_words().unwrap_or_default(), self.with_unit(value));
         Err(Error::options(format!("{} must be {range}, got {found}", self.name)))
+    }
+
+    fn check_choice(&self, word: &str) -> Result<()> {
+        match self.kind {
+            Kind::Choice(words) if !words.contains(&word) => {
+                Err(Error::options(format!("{} must be one of {}, got {word}", self.name, words.join(", "))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_list(&self, numbers: &[f64]) -> Result<()> {
+        let found = Value::List(numbers);
+        if !(1..=MOST_NUMBERS).contains(&numbers.len()) {
+            let (name, count) = (self.name, numbers.len());
+            return Err(Error::options(format!("{name} must be 1 to {MOST_NUMBERS} numbers, got {count}")));
+        }
+        numbers.iter().try_for_each(|number| self.check_range(Value::Number(*number)))?;
+        match numbers.windows(2).all(|pair| matches!(pair, [a, b] if a > b)) {
+            true => Ok(()),
+            false => Err(Error::options(format!("{} must fall from one to the next, got {found}", self.name))),
+        }
     }
 
     /// Refuses a size that the model cannot divide.
@@ -250,19 +298,22 @@ field!(usize, value => if let Value::Whole(v) = value { Some(v.try_into().unwrap
 field!(f64, value => if let Value::Number(v) = value { Some(v) } else { None }, v => Value::Number(*v));
 field!(bool, value => if let Value::Flag(v) = value { Some(v) } else { None }, v => Value::Flag(*v));
 
-impl Field for Option<f64> {
-    type Given = f64;
-    fn given(value: Value<'_>) -> Option<f64> {
-        f64::given(value)
+field!(Vec<f64>, value => if let Value::List(v) = value { Some(v.to_vec()) } else { None }, v => Value::List(v));
+
+/// What may be left open for something that is no constant.
+impl<T: Field<Given = T> + Clone> Field for Option<T> {
+    type Given = T;
+    fn given(value: Value<'_>) -> Option<T> {
+        T::given(value)
     }
-    fn value_of(given: &f64) -> Value<'_> {
-        f64::value_of(given)
+    fn value_of(given: &T) -> Value<'_> {
+        T::value_of(given)
     }
-    fn settle(given: Option<f64>, _: Fallback) -> Self {
+    fn settle(given: Option<T>, _: Fallback) -> Self {
         given
     }
     fn value(&self) -> Option<Value<'_>> {
-        self.as_ref().map(f64::value_of)
+        self.as_ref().map(T::value_of)
     }
 }
 
@@ -314,8 +365,8 @@ macro_rules! options {
                 }
             }
 
-            /// Settles every option: what was given, else what the model suggests, else the table's default.
-            pub fn settle(self, model: &ModelDefaults) -> GenerateOptions {
+            /// What was given, else what the model suggests, else the table's default.
+            fn settle_rows(self, model: &ModelDefaults) -> GenerateOptions {
                 let mut rows = CALLER_OPTIONS.iter().chain(MODEL_OPTIONS);
                 let mut default = || rows.next().map_or(Fallback::Required, |row| row.default);
                 GenerateOptions {

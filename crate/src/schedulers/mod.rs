@@ -118,6 +118,21 @@ pub enum Sampler {
     Stochastic,
 }
 
+impl Sampler {
+    /// The names of all, as options have them.
+    pub const NAMES: &'static [&'static str] = &["unipc", "euler", "stochastic"];
+
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "unipc" => Some(Self::UniPc),
+            "euler" => Some(Self::Euler),
+            "stochastic" => Some(Self::Stochastic),
+            _ => None,
+        }
+    }
+}
+
 /// A grid of noise levels and the timesteps the model is told for them.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Grid {

@@ -126,6 +126,8 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
         guidance_scale: number(&args, "cfg")?,
         seed: 0,
         flow_shift: None,
+        sampler: None,
+        sigmas: None,
         preview: false,
     };
     let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
@@ -250,6 +252,8 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
         guidance_scale: number(&args, "guidance_scale")?,
         seed: args["seed"].as_u64().ok_or("args.seed must be a whole number")?,
         flow_shift: None,
+        sampler: None,
+        sigmas: None,
         preview: false,
     };
 
