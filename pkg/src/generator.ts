@@ -120,6 +120,7 @@ export class Tabreel {
 
   readonly #link: WorkerLink;
   #busy = false;
+  #paused = false;
 
   private constructor(link: WorkerLink, model: ModelInfo, device: Backend, adapter: string | undefined, reason: string) {
     this.#link = link;
@@ -363,6 +364,29 @@ export class Tabreel {
   /** Words of a prompt that the model was not trained on; none where its card has no vocabulary. */
   unknownWords(prompt: string): string[] {
     return unknownWords(prompt, this.model.card.vocabulary);
+  }
+
+  /** True between `pause()` and `resume()`. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /**
+   * Holds a running `generate` within one block of the model; all that it has made stays in memory, and `signal` still stops
+   * it. A later `generate` waits too. The clip's timings count the pause.
+   */
+  pause(): void {
+    this.#pause(true);
+  }
+
+  /** Goes on. */
+  resume(): void {
+    this.#pause(false);
+  }
+
+  #pause(paused: boolean): void {
+    this.#paused = paused;
+    this.#link.pause(paused);
   }
 
   /** Ends the worker and frees everything it held. A running `generate` rejects with code 'aborted'. */

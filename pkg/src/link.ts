@@ -12,7 +12,7 @@ export interface WorkerLike {
   onmessageerror: ((event: MessageEvent) => void) | null;
 }
 
-type Job = DistributiveOmit<Exclude<ToWorker, { type: 'abort' }>, 'id'>;
+type Job = DistributiveOmit<Exclude<ToWorker, { type: 'abort' | 'pause' }>, 'id'>;
 type DistributiveOmit<T, K extends string> = T extends unknown ? Omit<T, K> : never;
 
 export interface JobOptions {
@@ -91,6 +91,11 @@ export class WorkerLink {
       this.#jobs.delete(id);
       if (this.#jobs.size === 0) clearInterval(this.#watchdog);
     });
+  }
+
+  /** Holds whatever runs, or lets it go on. The worker's beats go on meanwhile, so that it does not count as silent. */
+  pause(paused: boolean): void {
+    if (this.dead === undefined) this.#worker.postMessage({ type: 'pause', paused });
   }
 
   /** Ends the worker and rejects whatever waits for it. */

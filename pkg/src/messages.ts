@@ -61,7 +61,9 @@ export type ToWorker =
   | { type: 'inspect'; id: number; folder: FolderDescription; budget?: number | undefined }
   | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: EngineCondition | undefined }
   /** Stops the job with this id at its next poll. */
-  | { type: 'abort'; id: number };
+  | { type: 'abort'; id: number }
+  /** Whatever runs waits from its next poll on, or goes on. */
+  | { type: 'pause'; paused: boolean };
 
 export type FromWorker =
   /** The worker's script runs. */

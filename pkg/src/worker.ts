@@ -8,6 +8,7 @@ import { patchWebGpu, type Trial } from './gpu-patch.js';
 import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { Inspection } from './contract.js';
 import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
+import { Pause } from './pause.js';
 import { PolicyWatch } from './policy.js';
 import { blobSource } from './source/memory.js';
 import { openFolder, type OpenFolder } from './source/open.js';
@@ -27,6 +28,7 @@ let panic: string | undefined;
 const jobs = new Map<number, AbortController>();
 /** What the model was loaded from. */
 let folder: OpenFolder | undefined;
+const pause = new Pause(() => scope.postMessage({ type: 'beat' }));
 const ledger = new GpuLedger();
 const policy = new PolicyWatch();
 
@@ -48,6 +50,7 @@ scope.addEventListener('error', (event) => {
 });
 
 scope.onmessage = ({ data }) => {
+  if (data.type === 'pause') return pause.set(data.paused);
   if (data.type === 'abort') {
     jobs.get(data.id)?.abort();
     return;
@@ -78,7 +81,7 @@ function dieOfTrap(thrown: unknown): void {
 
 type LoadJob = Extract<ToWorker, { type: 'load' | 'inspect' }>;
 
-async function handle(job: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal): Promise<unknown> {
+async function handle(job: Exclude<ToWorker, { type: 'abort' | 'pause' }>, signal: AbortSignal): Promise<unknown> {
   switch (job.type) {
     case 'start': {
       await startEngine(job.wasmUrl);
@@ -235,7 +238,7 @@ function hostFor(id: number, signal: AbortSignal): EngineHost {
         lastBeat = now;
         scope.postMessage({ type: 'beat' });
       }
-      return nextTask();
+      return nextTask().then(() => pause.over(signal));
     },
   };
 }

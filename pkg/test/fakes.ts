@@ -27,6 +27,9 @@ export class FakeCaches {
   }
 }
 
+/** A message that has an id. */
+export type JobMessage = Exclude<ToWorker, { type: 'pause' }>;
+
 /** A worker that is driven by the test. */
 export class FakeWorker implements WorkerLike {
   onmessage: WorkerLike['onmessage'] = null;
@@ -37,12 +40,12 @@ export class FakeWorker implements WorkerLike {
   terminated = false;
 
   /** What it does with a job; by default nothing, as a worker that hangs. */
-  constructor(readonly behave: (job: ToWorker, worker: FakeWorker) => void = () => undefined) {}
+  constructor(readonly behave: (job: JobMessage, worker: FakeWorker) => void = () => undefined) {}
 
   postMessage(message: ToWorker, transfer: Transferable[] = []): void {
     this.received.push(message);
     this.transferred.push(...transfer);
-    queueMicrotask(() => this.behave(message, this));
+    if (message.type !== 'pause') queueMicrotask(() => this.behave(message, this));
   }
 
   terminate(): void {

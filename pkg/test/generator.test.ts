@@ -3,7 +3,7 @@ import type { TabreelError } from '../src/errors.js';
 import { Tabreel, type LoadOptions } from '../src/generator.js';
 import { givenParts } from '../src/inputs.js';
 import type { EngineModel, FromWorker, ToWorker } from '../src/messages.js';
-import { FakeWorker, imageData } from './fakes.js';
+import { FakeWorker, imageData, type JobMessage } from './fakes.js';
 
 const MEMORY = { wasmBytes: 9, gpuBytes: 0, gpuPeakBytes: 0, gpuPlannedBytes: 0 };
 const INFO = { device: 'cpu', wasmMemoryBytes: 0 };
@@ -28,7 +28,7 @@ const MODEL: EngineModel = {
 };
 const files = { 'model_index.json': new Blob(['{}']), 'transformer/w.gguf': new Blob(['12345']) };
 
-type Behaviour = (job: ToWorker, worker: FakeWorker) => void;
+type Behaviour = (job: JobMessage, worker: FakeWorker) => void;
 
 /** A worker that does everything right, as quickly as it can. */
 const healthy: Behaviour = (job, worker) => {

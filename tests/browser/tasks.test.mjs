@@ -340,6 +340,56 @@ describe('recipes, history, queue', () => {
       const prompts = await page.locator('#history-strip img').evaluateAll((all) => all.map(({ alt }) => alt));
       assert.deepEqual(prompts, ['a green star', 'a white ring']);
     }));
+
+  test('a paused clip waits, goes on, and is the same as one made in one go; a paused one can be cancelled', () =>
+    onPage(async (page) => {
+      await configure(page, { steps: 16 });
+      await generate(page);
+      const once = await frames(page);
+      const pauseAt = async (step) => {
+        await page.click('#generate');
+        await page.locator('#status').filter({ hasText: `step ${step} ` }).waitFor({ timeout: 60_000 });
+        await page.click('#pause');
+        await page.locator('#status').filter({ hasText: 'paused' }).waitFor();
+        // What was on its way arrives; then nothing moves.
+        await page.waitForTimeout(1500);
+        const before = await page.locator('#progress').getAttribute('value');
+        await page.waitForTimeout(2500);
+        assert.equal(await page.locator('#progress').getAttribute('value'), before);
+        assert.equal(await page.locator('#pause').innerText(), 'Resume');
+      };
+      await pauseAt(2);
+      await page.click('#pause');
+      await page.locator('#working').waitFor({ state: 'hidden', timeout: 60_000 });
+      assert.equal(await finished(page), undefined);
+      assert.deepEqual(await frames(page), once);
+
+      await pauseAt(2);
+      await page.click('#cancel');
+      await page.locator('#working').waitFor({ state: 'hidden', timeout: 20_000 });
+      assert.equal(await page.locator('#pause').isVisible(), false);
+      // The engine is not left held.
+      await configure(page, SHORT);
+      await generate(page);
+    }));
+
+  test('step counts are made one after the other and stand side by side', () =>
+    onPage(async (page) => {
+      await generate(page);
+      await page.click('#quick-compare');
+      // 3 steps: 1, 2 and 6 beside them.
+      await page.locator('#compare-row li').nth(3).waitFor({ timeout: 240_000 });
+      const words = await page.locator('#compare-row span').allInnerTexts();
+      assert.deepEqual(
+        words.map((text) => text.split(' · ')[0]),
+        ['1 step', '2 steps', '3 steps', '6 steps'],
+      );
+      await page.locator('#working').waitFor({ state: 'hidden', timeout: 60_000 });
+      await page.locator('#compare-row button').first().click();
+      assert.match(await page.locator('#made').innerText(), /seed 7/);
+      await page.click('#compare-close');
+      assert.equal(await page.locator('#compare').isVisible(), false);
+    }));
 });
 
 describe('for everyone', () => {

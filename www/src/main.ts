@@ -1,6 +1,7 @@
 /** The page: what to make, a prompt, a button; this file connects the parts. */
-import { TabreelError, describeModel, probe, resolveOptions, type ModelCard, type Support } from 'tabreel';
+import { TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type Support } from 'tabreel';
 import { byId } from './dom';
+import { comparable, startCompare } from './compare';
 import { startDrawer } from './drawer';
 import { startDrops, handOver } from './drops';
 import { MODEL, disposeEngine, engine, rules, whyNotKept } from './engine';
@@ -61,6 +62,15 @@ function take(recipe: Partial<Recipe>): void {
   updateEstimate();
 }
 
+/** Puts a clip that was made earlier on the stage. */
+function show(clip: Clip): void {
+  if (isRunning()) return;
+  hideError();
+  present(clip);
+  byId('quick-compare').hidden = !comparable(clip);
+  renderPanel();
+}
+
 function updateEstimate(): void {
   const { device, ...settings } = readSettings();
   const backend = device === 'auto' ? support?.recommended : device;
@@ -84,12 +94,14 @@ async function start(): Promise<void> {
   startDrops();
   startReopen(take);
   startQuickActions(lastClip);
+  startCompare({ shown: lastClip, device: () => readSettings().device, submit, onShow: show });
   startRunner({
     onModel(model) {
       adoptModes(model.capabilities);
       adoptRules(model);
     },
     onClip(clip) {
+      byId('quick-compare').hidden = !comparable(clip);
       renderPanel();
       addToHistory(clip, madeWords(clip));
     },
@@ -97,12 +109,7 @@ async function start(): Promise<void> {
     onRest: () => void needs(),
   });
   startHistory({
-    onShow(clip) {
-      if (isRunning()) return;
-      hideError();
-      present(clip);
-      renderPanel();
-    },
+    onShow: show,
     onReuse: take,
   });
   byId('composer').addEventListener('submit', (event) => {

@@ -24,6 +24,8 @@ let shown: 'nothing' | 'sample' | 'canvas' = 'nothing';
 let index = 0;
 /** When frame 0 would have been shown, in ms. */
 let started = 0;
+/** The frames that are there while later ones are still made. */
+let partial: { frames: readonly Frame[]; fps: number } | undefined;
 /** The next turn of the loop: there is only one loop. */
 let turn = 0;
 
@@ -48,6 +50,7 @@ export function showSample(about: { prompt: string; width: number; height: numbe
 /** Between the click and the first preview: what was there stays, dimmed, unless the new clip has another shape. */
 export function showWaiting(width: number, height: number): void {
   playing = false;
+  partial = undefined;
   still = clip?.frames[index];
   clip = undefined;
   if (setShape(width, height)) shown = 'nothing';
@@ -60,9 +63,33 @@ export function showPreview(frame: Frame, words: string): void {
   paint();
 }
 
+/** Plays what is there of a clip, over and over, while the rest is made; the last frame alone where the visitor wants calm. */
+export function showPartial(frames: readonly Frame[], fps: number, words: string): void {
+  const last = frames.at(-1);
+  if (last === undefined) return;
+  if (frames.length < 2 || calm.matches) return showPreview(last, words);
+  if (partial === undefined) started = performance.now();
+  partial = { frames, fps };
+  enter('preview', words);
+  cancelAnimationFrame(turn);
+  turn = requestAnimationFrame(advancePartial);
+}
+
+function advancePartial(now: number): void {
+  if (partial === undefined) return;
+  const { frames, fps } = partial;
+  const frame = frames[Math.max(0, Math.floor(((now - started) * fps) / 1000)) % frames.length]!;
+  if (frame !== still) {
+    still = frame;
+    paint();
+  }
+  turn = requestAnimationFrame(advancePartial);
+}
+
 export function showClip(made: Clip): void {
   clip = made;
   still = undefined;
+  partial = undefined;
   index = 0;
   setShape(made.width, made.height);
   scrub.max = String(made.numFrames - 1);
@@ -74,6 +101,7 @@ export function showClip(made: Clip): void {
 
 /** Back to whatever can be shown when a generation came to nothing. */
 export function showRest(last: Clip | undefined, about: { width: number; height: number } | null): void {
+  partial = undefined;
   if (last) return showClip(last);
   if (sample && about) {
     setShape(about.width, about.height);

@@ -11,6 +11,7 @@ let words = '';
 let left: (() => number | undefined) | undefined;
 let timer: ReturnType<typeof setInterval> | undefined;
 let began = 0;
+let paused = false;
 
 export function startProgress(): void {
   began = performance.now();
@@ -32,6 +33,12 @@ export function countdown(source: () => number | undefined): void {
   left = source;
 }
 
+/** While the engine is held there is no time to tell. */
+export function holdProgress(hold: boolean): void {
+  paused = hold;
+  write();
+}
+
 /** For screen readers; politely, so only turning points. */
 export function announce(what: string): void {
   announcer.textContent = what;
@@ -41,9 +48,14 @@ export function endProgress(): void {
   clearInterval(timer);
   box.hidden = true;
   words = '';
+  paused = false;
 }
 
 function write(): void {
+  if (paused) {
+    line.textContent = `${words} · paused`;
+    return;
+  }
   const secs = left?.();
   const elapsed = (performance.now() - began) / 1000;
   const time = secs === undefined ? `${elapsed.toFixed(0)} s so far` : about(secs);

@@ -1,21 +1,26 @@
 /** Running jobs one after the other: progress, previews, the finished clip, and what went wrong. */
-import type { Clip, ModelInfo, Tabreel, TabreelError } from 'tabreel';
+import type { Clip, Frame, ModelInfo, Tabreel, TabreelError } from 'tabreel';
 import { byId } from './dom';
 import { readyEngine } from './engine';
 import type { Hooks, Job } from './jobs';
 import { asError } from './material';
 import { Countdown, rememberPace } from './pace';
-import { showClip, showPreview, showRest, showWaiting } from './player';
-import { announce, countdown, endProgress, progress, startProgress } from './progress';
+import { showClip, showPartial, showPreview, showRest, showWaiting } from './player';
+import { announce, countdown, endProgress, holdProgress, progress, startProgress } from './progress';
 import { addToQueue, nextJob } from './queue';
 import { hideResult, showResult } from './result';
 import { STAGES, seconds } from './words';
 
 const generateButton = byId<HTMLButtonElement>('generate');
 const cancelButton = byId<HTMLButtonElement>('cancel');
+const pauseButton = byId<HTMLButtonElement>('pause');
 
 let running: AbortController | undefined;
 let last: Clip | undefined;
+/** The engine that works. */
+let working: Tabreel | undefined;
+/** Whether the job was held: then its time says nothing about this device. */
+let held = false;
 
 export interface RunnerHooks {
   onModel(model: ModelInfo): void;
@@ -43,6 +48,17 @@ export function startRunner(given: RunnerHooks): void {
     cancelButton.textContent = 'Stopping…';
     running?.abort();
   });
+  pauseButton.addEventListener('click', () => setPaused(working?.paused === false));
+}
+
+function setPaused(paused: boolean): void {
+  if (paused) {
+    held = true;
+    working?.pause();
+  } else working?.resume();
+  pauseButton.textContent = paused ? 'Resume' : 'Pause';
+  holdProgress(paused);
+  announce(paused ? 'Paused.' : 'Going on.');
 }
 
 /** Runs a job now, or after those that wait. */
@@ -66,6 +82,8 @@ async function runOne(job: Job): Promise<void> {
   startProgress();
   try {
     const engine = await readyEngine(job.device, controller.signal, hooks.onModel);
+    working = engine;
+    pauseButton.hidden = false;
     const clip = await make(engine, job, controller.signal);
     last = clip;
     endProgress();
@@ -82,7 +100,10 @@ async function runOne(job: Job): Promise<void> {
     if (error.code === 'aborted') announce('Cancelled.');
     else hooks.onError(error);
   } finally {
-    running = undefined;
+    if (working?.paused) setPaused(false);
+    running = working = undefined;
+    held = false;
+    pauseButton.hidden = true;
     setBusy(false, succeeded ? byId('stage') : generateButton);
     hooks.onRest();
   }
@@ -92,6 +113,8 @@ async function make(engine: Tabreel, { recipe, run }: Job, signal: AbortSignal):
   let clock = new Countdown(recipe, engine.device);
   let pass = '';
   let single = true;
+  /** The frames so far, by their place in the whole. */
+  const frames = new Map<number, Frame>();
   const began = performance.now();
   countdown(() => clock.left());
   const clip = await run(engine, {
@@ -114,21 +137,25 @@ async function make(engine: Tabreel, { recipe, run }: Job, signal: AbortSignal):
       if (step === Math.ceil(numSteps / 2)) announce(`${pass}Half of ${numSteps} steps done.`);
     },
     onPreview(preview) {
+      // What is finished of a longer clip plays on.
+      if (frames.size > 1) return;
       showPreview(preview, `${pass}Preview after step ${preview.step} of ${recipe.numSteps}`);
     },
     onFrame(frame) {
       clock.frame(frame.index + 1);
-      showPreview(frame, `Frame ${frame.index + 1}`);
+      frames.set(frame.index, frame);
+      const inOrder = [...frames].sort(([a], [b]) => a - b).map(([, done]) => done);
+      showPartial(inOrder, recipe.fps, frames.size === 1 ? 'Frame 1' : `${frames.size} frames so far`);
       progress(`${pass}Developing the frames: ${frame.index + 1}`);
     },
   } satisfies Hooks);
   // A task's passes have lengths of their own: only a plain clip says how fast this device is.
-  if (single && clip.task.name === 'generate') rememberPace(clip, (performance.now() - began) / 1000);
+  if (single && !held && clip.task.name === 'generate') rememberPace(clip, (performance.now() - began) / 1000);
   return clip;
 }
 
 function setBusy(busy: boolean, next: HTMLElement = generateButton): void {
-  const hadFocus = [generateButton, cancelButton, document.body].includes(document.activeElement as HTMLElement);
+  const hadFocus = [generateButton, cancelButton, pauseButton, document.body].includes(document.activeElement as HTMLElement);
   generateButton.textContent = busy ? 'Queue' : 'Generate';
   generateButton.classList.toggle('primary', !busy);
   cancelButton.hidden = !busy;
