@@ -143,8 +143,8 @@ test('a listener that throws fails its job instead of leaving it open', async ()
   expect(worker.received.map(({ type }) => type)).toEqual(['load', 'abort']);
   // The worker has not stopped yet: nothing new may begin.
   expect(settled).toBe(false);
-  worker.say({ type: 'event', id: worker.received[0]!.id, event: { type: 'stage', stage: 'decode' } });
-  worker.say({ type: 'failed', id: worker.received[0]!.id, error: { code: 'aborted', message: 'stopped' } });
+  worker.say({ type: 'event', id: (worker.received[0] as JobMessage).id, event: { type: 'stage', stage: 'decode' } });
+  worker.say({ type: 'failed', id: (worker.received[0] as JobMessage).id, error: { code: 'aborted', message: 'stopped' } });
   expect(await running).toMatchObject({ code: 'internal', message: 'a listener failed: my bug' });
   expect(vi.getTimerCount()).toBe(0);
 });
