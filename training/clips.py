@@ -23,7 +23,7 @@ def model_hash(folder):
     h = hashlib.sha256()
     for d, _, names in sorted(os.walk(folder)):
         for f in sorted(names):
-            if f not in ('tabreel.json', 'EVAL.md', 'samples.png', 'README.md'):
+            if f not in ('tabreel.json', 'EVAL.md', 'samples.png', 'TASKS.md', 'tasks.png', 'README.md'):
                 h.update(f.encode()); h.update(open(os.path.join(d, f), 'rb').read())
     return h.hexdigest()[:16]
 
