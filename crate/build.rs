@@ -1,5 +1,5 @@
-//! Embeds the page into the command line for `tabreel serve`, when `TABREEL_PAGE` names its folder (`npm run build:serve`).
-//! Without it nothing is read, and `serve` says that the page is missing.
+//! Embeds the page into the command line for `tabreel serve`, when `TABREEL_PAGE` names its folder (`npm run build:serve`),
+//! absolute or from `crate/`. Without it nothing is read, and `serve` says that the page is missing.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
