@@ -6,9 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { buildServe } from '../../tools/build.mjs';
-import { SMALLEST, canvasPixels, configure, deviation, finished, launch, openPage, temporaryFolder } from './browser.mjs';
-
-const SHORT = { size: SMALLEST, frames: 5, fps: 8, steps: 3, guidance: 3, seed: 7, backend: 'cpu' };
+import { PROMPT, SHORT, canvasPixels, configure, deviation, finished, launch, openPage, temporaryFolder } from './browser.mjs';
 
 describe('tabreel serve', { timeout: 1_800_000 }, () => {
   const folder = temporaryFolder();
@@ -43,7 +41,7 @@ describe('tabreel serve', { timeout: 1_800_000 }, () => {
     const page = await openPage(browser, url, { serviceWorkers: 'allow' });
     await page.waitForFunction(() => navigator.serviceWorker.controller?.state === 'activated', null, { timeout: 60_000 });
     await configure(page, SHORT);
-    await page.fill('#prompt', 'a large red ball bounces over grass at sunset');
+    await page.fill('#prompt', PROMPT);
     await page.click('#generate');
     assert.equal(await finished(page), undefined);
     assert.ok(deviation(await canvasPixels(page)) > 10);
