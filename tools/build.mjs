@@ -2,11 +2,12 @@
 //   node tools/build.mjs         everything (npm run build)
 //   node tools/build.mjs wasm    crate → pkg/wasm only
 //   node tools/build.mjs ship    everything, with thin LTO and wasm-opt: slow to build, quick to start
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+//   node tools/build.mjs serve   everything, and the command line with the page inside (npm run build:serve)
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ensurePackages, ensureWasmBindgen, native, newest, output, root, run, wasm } from './common.mjs';
-import { compressFolder } from './compress.mjs';
+import { QUICK, SMALLEST, compressFolder } from './compress.mjs';
 
 const triple = 'wasm32-unknown-unknown';
 const out = join(root, 'pkg/wasm');
@@ -60,8 +61,25 @@ export function buildCommand() {
   return join(native.CARGO_TARGET_DIR, 'release/tabreel');
 }
 
-/** pkg/src → pkg/dist, www → www/dist, with compressed siblings. */
-export function buildPages() {
+/** Of the page with its compressed siblings: www/dist. */
+export const site = join(root, 'www/dist');
+
+/**
+ * The command line with the built page inside, for `tabreel serve`; returns where it lies. A copy: the next build without
+ * the page replaces the program itself.
+ */
+export function buildServe() {
+  run('cargo', ['build', '--release', '--package', 'tabreel', '--bin', 'tabreel'], { env: { ...native, TABREEL_PAGE: site } });
+  const name = process.platform === 'win32' ? 'tabreel.exe' : 'tabreel';
+  const at = join(native.CARGO_TARGET_DIR, 'serve', name);
+  mkdirSync(join(at, '..'), { recursive: true });
+  copyFileSync(join(native.CARGO_TARGET_DIR, 'release', name), `${at}.part`);
+  renameSync(`${at}.part`, at);
+  return at;
+}
+
+/** pkg/src → pkg/dist, www → www/dist, with compressed siblings of brotli's `quality` or better. */
+export async function buildPages(quality = QUICK) {
   const pkg = ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'rolldown.config.mjs', 'wasm'].map((name) =>
     join(root, 'pkg', name),
   );
@@ -75,23 +93,27 @@ export function buildPages() {
     join(root, 'www', name),
   );
   build('www', [...www, stamp('pkg'), file, join(root, 'models'), join(root, 'package-lock.json')]);
-  compressFolder(join(root, 'www/dist'), stamp('compressed'));
+  if (quality === SMALLEST) console.log('Compressing the page. A new engine takes one core a minute or two.');
+  await compressFolder(site, quality);
 }
 
 /** Everything, from a fresh clone too. */
-export function build(profile) {
+export async function build(profile, quality = SMALLEST) {
   ensurePackages();
   buildWasm(profile);
-  buildPages();
+  await buildPages(quality);
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const what = process.argv[2];
   try {
     if (what === 'wasm') buildWasm();
-    else if (what === 'ship') build('ship');
-    else if (what === undefined) build('release');
-    else throw new Error(`unknown part "${what}": wasm, ship or nothing`);
+    else if (what === 'ship') await build('ship');
+    else if (what === undefined) await build('release');
+    else if (what === 'serve') {
+      await build('release');
+      console.log(`\n${buildServe()} serve --open`);
+    } else throw new Error(`unknown part "${what}": wasm, ship, serve or nothing`);
   } catch (error) {
     console.error(`\n${error.message}`);
     process.exit(1);

@@ -1,24 +1,13 @@
 // A small static file server: what `npm start` serves and the browser tests load.
-import { createReadStream, existsSync, statSync } from 'node:fs';
+import { closeSync, createReadStream, existsSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize, resolve, sep } from 'node:path';
+import { pipeline } from 'node:stream';
+import { root } from './common.mjs';
 import { isFresh } from './compress.mjs';
 
-const types = {
-  '.html': 'text/html; charset=utf-8',
-  '.js': 'text/javascript; charset=utf-8',
-  '.mjs': 'text/javascript; charset=utf-8',
-  '.css': 'text/css; charset=utf-8',
-  '.json': 'application/json',
-  '.wasm': 'application/wasm',
-  '.svg': 'image/svg+xml',
-  '.png': 'image/png',
-  '.webp': 'image/webp',
-  '.gif': 'image/gif',
-  '.mp4': 'video/mp4',
-  '.ico': 'image/x-icon',
-  '.webmanifest': 'application/manifest+json',
-};
+/** The command line's server sends the same: `tabreel serve`. */
+const { headers: everywhere, types } = JSON.parse(readFileSync(join(root, 'crate/src/cli/serve/served.json'), 'utf8'));
 /** Codings a file may have a sibling of (compress.mjs), best first. */
 const codings = { br: '.br', gzip: '.gz' };
 /** Vite puts the hash of the contents into these names: what has the name never changes. */
@@ -33,27 +22,39 @@ export async function serve(folder, port = 0, extra = {}) {
   const server = createServer((request, response) => {
     const file = find(base, new URL(request.url ?? '/', 'http://localhost').pathname);
     if (!file || (request.method !== 'GET' && request.method !== 'HEAD')) {
-      response.writeHead(file ? 405 : 404, { 'content-type': 'text/plain' }).end(file ? 'GET only' : 'not found');
+      response.writeHead(file ? 405 : 404, { ...everywhere, 'content-type': 'text/plain' }).end(file ? 'GET only' : 'not found');
       return;
     }
     // A range is of the file as it is, so only the whole of it is sent compressed.
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
     const coding = range ? undefined : bestCoding(file, request.headers['accept-encoding'] ?? '');
     const sent = coding ? file + codings[coding] : file;
-    const { size } = statSync(sent);
+    // Opened now: a sibling may be replaced by a smaller one meanwhile (start.mjs).
+    const fd = openSync(sent);
+    const { size } = fstatSync(fd);
     const [start, end] = range ? [Number(range[1]), Math.min(Number(range[2] || size - 1), size - 1)] : [0, size - 1];
-    const headers = { ...extra, 'content-type': types[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes' };
+    const headers = {
+      ...everywhere,
+      ...extra,
+      'content-type': types[extname(file).slice(1)] ?? 'application/octet-stream',
+      'accept-ranges': 'bytes',
+    };
     headers['cache-control'] = HASHED.test(file) ? 'public, max-age=31536000, immutable' : 'no-cache';
     if (hasSibling(file)) headers.vary = 'accept-encoding';
     if (coding) headers['content-encoding'] = coding;
     if (range && start > end) {
+      closeSync(fd);
       response.writeHead(416, { 'content-range': `bytes */${size}` }).end();
       return;
     }
     if (range) headers['content-range'] = `bytes ${start}-${end}/${size}`;
     response.writeHead(range ? 206 : 200, { ...headers, 'content-length': end - start + 1 });
-    if (request.method === 'HEAD' || size === 0) response.end();
-    else createReadStream(sent, { start, end }).pipe(response);
+    if (request.method === 'HEAD' || size === 0) {
+      closeSync(fd);
+      response.end();
+      return;
+    }
+    pipeline(createReadStream(sent, { fd, start, end }), response, () => undefined);
   });
   await new Promise((done, fail) => server.once('error', fail).listen(port, 'localhost', done));
   const close = () => new Promise((done) => (server.close(done), server.closeAllConnections()));

@@ -1,14 +1,15 @@
 // npm start: builds everything that is not built yet and serves the page.
-import { join } from 'node:path';
-import { build } from './build.mjs';
+import { build, site } from './build.mjs';
+import { QUICK, SMALLEST, compressFolder } from './compress.mjs';
 import { serve } from './serve.mjs';
-import { root } from './common.mjs';
 
 try {
   console.log('Building tabreel. The first time this takes about twenty minutes (Rust compiles Burn); later, seconds.');
-  build('release');
+  await build('release', QUICK);
   const { url } = await listen(Number(process.env.PORT ?? 8080));
   console.log(`\n  tabreel is at ${url}   (Ctrl+C stops it)\n`);
+  // The server hands out each file's smallest form as soon as it is there.
+  await compressFolder(site, SMALLEST);
 } catch (error) {
   console.error(`\n${error.message}`);
   process.exit(1);
@@ -17,9 +18,9 @@ try {
 /** The wanted port, or a free one when it is taken. */
 async function listen(port) {
   try {
-    return await serve(join(root, 'www/dist'), port);
+    return await serve(site, port);
   } catch (error) {
     if (error.code !== 'EADDRINUSE') throw error;
-    return serve(join(root, 'www/dist'));
+    return serve(site);
   }
 }

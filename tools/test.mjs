@@ -44,7 +44,7 @@ const parts = {
   async pkg() {
     buildWasm();
     await check(process.execPath, ['tools/size.mjs']);
-    buildPages();
+    await buildPages();
     for (const name of ['pkg', 'www']) await check('npm', ['run', 'check', '--workspace', name]);
     const report = join(root, 'tests/out/vitest.json');
     await run('npx', ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`], { cwd: join(root, 'pkg') });
@@ -55,7 +55,7 @@ const parts = {
   /** The wasm itself, in Node on Dawn (the WebGPU of Chrome) and on its CPU backend. */
   async node() {
     buildWasm();
-    buildPages();
+    await buildPages();
     await nodeTest('tests/node', ensureVulkan());
   },
   /** The page and the packed package in a real Chromium, the page in Firefox and WebKit, and the examples of tests/examples-web. */
@@ -70,7 +70,7 @@ const parts = {
       }
     }
     buildWasm();
-    buildPages();
+    await buildPages();
     await nodeTest('tests/browser', { CHROMIUM: chromium });
   },
 };

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { serve } from '../../tools/serve.mjs';
 import { ensureChromium } from '../../tools/system.mjs';
 
 export const root = join(import.meta.dirname, '../..');
@@ -50,8 +51,27 @@ export async function openPage(browser, url, { noWebGpu = false, ...options } = 
   return page;
 }
 
+/** The built page, served, with a Chromium for it and a folder for what it saves; `close` ends all three. */
+export async function openSite() {
+  const folder = temporaryFolder();
+  const server = await serve(join(root, 'www/dist'));
+  const browser = await launch().catch(async (error) => {
+    await server.close();
+    throw error;
+  });
+  const close = async () => {
+    await browser.close();
+    await server.close();
+    folder.remove();
+  };
+  return { browser, server, folder, close };
+}
+
 /** As the value of `size`: the one with the fewest pixels. */
-export const SMALLEST = 'smallest';
+const SMALLEST = 'smallest';
+/** The cheapest settings that still make a moving clip, for `configure`. */
+export const SHORT = { size: SMALLEST, frames: 5, fps: 8, steps: 3, guidance: 3, seed: 7, backend: 'cpu' };
+export const PROMPT = 'a large red ball bounces over grass at sunset';
 
 /** Sets fields of the settings drawer by id, opening it if need be and closing it again. */
 export async function configure(page, settings) {

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { serve } from '../../tools/serve.mjs';
 import {
-  SMALLEST,
+  PROMPT,
+  SHORT,
   canvasPixels,
   command,
   configure,
@@ -15,31 +15,21 @@ import {
   give,
   launch,
   openPage,
+  openSite,
   probeVideo,
   root,
   save,
-  temporaryFolder,
 } from './browser.mjs';
 
-const PROMPT = 'a large red ball bounces over grass at sunset';
 /** A PNG of 1 × 1 px. */
 const PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
-/** The cheapest settings that still make a moving clip. */
-const SHORT = { size: SMALLEST, frames: 5, fps: 8, steps: 3, guidance: 3, seed: 7, backend: 'cpu' };
 
 let browser;
 let server;
 let folder;
-before(async () => {
-  server = await serve(join(root, 'www/dist'));
-  browser = await launch();
-  folder = temporaryFolder();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-  folder?.remove();
-});
+let close;
+before(async () => void ({ browser, server, folder, close } = await openSite()));
+after(() => close?.());
 
 /** Runs a test on a fresh page and demands that nothing went wrong in it. */
 async function onPage(options, steps) {

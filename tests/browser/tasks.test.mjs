@@ -3,47 +3,40 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { serve } from '../../tools/serve.mjs';
 import {
-  SMALLEST,
+  PROMPT,
+  SHORT,
   canvasPixels,
   command,
   configure,
   drawPng,
   finished,
   give,
-  launch,
   launchProfile,
   openPage,
+  openSite,
   probeVideo,
   root,
   save,
   temporaryFolder,
 } from './browser.mjs';
 
-const PROMPT = 'a large red ball bounces over grass at sunset';
-const SHORT = { size: SMALLEST, frames: 5, fps: 8, steps: 3, guidance: 1, seed: 7, backend: 'cpu' };
+/** Without guidance, which doubles the work. */
+const QUICK = { ...SHORT, guidance: 1 };
 
 let browser;
 let server;
 let folder;
-before(async () => {
-  server = await serve(join(root, 'www/dist'));
-  browser = await launch();
-  folder = temporaryFolder();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-  folder?.remove();
-});
+let close;
+before(async () => void ({ browser, server, folder, close } = await openSite()));
+after(() => close?.());
 
 /** Runs a test on a fresh page with the short settings and demands that nothing went wrong in it. */
 async function onPage(steps, options = {}) {
   const page = await openPage(browser, server.url, options);
   try {
     await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
-    await configure(page, SHORT);
+    await configure(page, QUICK);
     await page.fill('#prompt', PROMPT);
     await steps(page);
     assert.deepEqual(page.problems, []);
@@ -293,7 +286,7 @@ describe('recipes, history, queue', () => {
     try {
       const page = await context.newPage();
       await page.goto(server.url);
-      await configure(page, SHORT);
+      await configure(page, QUICK);
       await page.fill('#prompt', PROMPT);
       await page.click('#generate');
       assert.equal(await finished(page), undefined);

@@ -595,9 +595,15 @@ fn what_the_table_refuses_is_refused_before_the_model_is_read() {
 }
 
 #[test]
+fn serve_without_the_page_inside_says_how_to_get_it() {
+    refused(tabreel(&["serve", "--port", "0"]), 3, &["built without the page", "npm run build:serve"]);
+    refused(tabreel(&["serve", "--port", "65536"]), 2, &["65536"]);
+}
+
+#[test]
 fn help_explains_itself() {
     let printed = done(tabreel(&["--help"]));
-    for word in ["generate", "convert", "inspect", "--json"] {
+    for word in ["generate", "convert", "inspect", "serve", "--json"] {
         assert!(printed.contains(word), "{word} is not in:\n{printed}");
     }
     let printed = done(tabreel(&["generate", "--help"]));

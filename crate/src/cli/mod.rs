@@ -1,4 +1,4 @@
-//! `tabreel generate | convert | card | inspect`.
+//! `tabreel generate | convert | card | inspect | serve`.
 
 mod card;
 mod clips;
@@ -12,6 +12,7 @@ mod options;
 mod output;
 mod pictures;
 mod room;
+mod serve;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Card(card::CardArgs),
     /// Show what a model folder or a weight file holds, or what a clip was made from.
     Inspect(inspect::InspectArgs),
+    /// Serve the page, its engine and the default model from this program: no network, no other files.
+    Serve(serve::ServeArgs),
 }
 
 /// Runs the command line; returns the process's exit code.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args, cli.json),
         Command::Card(args) => card::run(args, cli.json),
         Command::Inspect(args) => inspect::run(args, cli.json),
+        Command::Serve(args) => serve::run(&args, cli.json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
