@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { TabreelError } from '../src/errors.js';
 import { WorkerLink } from '../src/link.js';
-import { FakeWorker } from './fakes.js';
+import { FakeWorker, type JobMessage } from './fakes.js';
 
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
