@@ -11,12 +11,13 @@ use spec::options;
 pub use spec::{Fallback, Field, Kind, MOST_NUMBERS, Multiple, OptionSpec, Range, Rules, Value};
 
 use crate::error::{Error, Result};
-use crate::schedulers::Sampler;
 
 /// Largest side of a clip, px.
 const MAX_SIDE: u64 = 2048;
 /// Largest seed: what a JavaScript number holds exactly.
 const MAX_SEED: u64 = (1 << 53) - 1;
+/// The solvers that can be chosen in the place of the model's own; `schedulers::Sampler` has one for each name.
+pub const SAMPLERS: &[&str] = &["unipc", "euler", "stochastic"];
 /// Guidance up to here is none: the negative prompt is not used, and a step takes one pass of the model instead of two.
 pub const GUIDED_ABOVE: f64 = 1.0;
 
@@ -62,7 +63,7 @@ options! {
         ).flag("shift");
         /// How the noise is taken away. `stochastic` goes to the clean estimate and back to the next level with fresh noise:
         /// for models distilled to few steps (rCM, DMD, LCM).
-        sampler: Option<String> = OptionSpec::choice(Sampler::NAMES, Fallback::Words("the model's own")).flag("sampler");
+        sampler: Option<String> = OptionSpec::choice(SAMPLERS, Fallback::Words("the model's own")).flag("sampler");
         /// The noise levels of the steps, falling, as a few-step model was trained on them; taken as they are, in place of steps
         /// and shift. A 0 at the end is left away.
         sigmas: Option<Vec<f64>> = OptionSpec::list(
@@ -85,7 +86,7 @@ impl GivenOptions {
             }
         }
         let mut options = self.settle_rows(&model);
-        if let Some(sigmas) = &options.sigmas {
+        if let Some(sigmas) = options.sigmas.as_ref().filter(|sigmas| !sigmas.is_empty()) {
             options.num_steps = sigmas.len();
         }
         options

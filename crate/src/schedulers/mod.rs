@@ -119,10 +119,7 @@ pub enum Sampler {
 }
 
 impl Sampler {
-    /// The names of all, as options have them.
-    pub const NAMES: &'static [&'static str] = &["unipc", "euler", "stochastic"];
-
-    /// By its name.
+    /// By its name, one of [`crate::options::SAMPLERS`].
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "unipc" => Some(Self::UniPc),

@@ -250,3 +250,8 @@ fn bad_numbers_of_steps_levels_and_indices_are_refused() {
     let mut s = euler(&serde_json::json!({"use_dynamic_shifting": true}));
     assert!(s.set_timesteps(4).unwrap_err().to_string().contains("mu"));
 }
+
+#[test]
+fn every_sampler_that_can_be_asked_for_is_there() {
+    assert!(crate::options::SAMPLERS.iter().all(|name| Sampler::named(name).is_some()));
+}
