@@ -1,7 +1,8 @@
 // What `npm pack` makes of pkg, installed into an empty Vite project: it builds, its types hold, and in Chromium it
 // probes, generates, encodes true colours, cancels and refuses.
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { serve } from '../../tools/serve.mjs';
@@ -16,7 +17,7 @@ const version = (name) => JSON.parse(readFileSync(join(root, 'node_modules', nam
 /** What a user of the package would write; `window.tabreel` is for this test. */
 const MAIN = `
 import 'tabreel/element';
-import { Tabreel, encodeVideo, probe, readPicture, TabreelError, type Clip, type ClipOptions, type ClipInputs, type Support } from 'tabreel';
+import { Tabreel, encodeVideo, probe, readPicture, TabreelError, type Clip, type ClipOptions, type ClipInputs, type Inspection, type Support } from 'tabreel';
 
 let model: Tabreel | undefined;
 const load = async (device: 'cpu' | 'gpu'): Promise<Tabreel> => (model ??= await Tabreel.load({ model: './model', device }));
@@ -105,6 +106,18 @@ async function given(options: ClipOptions, what: 'text' | 'picture' | 'empty'): 
   return generate({ ...options, image });
 }
 
+/** A short clip of the default model: of its folder, or of one that lacks the text encoder and that encoder by its own address. */
+async function parts(sha256?: string): Promise<object> {
+  const textEncoder = { url: new URL('./parts/any-name.bin', location.href), sha256 };
+  const generator = await Tabreel.load(sha256 ? { model: './lacking', textEncoder, device: 'cpu' } : { model: './whole', device: 'cpu' });
+  const { frames } = await generator.generate({ prompt: 'a large red ball bounces over grass', width: 64, height: 64, numFrames: 5, numSteps: 2, seed: 7 });
+  generator.dispose();
+  return { rgba: frames.flatMap((frame) => [...frame.data]) };
+}
+
+/** What the encoder's file alone is said to be. */
+const inspectEncoder = (): Promise<Inspection> => Tabreel.inspect({ files: [new URL('./parts/any-name.bin', location.href)], device: 'cpu' });
+
 async function base64(blob: Blob): Promise<string> {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
@@ -124,7 +137,7 @@ export function listen(): HTMLElement {
 }
 
 const look = (): Promise<Support> => probe();
-Object.assign(window, { tabreel: { look, generate, solid, pictures, given } });
+Object.assign(window, { tabreel: { look, generate, solid, pictures, given, parts, inspect: inspectEncoder } });
 `;
 
 let browser;
@@ -162,6 +175,9 @@ before(async () => {
     .filter((path) => statSync(at('dist/model', path)).isFile())
     .map((path) => ({ path, bytes: statSync(at('dist/model', path)).size }));
   writeFileSync(at('dist/model/tabreel.json'), JSON.stringify({ name: 'tiny', files }));
+  for (const name of ['whole', 'lacking']) cpSync(join(root, 'models/small-world'), at('dist', name), { recursive: true });
+  mkdirSync(at('dist/parts'));
+  renameSync(at('dist/lacking/text_encoder/model.safetensors'), at('dist/parts/any-name.bin'));
   mkdirSync(at('out'));
   server = await serve(at('dist'));
   browser = await launch();
@@ -202,6 +218,37 @@ test('probe() says what the machine has and why the CPU is recommended', async (
   assert.deepEqual([support.ok, support.webgpu, support.recommended], [true, true, 'cpu']);
   assert.equal(support.adapter.isFallback, true);
   assert.match(support.reason, /software/);
+});
+
+test('a part by its own address makes the same clip as its folder, is kept, and is told by its tensors', async () => {
+  const sha256 = createHash('sha256')
+    .update(readFileSync(at('dist/parts/any-name.bin')))
+    .digest('hex');
+  const asked = [];
+  const listen = (request) => asked.push(new URL(request.url()).pathname);
+  page.context().on('request', listen);
+  const whole = await page.evaluate(() => tabreel.parts());
+  asked.length = 0;
+  const loose = await page.evaluate((sha256) => tabreel.parts(sha256), sha256);
+  assert.ok(asked.includes('/parts/any-name.bin'), asked.join(' '));
+  assert.ok(!asked.includes('/lacking/text_encoder/model.safetensors'), 'what is replaced is not fetched');
+  assert.ok(whole.rgba.length === 64 * 64 * 4 * 5 && largestDifference(Uint8Array.from(loose.rgba), Uint8Array.from(whole.rgba)) === 0);
+  page.context().off('request', listen);
+  // The second time it comes from this device, whether its server answers or not.
+  await page.context().route('**/parts/**', (route) => route.abort());
+  const again = await page.evaluate((sha256) => tabreel.parts(sha256), sha256);
+  await page.context().unroute('**/parts/**');
+  // What the test itself broke off is no fault of the page's.
+  page.problems = page.problems.filter((words) => !/any-name|ERR_FAILED/.test(words));
+  assert.deepEqual(again.rgba, loose.rgba);
+
+  const { parts, missing, runs, reason } = await page.evaluate(() => tabreel.inspect());
+  assert.deepEqual(
+    parts.map(({ part }) => part),
+    ['text_encoder'],
+  );
+  assert.deepEqual([missing, runs], [['tokenizer', 'transformer', 'vae'], false]);
+  assert.match(reason, /missing/);
 });
 
 test('generate() gives the frames that diffusers gives, with steps and previews, and an MP4', async () => {
