@@ -2,6 +2,7 @@
 
     accelerate launch train_vae.py --seconds 2400 --start FOLDER       # joint training (from scratch without --start)
     accelerate launch train_vae.py --decoder-only 1 --start FOLDER …   # encoder frozen: latents stay what the DiT knows
+    accelerate launch train_vae.py --decoder-only 1 --start FOLDER --repair .7 …   # and seven batches of ten as the DiT draws them
 
 Objects weigh four times the background: the plain loss leaves them washed out. Writes OUT/vae (diffusers folder,
 averaged weights, latent statistics).
@@ -14,15 +15,47 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 
 import common
+import train_text
 import world
+from cache_latents import Coder
 from optim import Muon
 
 SHAPES = [(1, 24, 128, 128), (5, 8, 128, 128), (9, 5, 128, 128), (9, 3, 128, 192), (9, 3, 192, 128), (17, 3, 128, 128), (17, 3, 128, 128), (17, 3, 128, 128)]  # frames, clips, H, W
-LONG = [(17, 2, 64, 64), (17, 2, 64, 64), (17, 2, 64, 64), (9, 4, 64, 64), (17, 1, 64, 96), (1, 24, 64, 64)]  # decoder stage: whole clips
+LONG = [(17, 3, 128, 128), (17, 3, 128, 128), (17, 3, 128, 128), (9, 5, 128, 128), (17, 2, 128, 192), (1, 24, 128, 128)]  # decoder stage: whole clips
 EIGHT = dict(z_dim=16, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, in_channels=12, out_channels=12,
              patch_size=2, scale_factor_spatial=8, base_dim=24, decoder_base_dim=32, dim_mult=[1, 2, 2])
 FOUR = dict(z_dim=4, num_res_blocks=1, temperal_downsample=[True, True], is_residual=True, scale_factor_spatial=4, base_dim=12,
             decoder_base_dim=16, dim_mult=[1, 2, 2])  # 4x4x4, 4 channels, no patches: compared and not taken, see README
+
+
+class Redraw:
+    """Latents as the trained DiT leaves them: real ones noised to a middle level and denoised again by the sampler's last
+    steps, with guidance. The layout stays the clip's, the drawing is the DiT's, so the pair teaches the decoder to mend it."""
+    def __init__(self, dit, text, code, shift=3., steps=12, guidance=3.):
+        import transformers
+        from diffusers import WanVACETransformer3DModel
+        self.code, self.guidance = code, guidance
+        self.tok = train_text.load_tokenizer(text + '/tokenizer')
+        self.encoder = transformers.UMT5EncoderModel.from_pretrained(text + '/text_encoder', dtype=torch.float32).requires_grad_(False)
+        self.dit = WanVACETransformer3DModel.from_pretrained(dit).requires_grad_(False).eval()
+        u = torch.linspace(1, 0, steps + 1)
+        self.grid = (shift * u / (1 + (shift - 1) * u)).tolist()
+
+    @torch.no_grad()
+    def __call__(self, z, captions, rng, frames, h, w):
+        """z: latents as the VAE gives them; from the 6th to the 3rd last step on, level .81 to .5 -> the same, redrawn"""
+        z = (z.float() - self.code.mean) / self.code.std
+        at = rng.randrange(5, 10); s = self.grid[at]
+        ids, mask = train_text.tokenize(self.tok, captions + [''] * len(captions))
+        states = self.encoder(ids, mask).last_hidden_state.float() * mask.unsqueeze(-1)
+        gray = self.code.gray(frames, h, w)[0]
+        control = torch.cat([gray, gray, torch.ones(self.code.side ** 2, *gray.shape[1:])]).expand(2 * len(z), -1, -1, -1, -1)
+        x = (1 - s) * z + s * torch.randn_like(z)
+        for s, after in zip(self.grid[at:], self.grid[at + 1:]):
+            v = self.dit(torch.cat([x, x]), torch.full((2 * len(x),), s * 1000), states, control_hidden_states=control).sample.float()
+            with_text, without = v.chunk(2)
+            x = x + (after - s) * (without + self.guidance * (with_text - without))
+        return x * self.code.std + self.code.mean
 
 
 class RoundTrip(torch.nn.Module):
@@ -31,12 +64,15 @@ class RoundTrip(torch.nn.Module):
         super().__init__()
         self.vae, self.decoder_only = vae, decoder_only
 
-    def forward(self, x, noise):
+    def forward(self, x, noise, redraw=None):
         if self.decoder_only:
             with torch.no_grad():
                 q = self.vae.encode(x).latent_dist
                 z = q.mode()
-                z = z + noise * z.std((0, 2, 3, 4), keepdim=True) * torch.randn_like(z)  # stands for the DiT's errors
+                if redraw:
+                    z = redraw(z).to(z.dtype)
+                else:
+                    z = z + noise * z.std((0, 2, 3, 4), keepdim=True) * torch.randn_like(z)  # stands for the DiT's errors
         else:
             q = self.vae.encode(x).latent_dist
             z = q.sample()
@@ -82,10 +118,22 @@ def outline(mask):
     return ((F.max_pool2d(y, 5, 1, 2) + F.max_pool2d(-y, 5, 1, 2)) > .5).float().view(mask.shape)
 
 
-def psnr(vae, x, mask):
-    """-> dB over the frame, dB inside the objects (mean over clips)"""
+def held_redrawn(vae, redraw, x, scenes):
+    rng = random.Random(7); torch.manual_seed(7)
     with torch.no_grad():
-        d = torch.cat([(vae.decode(vae.encode(c).latent_dist.mode()).sample.clamp(-1, 1) - c) ** 2 for c in x.split(8)])
+        return redraw(vae.encode(x).latent_dist.mode(), [world.caption(s, rng, full=True) for s in scenes], rng, 17, 128, 128)
+
+
+def psnr(vae, x, mask):
+    """-> dB over the frame, inside the objects, at their outlines (mean over clips)"""
+    with torch.no_grad():
+        return compared(x, mask, vae, torch.cat([vae.encode(c).latent_dist.mode() for c in x.split(8)]))
+
+
+def compared(x, mask, vae, z):
+    """psnr of latents decoded"""
+    with torch.no_grad():
+        d = torch.cat([(vae.decode(l).sample.clamp(-1, 1) - c) ** 2 for c, l in zip(x.split(8), z.split(8))])
     whole = 10 * torch.log10(4 / d.mean((1, 2, 3, 4)))
     inside = 10 * torch.log10(4 / ((d * mask).sum((1, 2, 3, 4)) / (3 * mask.sum((1, 2, 3, 4)) + 1e-6)))
     edge = outline(mask); at = 10 * torch.log10(4 / ((d * edge).sum((1, 2, 3, 4)) / (3 * edge.sum((1, 2, 3, 4)) + 1e-6)))
@@ -116,7 +164,8 @@ def export(vae, out, keep_statistics):
 
 
 def main():
-    a = common.arguments(__doc__, out=common.RUNS + '/vae', seconds=2400, lr=1e-3, start='', decoder_only=0, shape='eight', noise=.04, z=0, muon=1)
+    a = common.arguments(__doc__, out=common.RUNS + '/vae', seconds=2400, lr=1e-3, start='', decoder_only=0, shape='eight', noise=.04, z=0, muon=1,
+                         repair=0., dit=common.RUNS + '/dit/export/transformer', text=common.RUNS + '/text')
     acc = common.begin(a, some_unused=True)   # stills pass by the convolutions over time
     vae = AutoencoderKLWan.from_pretrained(a.start) if a.start else AutoencoderKLWan(
         **dict(EIGHT if a.shape == 'eight' else FOUR, latents_mean=[0.] * (16 if a.shape == 'eight' else 4), latents_std=[1.] * (16 if a.shape == 'eight' else 4)))
@@ -137,18 +186,24 @@ def main():
     ema = common.Ema(vae, .995)
     step, elapsed = common.resume(acc, a, vae, ema, opts)
     trip, *opts = acc.prepare(trip, *opts)
-    held, _, mask, _ = world.batch(random.Random(99), 16, 17, 128, held_out=True)
+    held, _, mask, scenes = world.batch(random.Random(99), 16, 17, 128, held_out=True)
+    redraw = Redraw(a.dit, a.text, Coder(AutoencoderKLWan.from_pretrained(a.start))) if a.repair else None
+    drawn = held_redrawn(vae, redraw, held, scenes) if redraw else None
     clock = common.Clock(elapsed); saved = clock()
     common.log(acc, a, f'{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters, start {psnr(vae, held, mask)} dB whole, inside objects')
     while common.goes_on(acc, clock, a.seconds):
         rng = common.step_rng(a, acc, step)
         f, n, h, w = random.Random(a.seed * 7919 + step).choice(LONG if a.decoder_only else SHAPES)   # the same in every process
-        x, _, om, _ = world.batch(rng, n, f, h, w)
+        x, _, om, scenes = world.batch(rng, n, f, h, w)
         x, om = x.to(acc.device), om.to(acc.device)
         rate = a.lr * common.schedule(clock(), a.seconds, step)
         for g in (g for o in opts for g in o.param_groups):
             g['lr'] = rate
-        r, mean, logvar = trip(x, a.noise * rng.random())
+        again = None
+        if redraw and random.Random(a.seed * 104729 + step).random() < a.repair:
+            captions = [world.caption(c, rng, f == 1, full=True) for c in scenes]
+            again = lambda z: redraw(z, captions, rng, f, h, w)
+        r, mean, logvar = trip(x, a.noise * rng.random(), again)
         r, wt = r.float(), 1 + 3 * om + 3 * outline(om)
         edges = sum((p - q).abs().mean() for p, q in zip(slope(r), slope(x)))
         kl = .5 * (mean.float() ** 2 + logvar.float().exp() - 1 - logvar.float()).sum((1, 2, 3, 4)).mean()
@@ -162,6 +217,9 @@ def main():
         if step % (150 if a.decoder_only else 100) == 0:
             with ema as m:
                 p = psnr(m, held, mask)
+                if redraw:
+                    q = compared(held, mask, m, drawn)
+                    common.log(acc, a, f'{step} of redrawn latents: {q[0]:.2f} dB whole {q[1]:.2f} inside {q[2]:.2f} at outlines')
             common.log(acc, a, f"{step} {clock():.0f}s loss {loss.item():.4f} lr {rate:.1e} held-out {p[0]:.2f} dB whole {p[1]:.2f} dB inside {p[2]:.2f} dB at outlines")
         if clock() - saved > a.save_every:
             saved = clock(); common.save(acc, a, vae, ema, opts, step, clock())
