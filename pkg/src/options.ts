@@ -1,5 +1,13 @@
 /** Options of `generate()`, checked against the table in contract.ts: the sentences name rule, value and unit. */
-import { MOST_NUMBERS, OPTIONS, type ClipOptions, type ClipRecipe, type ModelDefaults, type OptionSpec, type SizeRules } from './contract.js';
+import {
+  MOST_NUMBERS,
+  OPTIONS,
+  type ClipOptions,
+  type ClipRecipe,
+  type ModelDefaults,
+  type OptionSpec,
+  type SizeRules,
+} from './contract.js';
 import { TabreelError } from './errors.js';
 import { INPUTS } from './inputs.js';
 
@@ -48,11 +56,7 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
   if (options['numSteps'] !== undefined && options['numSteps'] !== null) delete defaults['sigmas'];
   const settled: Partial<Record<Name, unknown>> = {};
   for (const name of NAMES) {
-    const value =
-      options[name] ??
-      defaults[name] ??
-      TABLE[name].default ??
-      (name === 'seed' ? randomSeed() : undefined);
+    const value = options[name] ?? defaults[name] ?? TABLE[name].default ?? (name === 'seed' ? randomSeed() : undefined);
     if (value !== undefined || name === 'prompt') settled[name] = checked(name, value, rules);
   }
   if (settled.sigmas !== undefined) settled.numSteps = (settled.sigmas as number[]).length;

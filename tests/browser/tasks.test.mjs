@@ -341,7 +341,10 @@ describe('recipes, history, queue', () => {
       const once = await frames(page);
       const pauseAt = async (step) => {
         await page.click('#generate');
-        await page.locator('#status').filter({ hasText: `step ${step} ` }).waitFor({ timeout: 60_000 });
+        await page
+          .locator('#status')
+          .filter({ hasText: `step ${step} ` })
+          .waitFor({ timeout: 60_000 });
         await page.click('#pause');
         await page.locator('#status').filter({ hasText: 'paused' }).waitFor();
         // What was on its way arrives; then nothing moves.

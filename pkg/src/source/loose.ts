@@ -22,7 +22,12 @@ export type FileSource =
     };
 
 /** A part of a model: one file, or the files of its folder (shards, with or without `config.json`). */
-export type PartSource = FileSource | { files: Record<string, Content> | Iterable<File> };
+export type PartSource =
+  | FileSource
+  | {
+      /** By their paths in the folder, or as a picker gives them. */
+      files: Record<string, Content> | Iterable<File>;
+    };
 
 /** A LoRA for the transformer. */
 export interface LoraSource {
