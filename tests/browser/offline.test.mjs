@@ -181,9 +181,11 @@ describe('the server', () => {
   test('sends the engine in at most 3.72 MB, 3 MB from a build for visitors', async () => {
     const { body, coding } = await ask({ 'accept-encoding': 'gzip, deflate, br, zstd' });
     assert.equal(coding, 'br');
-    // Tests build at brotli's quality 5, `npm run build` at 11; what stands for what is measured in tools/size.mjs.
-    const most = keptBrotliOf(whole, SMALLEST) ? 3e6 : 3.72e6;
-    assert.ok(body.length <= most, `${body.length} bytes of at most ${most}`);
+    // Tests build at brotli's quality 5, `npm run build` at 11; what stands for what is measured in tools/size.mjs. The better one
+    // may have come into the cache since this page was built.
+    assert.ok(body.length <= 3.72e6, `${body.length} bytes of at most 3.72 MB`);
+    const kept = keptBrotliOf(whole, SMALLEST);
+    if (kept) assert.ok(statSync(kept).size <= 3e6, `${statSync(kept).size} bytes of at most 3 MB`);
     assert.ok(brotliDecompressSync(body).equals(whole));
   });
   test('sends what the client takes', async () => {
