@@ -80,16 +80,24 @@ impl GivenOptions {
         if self.num_steps.is_some() {
             model.sigmas = None;
         }
-        for sigmas in [&mut self.sigmas, &mut model.sigmas].into_iter().flatten() {
-            if sigmas.len() > 1 && sigmas.last() == Some(&0.0) {
-                sigmas.pop();
-            }
-        }
+        without_last_zero(&mut self.sigmas);
+        model.trim();
+        let counted = self.num_steps.is_none();
         let mut options = self.settle_rows(&model);
-        if let Some(sigmas) = options.sigmas.as_ref().filter(|sigmas| !sigmas.is_empty()) {
+        if let Some(sigmas) = options.sigmas.as_ref().filter(|sigmas| counted && !sigmas.is_empty()) {
             options.num_steps = sigmas.len();
         }
         options
+    }
+}
+
+/// Published grids of levels end in a 0 that is no step.
+fn without_last_zero(sigmas: &mut Option<Vec<f64>>) {
+    if let Some(sigmas) = sigmas
+        && sigmas.len() > 1
+        && sigmas.last() == Some(&0.0)
+    {
+        sigmas.pop();
     }
 }
 
@@ -106,7 +114,14 @@ impl GenerateOptions {
             row.check_range(value)?;
             row.check_multiple(value, rules)?;
         }
-        Ok(())
+        match &self.sigmas {
+            Some(sigmas) if sigmas.len() != self.num_steps => Err(Error::options(format!(
+                "num_steps must be the number of sigmas, {}, where both are given, got {} steps",
+                sigmas.len(),
+                self.num_steps
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// True if the negative prompt is used, in a second pass of the model at each step.
@@ -116,6 +131,11 @@ impl GenerateOptions {
 }
 
 impl ModelDefaults {
+    /// Leaves the 0 at the end of published levels away.
+    pub fn trim(&mut self) {
+        without_last_zero(&mut self.sigmas);
+    }
+
     /// Checks what the model suggests against the table; its size rules are not known yet.
     ///
     /// # Errors
@@ -190,6 +210,10 @@ mod tests {
         assert_eq!(with(&[0.5, 0.9]), Err("sigmas must fall from one to the next, got 0.5, 0.9".into()));
         assert_eq!(with(&[1.5]), Err("sigmas must be above 0 up to 1, got 1.5".into()));
         assert_eq!(with(&[]), Err("sigmas must be 1 to 200 numbers, got 0".into()));
+        let both = GivenOptions { sigmas: Some(vec![1.0, 0.5]), num_steps: Some(9), ..given() };
+        let words = both.settle(&ModelDefaults::default()).check(RULES).map_err(|e| e.to_string());
+        let wanted = "num_steps must be the number of sigmas, 2, where both are given, got 9 steps";
+        assert_eq!(words, Err(wanted.into()));
         let few = ModelDefaults { sigmas: Some(vec![1.0, 0.5]), ..Default::default() };
         assert_eq!(given().settle(&few).num_steps, 2);
         let options = GivenOptions { num_steps: Some(9), ..given() }.settle(&few);

@@ -59,7 +59,13 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
     const value = options[name] ?? defaults[name] ?? TABLE[name].default ?? (name === 'seed' ? randomSeed() : undefined);
     if (value !== undefined || name === 'prompt') settled[name] = checked(name, value, rules);
   }
-  if (settled.sigmas !== undefined) settled.numSteps = (settled.sigmas as number[]).length;
+  if (settled.sigmas !== undefined) {
+    const { length } = settled.sigmas as number[];
+    if ((options['numSteps'] ?? length) !== length) {
+      throw invalid(`numSteps must be the number of sigmas, ${length}, where both are given, got ${show(options['numSteps'])} steps`);
+    }
+    settled.numSteps = length;
+  }
   if ((settled.prompt as string).trim() === '') throw invalid('prompt must not be empty');
   return settled as ClipRecipe;
 }

@@ -132,7 +132,12 @@ fn the_stochastic_sampler_goes_to_the_clean_estimate_and_back_with_torchs_next_n
     let files = folder(r#"{"_class_name":"ToyTransformer"}"#, 0.5);
     let pipeline = block_on(Pipeline::load_with(&registry(), &files, Compute::cpu(), &SilentHost)).expect("a folder");
     let made = |sampler: &str, sigmas: &[f64]| {
-        let options = GenerateOptions { sampler: Some(sampler.into()), sigmas: Some(sigmas.to_vec()), ..options() };
+        let options = GenerateOptions {
+            sampler: Some(sampler.into()),
+            num_steps: sigmas.len(),
+            sigmas: Some(sigmas.to_vec()),
+            ..options()
+        };
         let clip = block_on(pipeline.generate(&options, &Inputs::default(), &SilentHost)).expect("a clip");
         (clip.latents, clip.latents_shape)
     };

@@ -33,8 +33,10 @@ export function fromHash(hash: string): Partial<Recipe> {
     const text = params.get(flag ?? '');
     if (text === null) continue;
     if (kind === 'text' || kind === 'choice') recipe[field] = text;
-    else if (kind === 'list') recipe[field] = text.split(',').map(Number);
-    else if (text.trim() !== '' && Number.isFinite(Number(text))) recipe[field] = Number(text);
+    else if (kind === 'list') {
+      const words = text.split(',');
+      if (words.every((word) => word.trim() !== '' && Number.isFinite(Number(word)))) recipe[field] = words.map(Number);
+    } else if (text.trim() !== '' && Number.isFinite(Number(text))) recipe[field] = Number(text);
   }
   return recipe as Partial<Recipe>;
 }

@@ -118,7 +118,8 @@ function sound(kept: Record<string, unknown> = {}): Partial<Settings> {
 
 /** The model's own sizes and defaults replace ours; what the visitor chose stays. */
 export function adoptCard(card: ModelCard): void {
-  defaults = { ...DEFAULTS, ...(card.defaults as Partial<Settings>) };
+  const { sigmas } = card.defaults;
+  defaults = { ...DEFAULTS, ...(card.defaults as Partial<Settings>), ...(sigmas && { numSteps: sigmas.length }) };
   adoptSizes(card.sizes.length > 0 ? card.sizes : [defaults]);
   if (card.numFrames.length > 0) longestTrained = Math.max(...card.numFrames);
   if (card.multiples) adoptRules(card.multiples);
@@ -141,7 +142,7 @@ export function readSettings(): Settings {
     ...readSize(),
     numFrames: number('frames'),
     fps: number('fps'),
-    numSteps: number('steps'),
+    numSteps: levels()?.length ?? number('steps'),
     guidanceScale: number('guidance'),
     seed: number('seed'),
     negativePrompt: byId<HTMLTextAreaElement>('negative').value,
@@ -149,9 +150,15 @@ export function readSettings(): Settings {
     device: byId<HTMLSelectElement>('backend').value as Device,
     // They have no field: a link or an earlier clip brings them, else the model's own are taken.
     ...(applied.flowShift === undefined ? {} : { flowShift: applied.flowShift }),
-    ...(applied.sigmas === undefined ? {} : { sigmas: applied.sigmas }),
+    ...(levels() && { sigmas: levels()! }),
     ...samplerChosen(),
   };
+}
+
+/** The levels of a link or an earlier clip, else the model's; a number of steps that was chosen goes before them. */
+function levels(): number[] | undefined {
+  const chosen = edits.numSteps ?? applied.numSteps;
+  return applied.sigmas ?? (chosen === undefined ? defaults.sigmas : undefined);
 }
 
 /** Nothing stands for the model's own. */
@@ -198,13 +205,16 @@ export function nextSeed(): number {
 
 /** Call after every change; `by` is the element that the visitor used. */
 function edited(by?: string): void {
+  // A number of steps goes before levels, the model's or those that a link or an earlier clip brought.
+  if (by?.startsWith('steps')) {
+    applied = { ...applied, sigmas: undefined };
+    edits = { ...edits, numSteps: NaN };
+  }
   const settings: Settings = readSettings();
   for (const field of FIELDS[by ?? ''] ?? []) {
     edits = { ...edits, [field]: settings[field] };
     applied = { ...applied, [field]: undefined };
   }
-  // A number of steps goes before levels that a link or an earlier clip brought.
-  if (by?.startsWith('steps')) applied = { ...applied, sigmas: undefined };
   if (!settings.locked) delete edits.seed;
   memory.set('settings', edits);
   const { numFrames, fps, numSteps, guidanceScale } = readSettings();

@@ -248,11 +248,12 @@ impl ModelCard {
         if !files.contains(CARD) {
             return Ok(Self::default());
         }
-        let card: Self = config::parse(&files.require(CARD).await?, CARD, &["model card"])?;
+        let mut card: Self = config::parse(&files.require(CARD).await?, CARD, &["model card"])?;
         if !(1..=MOST_TOKENS).contains(&card.max_sequence_length) {
             let found = card.max_sequence_length.to_string();
             return Err(Error::weights(CARD, format!("max_sequence_length 1 to {MOST_TOKENS} tokens"), found));
         }
+        card.default.trim();
         card.default.check().map_err(|e| Error::weights(CARD, "a sound default", e.to_string()))?;
         Ok(card)
     }

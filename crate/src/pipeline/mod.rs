@@ -469,12 +469,12 @@ impl Pipeline {
         let mut start_step = 0;
         if let Some((source, strength)) = &timeline.source {
             // As diffusers' get_timesteps: whole steps, rounded down.
-            let kept = ((options.num_steps as f64 * strength) as usize).min(options.num_steps);
-            start_step = options.num_steps - kept;
+            let steps = scheduler.timesteps().len();
+            let kept = ((steps as f64 * strength) as usize).min(steps);
+            start_step = steps - kept;
             if kept == 0 {
                 return Err(Error::options(format!(
-                    "strength must keep at least one of {} steps, got {strength}",
-                    options.num_steps
+                    "strength must keep at least one of {steps} steps, got {strength}"
                 )));
             }
             if prepared.lead_frames() > 0 {
