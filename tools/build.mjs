@@ -19,10 +19,15 @@ const mark = (part, text = '') => {
   writeFileSync(stamp(part), text);
 };
 
+/** Our own crate in one piece: what several pieces each have a copy of would make the wasm larger. */
+const WHOLE = ['--config', 'profile.release.package.tabreel.codegen-units=1'];
+
 /** crate → pkg/wasm/tabreel.js, tabreel.d.ts, tabreel_bg.wasm. */
 export function buildWasm(profile = 'release') {
   if (!output('rustup', ['target', 'list', '--installed'])?.includes(triple)) run('rustup', ['target', 'add', triple]);
-  run('cargo', ['rustc', '-p', 'tabreel', '--lib', '--crate-type', 'cdylib', '--target', triple, '--profile', profile], { env: wasm });
+  run('cargo', ['rustc', '-p', 'tabreel', '--lib', '--crate-type', 'cdylib', '--target', triple, '--profile', profile, ...WHOLE], {
+    env: wasm,
+  });
   const built = join(wasm.CARGO_TARGET_DIR, triple, profile, 'tabreel.wasm');
   const upToDate = newest(file) > newest(built) && existsSync(stamp('wasm')) && readFileSync(stamp('wasm'), 'utf8') === profile;
   if (upToDate) return;
