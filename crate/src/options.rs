@@ -53,7 +53,7 @@ options! {
         /// Frames a second of the finished clip. Does not change what is generated.
         fps: f64 = OptionSpec::number(range(1.0, 120.0), "frames per second", number(16.0)).flag("fps");
         /// Denoising steps.
-        num_steps: usize = OptionSpec::whole(1, 200, "steps", whole(50)).flag("steps");
+        num_steps: usize = OptionSpec::whole(1, MOST_NUMBERS as u64, "steps", whole(50)).flag("steps");
         /// How strongly the prompt steers (classifier-free guidance). At 1 and below there is no guidance, and a step
         /// takes half the time.
         guidance_scale: f64 = OptionSpec::number(range(0.0, 50.0), "", number(5.0)).flag("guidance");

@@ -88,14 +88,19 @@ function parseMultiples(json: unknown): SizeRules | undefined {
   return whole ? { widthMultiple: width, heightMultiple: height, frameMultiple: frames } : undefined;
 }
 
+/** Published grids of levels end in a 0 that is no step. */
+export const withoutLastZero = <T>(numbers: readonly T[]): T[] =>
+  numbers.length > 1 && numbers.at(-1) === 0 ? numbers.slice(0, -1) : [...numbers];
+
 /** The `default` of a card; what is of another kind is left out, what is out of range is refused where it is used. */
 export function parseDefaults(json: unknown): ModelDefaults {
   const given = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
   const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const pairs = Object.entries(OPTIONS).flatMap(([name, { kind }]) => {
     const value = given[snake(name)];
-    const like = kind === 'list' ? Array.isArray(value) : typeof value === (kind === 'text' || kind === 'choice' ? 'string' : 'number');
-    return name !== 'prompt' && name !== 'seed' && like ? [[name, value]] : [];
+    if (name === 'prompt' || name === 'seed') return [];
+    if (kind === 'list') return Array.isArray(value) ? [[name, withoutLastZero(value as unknown[])]] : [];
+    return typeof value === (kind === 'text' || kind === 'choice' ? 'string' : 'number') ? [[name, value]] : [];
   });
   return Object.fromEntries(pairs) as ModelDefaults;
 }

@@ -8,6 +8,7 @@ import {
   type OptionSpec,
   type SizeRules,
 } from './contract.js';
+import { withoutLastZero } from './card.js';
 import { TabreelError } from './errors.js';
 import { INPUTS } from './inputs.js';
 
@@ -62,7 +63,9 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
   if (settled.sigmas !== undefined) {
     const { length } = settled.sigmas as number[];
     if ((options['numSteps'] ?? length) !== length) {
-      throw invalid(`numSteps must be the number of sigmas, ${length}, where both are given, got ${show(options['numSteps'])} steps`);
+      throw invalid(
+        `numSteps must be the number of sigmas, ${length}, where both are given, got ${withUnit(options['numSteps'] as number, 'steps')}`,
+      );
     }
     settled.numSteps = length;
   }
@@ -90,18 +93,18 @@ function checked(name: Name, value: unknown, rules: SizeRules): unknown {
   return checkedNumber(name, value, rules);
 }
 
-/** Numbers that fall from one to the next; published grids of levels end in a 0 that is no step. */
+/** Numbers that fall from one to the next. */
 function checkedList(name: Name, value: unknown, rules: SizeRules): number[] {
   if (!Array.isArray(value)) throw invalid(`${name} must be an array of numbers, got ${show(value)}`);
-  const numbers = value.length > 1 && value.at(-1) === 0 ? value.slice(0, -1) : [...value];
+  const numbers = withoutLastZero(value as unknown[]);
   if (numbers.length < 1 || numbers.length > MOST_NUMBERS) {
     throw invalid(`${name} must be 1 to ${MOST_NUMBERS} numbers, got ${numbers.length}`);
   }
-  for (const number of numbers) checkedNumber(name, number, rules);
-  if (numbers.some((number, i) => i > 0 && number >= numbers[i - 1])) {
-    throw invalid(`${name} must fall from one to the next, got ${numbers.join(', ')}`);
+  const levels = numbers.map((number) => checkedNumber(name, number, rules));
+  if (levels.some((level, i) => i > 0 && level >= levels[i - 1]!)) {
+    throw invalid(`${name} must fall from one to the next, got ${levels.join(', ')}`);
   }
-  return numbers as number[];
+  return levels;
 }
 
 function checkedNumber(name: Name, value: unknown, rules: SizeRules): number {

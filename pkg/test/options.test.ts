@@ -97,7 +97,7 @@ test('levels of noise fall, keep to their range, and say how many steps there ar
   expect(refusal({ sigmas: [] })).toBe('sigmas must be 1 to 200 numbers, got 0');
   expect(refusal({ sigmas: 'all' })).toBe('sigmas must be an array of numbers, got the string "all"');
   expect(refusal({ sigmas: [1, '0.5'] })).toBe('sigmas must be a number, got the string "0.5"');
-  expect(refusal({ sigmas: [1, 0.5], numSteps: 9 })).toMatch('numSteps must be the number of sigmas, 2, where both are given, got');
+  expect(refusal({ sigmas: [1, 0.5], numSteps: 9 })).toBe('numSteps must be the number of sigmas, 2, where both are given, got 9 steps');
   const few = { ...rules, defaults: { ...rules.defaults, sigmas: [1, 0.5] } };
   expect(resolveOptions(good, few).numSteps).toBe(2);
   expect(resolveOptions({ ...good, numSteps: 9 }, few)).toMatchObject({ numSteps: 9 });

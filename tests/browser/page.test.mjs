@@ -321,6 +321,36 @@ describe('the visitor changes their mind or errs', () => {
       assert.match(await page.locator('#warning').innerText(), /\b32 of (its )?\d+ tokens/, 'as many as the model was trained with');
     }));
 
+  test('the levels of a card are taken until a number of steps is chosen', async () => {
+    const page = await openPage(browser, 'about:blank');
+    try {
+      await page.route('**/small-world/tabreel.json', async (route) => {
+        const card = await (await route.fetch()).json();
+        // As published, with the 0 at its end.
+        card.default = { ...card.default, sampler: 'euler', sigmas: [1, 0.8, 0.4, 0] };
+        await route.fulfill({ json: card });
+      });
+      await page.goto(server.url);
+      await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+      const recipe = async () => {
+        await page.fill('#prompt', PROMPT);
+        await page.click('#generate');
+        assert.equal(await finished(page), undefined);
+        await page.click('#share');
+        await page.waitForURL(/#prompt/);
+        return new URLSearchParams(new URL(page.url()).hash.slice(1));
+      };
+      await configure(page, { size: SHORT.size, frames: 5, backend: 'cpu' });
+      let made = await recipe();
+      assert.deepEqual([made.get('sigmas'), made.get('steps'), made.get('sampler')], ['1,0.8,0.4', '3', 'euler']);
+      await configure(page, { steps: 2 });
+      made = await recipe();
+      assert.deepEqual([made.get('sigmas'), made.get('steps')], [null, '2']);
+    } finally {
+      await page.context().close();
+    }
+  });
+
   test('a model that cannot be fetched is an error in words', async () => {
     const page = await openPage(browser, 'about:blank');
     try {

@@ -396,6 +396,21 @@ fn a_card_lists_every_file_with_its_size_and_hash_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_few_step_grid_is_taken_as_published_with_the_0_at_its_end() {
+    let folder = temp();
+    let make = |name: &str, sigmas: &str, sampler: &str| {
+        let out = folder.path().join(name);
+        let flags = [("--sampler", sampler), ("--sigmas", sigmas), ("--steps", "2"), ("--frames", "1")];
+        done(generate(&model(), &out, &flags));
+        read_arrays(&out).expect("a safetensors file")["latents"].clone()
+    };
+    let few = make("a.safetensors", "0.95,0.6,0", "stochastic");
+    assert_eq!(few, make("b.safetensors", "0.95,0.6", "stochastic"));
+    assert!(largest_difference(&few, &make("c.safetensors", "0.95,0.6", "euler")) > 1e-3);
+    assert!(largest_difference(&few, &make("d.safetensors", "0.95,0.5", "stochastic")) > 1e-3);
+}
+
+#[test]
 fn bad_options_end_with_code_2_and_name_rule_and_value() {
     let folder = temp();
     let out = folder.path().join("clip.gif");
@@ -412,6 +427,10 @@ fn bad_options_end_with_code_2_and_name_rule_and_value() {
         (("--seed", "-1"), ["seed", "-1"]),
         (("--frames", "many"), ["frames", "many"]),
         (("--surprise", "1"), ["unexpected", "surprise"]),
+        (("--sampler", "ddim"), ["sampler", "ddim"]),
+        (("--sigmas", "0.5,0.9"), ["must fall", "0.5, 0.9"]),
+        (("--sigmas", "1,many"), ["numbers with commas", "many"]),
+        (("--sigmas", "1,0.5"), ["number of sigmas, 2", "steps"]),
     ] {
         refused(generate(&model(), &out, &[change]), 2, &words);
         assert!(!out.exists(), "{change:?} left a file");

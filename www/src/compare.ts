@@ -1,5 +1,5 @@
 /** Quality against compute: one prompt and seed at several step counts, side by side. */
-import type { Clip } from 'tabreel';
+import { OPTIONS, type Clip } from 'tabreel';
 import { byId, make } from './dom';
 import type { Job } from './jobs';
 import type { Device } from './recipe';
@@ -12,6 +12,7 @@ const row = byId('compare-row');
 /** Step counts beside the clip's own, as shares of it. */
 const SHARES = [1 / 3, 2 / 3, 2];
 
+let hooks: CompareHooks;
 let clips: Clip[] = [];
 let players: { canvas: HTMLCanvasElement; clip: Clip }[] = [];
 let turn = 0;
@@ -24,28 +25,29 @@ export interface CompareHooks {
   onShow(clip: Clip): void;
 }
 
-export function startCompare({ shown, device, submit, onShow }: CompareHooks): void {
+export function startCompare(given: CompareHooks): void {
+  hooks = given;
   const button = make('button', { type: 'button', id: 'quick-compare', className: 'quiet' }, 'Compare step counts');
   button.title = 'Makes the same clip with fewer and with more steps';
   byId('quick').append(button);
   button.addEventListener('click', () => {
-    const clip = shown();
+    const clip = hooks.shown();
     if (clip === undefined) return;
     clips = [clip];
-    render(onShow);
+    render();
     for (const numSteps of counts(clip.options.numSteps)) {
-      submit(
-        jobOf(clip, numSteps, device(), (made) => {
+      hooks.submit(
+        jobOf(clip, numSteps, hooks.device(), (made) => {
           if (!clips.includes(clip)) return;
           clips.push(made);
-          render(onShow);
+          render();
         }),
       );
     }
   });
   byId('compare-close').addEventListener('click', () => {
     clips = [];
-    render(onShow);
+    render();
     byId('stage').focus();
   });
 }
@@ -54,12 +56,14 @@ export function startCompare({ shown, device, submit, onShow }: CompareHooks): v
 export const comparable = (clip: Clip): boolean => clip.task.name === 'generate' && fromWords(clip) === '';
 
 function counts(own: number): number[] {
-  const wanted = SHARES.map((share) => Math.min(200, Math.max(1, Math.round(own * share))));
+  const wanted = SHARES.map((share) => Math.min(OPTIONS.numSteps.max!, Math.max(1, Math.round(own * share))));
   return [...new Set(wanted)].filter((count) => count !== own);
 }
 
 function jobOf(clip: Clip, numSteps: number, device: Device, done: (clip: Clip) => void): Job {
-  const recipe = { ...clip.options, numSteps };
+  // Levels of its own would say another number of steps.
+  const { sigmas: _, ...own } = clip.options;
+  const recipe = { ...own, numSteps };
   return {
     recipe,
     device,
@@ -74,7 +78,7 @@ function jobOf(clip: Clip, numSteps: number, device: Device, done: (clip: Clip) 
   };
 }
 
-function render(onShow: (clip: Clip) => void): void {
+function render(): void {
   section.hidden = clips.length === 0;
   const sorted = [...clips].sort((a, b) => a.options.numSteps - b.options.numSteps);
   players = sorted.map((clip) => ({ clip, canvas: make('canvas', { width: clip.width * 2, height: clip.height * 2 }) }));
@@ -83,7 +87,7 @@ function render(onShow: (clip: Clip) => void): void {
       const { numSteps } = clip.options;
       const words = `${numSteps} ${numSteps === 1 ? 'step' : 'steps'} · ${seconds(totalSecs(clip.timings))}`;
       const button = make('button', { type: 'button', className: 'thumb', title: 'Show on the stage' }, canvas, make('span', {}, words));
-      button.addEventListener('click', () => onShow(clip));
+      button.addEventListener('click', () => hooks.onShow(clip));
       return make('li', {}, button);
     }),
   );

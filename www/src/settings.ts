@@ -138,11 +138,12 @@ export function adoptRules(rules: Omit<ModelRules, 'defaults'>): void {
 /** As typed: a number that is none becomes NaN, and the rules answer in words. */
 export function readSettings(): Settings {
   const number = (id: string): number => (input(id).value.trim() === '' ? NaN : Number(input(id).value));
+  const sigmas = levels();
   return {
     ...readSize(),
     numFrames: number('frames'),
     fps: number('fps'),
-    numSteps: levels()?.length ?? number('steps'),
+    numSteps: sigmas?.length ?? number('steps'),
     guidanceScale: number('guidance'),
     seed: number('seed'),
     negativePrompt: byId<HTMLTextAreaElement>('negative').value,
@@ -150,7 +151,7 @@ export function readSettings(): Settings {
     device: byId<HTMLSelectElement>('backend').value as Device,
     // They have no field: a link or an earlier clip brings them, else the model's own are taken.
     ...(applied.flowShift === undefined ? {} : { flowShift: applied.flowShift }),
-    ...(levels() && { sigmas: levels()! }),
+    ...(sigmas && { sigmas }),
     ...samplerChosen(),
   };
 }
@@ -208,7 +209,7 @@ function edited(by?: string): void {
   // A number of steps goes before levels, the model's or those that a link or an earlier clip brought.
   if (by?.startsWith('steps')) {
     applied = { ...applied, sigmas: undefined };
-    edits = { ...edits, numSteps: NaN };
+    edits = { ...edits, numSteps: NaN }; // a number of the visitor's, which one is read below
   }
   const settings: Settings = readSettings();
   for (const field of FIELDS[by ?? ''] ?? []) {

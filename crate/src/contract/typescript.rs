@@ -144,7 +144,7 @@ fn spec(out: &mut String, row: &OptionSpec) {
         format!("unit: {}", quoted(row.unit)),
     ];
     if let Kind::Choice(words) = row.kind {
-        fields.push(format!("choices: [{}]", quoted_all(words)));
+        fields.push(format!("choices: [{}]", self::quoted(words.iter().copied()).join(", ")));
     }
     fields.extend(row.flag.map(|flag| format!("flag: {}", quoted(flag))));
     if let Some(range) = row.range {
@@ -175,10 +175,6 @@ fn ts_type(kind: Kind) -> String {
         Kind::Whole | Kind::Number => "number".into(),
         Kind::Flag => "boolean".into(),
     }
-}
-
-fn quoted_all(words: &[&'static str]) -> String {
-    quoted(words.iter().copied()).join(", ")
 }
 
 fn camel(name: &str) -> String {

@@ -438,19 +438,14 @@ impl Pipeline {
         if let Some(sampler) = options.sampler.as_deref().and_then(Sampler::named) {
             config.set_sampler(sampler);
         }
-        let scheduler = match &options.sigmas {
-            Some(sigmas) => {
-                config.clear_shift();
-                let mut scheduler = Scheduler::new(&config)?;
-                scheduler.set_sigmas(sigmas, None)?;
-                scheduler
-            }
-            None => {
-                let mut scheduler = Scheduler::new(&config)?;
-                scheduler.set_timesteps(options.num_steps)?;
-                scheduler
-            }
-        };
+        if options.sigmas.is_some() {
+            config.clear_shift();
+        }
+        let mut scheduler = Scheduler::new(&config)?;
+        match &options.sigmas {
+            Some(sigmas) => scheduler.set_sigmas(sigmas, None)?,
+            None => scheduler.set_timesteps(options.num_steps)?,
+        }
         let mut rng = TorchRng::new(options.seed);
         let mut latents = match &inputs.latents {
             None => draw_noise(&mut rng, shape, self.compute.device()),
