@@ -4,7 +4,7 @@
  * wasm-bindgen writes the real file; this one lets the package be type-checked before Rust is built,
  * and is where both sides agree. Every rejection is an object `{ code, message }`.
  */
-import type { EngineCondition, EngineInfo, EngineModel, EngineResult, KernelReport } from '../../src/contract.js';
+import type { EngineCondition, EngineInfo, EngineModel, EngineResult, Inspection, KernelReport } from '../../src/contract.js';
 import type { EngineFile, EngineHost } from '../../src/messages.js';
 
 export default function init(input?: {
@@ -23,6 +23,8 @@ export class Engine {
    * the device at once.
    */
   load(files: EngineFile[], host: EngineHost, budget?: number): Promise<EngineModel>;
+  /** Tells what files are, what they lack, and whether this device can run them; a file `loose/NAME` is put where its tensors say. */
+  inspect(files: EngineFile[], budget?: number): Promise<Inspection>;
   /** Walks from prompt to frames; everything it makes goes to `host.event`. */
   generate(options: object, condition: EngineCondition | undefined, host: EngineHost): Promise<EngineResult>;
   dispose(): void;
