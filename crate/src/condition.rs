@@ -12,12 +12,13 @@ mod picture;
 
 pub use capabilities::Capabilities;
 pub use edges::edges;
-pub use picture::{Fit, Fitted, Picture, Values};
+pub use picture::{Fit, Fitted, MAX_PICTURE_SIDE_PX, Picture, Values};
 
 use crate::error::{Error, Result};
 use crate::size::ClipSize;
 
-use layout::{Given, lay_out, place, take_once};
+use layout::{Given, place, take_once};
+pub use layout::{Shown, Video};
 
 /// How far colours are evened out beside pasted pixels where a caller says nothing, px. Measured on four pictures of the
 /// default model with a box painted anew: the step over the box's border was 13.2 of 255 without, 5.4 with 2 px, 4.2 with 4 and
@@ -94,30 +95,21 @@ impl Default for Condition {
     }
 }
 
-/// The pieces laid out, at the clip's size.
+/// The pieces laid out, at the clip's size. Pictures come to that size when a frame is asked for.
 #[derive(Debug, Clone)]
-pub struct Timeline {
+pub struct Timeline<'a> {
     /// The clip's size.
     pub size: ClipSize,
     /// Known and control pixels; `None` when neither is given.
-    pub video: Option<Video>,
+    pub video: Option<Video<'a>>,
     /// Reference pictures, `[3, H, W]` each in −1…1.
     pub references: Vec<Vec<f32>>,
-    /// `[3, F, H, W]` in −1…1, and the strength.
-    pub source: Option<(Vec<f32>, f64)>,
+    /// A clip's frames, as many as the clip has, and the strength.
+    pub source: Option<(&'a [Picture], f64)>,
     /// See [`Condition::control_scale`].
     pub control_scale: f32,
     /// The seam of what is pasted, px; `None` when nothing is.
     pub paste: Option<usize>,
-}
-
-/// Pixels of the whole clip and which of them stand.
-#[derive(Debug, Clone)]
-pub struct Video {
-    /// `[3, F, H, W]` in −1…1: known pixels where they stand, control pixels elsewhere, 0 (grey) where there is neither.
-    pub pixels: Vec<f32>,
-    /// `[F, H, W]`: 0 where the pixels stand, 1 where they are to be made; above 0.5 counts as 1.
-    pub to_generate: Vec<f32>,
 }
 
 impl Condition {
@@ -143,7 +135,7 @@ impl Condition {
     /// # Errors
     /// [`Error::InvalidOptions`] naming the rule and the frames: a piece that the model cannot take, one outside the clip,
     /// two on one frame, a mask over nothing, one that marks nothing or everything, nothing to make, wrong counts.
-    pub fn merge(&self, size: ClipSize, capabilities: &Capabilities) -> Result<Timeline> {
+    pub fn merge(&self, size: ClipSize, capabilities: &Capabilities) -> Result<Timeline<'_>> {
         let ClipSize { frames, height, width } = size;
         capabilities.check(self, frames)?;
         if !(self.control_scale.is_finite() && (0.0..=10.0).contains(&self.control_scale)) {
@@ -177,14 +169,17 @@ impl Condition {
                     if source.is_some() {
                         return Err(Error::options("there can be one source clip, got two"));
                     }
-                    source = Some((layout::clip_planes(clip, size)?, *strength));
+                    for picture in clip {
+                        picture.check()?;
+                    }
+                    source = Some((clip.as_slice(), *strength));
                 }
             }
         }
         given.check_counts()?;
         let video = match given.is_empty() {
             true => None,
-            false => Some(lay_out(&given, size)?),
+            false => Some(Video::lay_out(given, size)?),
         };
         let paste = self.paste.then_some(self.seam);
         Ok(Timeline { size, video, references, source, control_scale: self.control_scale, paste })

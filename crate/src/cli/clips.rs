@@ -10,7 +10,7 @@ use std::path::Path;
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::{AnimationDecoder, Frames, ImageFormat, ImageReader};
+use image::{AnimationDecoder, Frames, ImageDecoder, ImageFormat, ImageReader};
 
 use super::pictures;
 use crate::condition::{Picture, Values};
@@ -18,6 +18,10 @@ use crate::error::{Error, Result};
 
 /// The most frames that are read of a file: what a minute and a bit has.
 const MOST_FRAMES: usize = 4096;
+/// The most bytes of pixels that a clip may have: a minute of 1080p is cut here before it fills a machine.
+pub const MOST_BYTES: u64 = 4 << 30;
+/// Bytes of a pixel in memory.
+const PIXEL: u64 = 4;
 /// Rates that differ by less are taken for the same: a GIF counts in hundredths of a second.
 const SAME_RATE: f64 = 0.02;
 /// How long a GIF's frame is shown that does not say so, seconds; as browsers do.
@@ -38,52 +42,79 @@ struct Timed {
     seconds: Vec<f64>,
 }
 
-/// Reads a clip and brings it to `fps` frames a second.
+impl Timed {
+    fn new() -> Self {
+        Self { frames: Vec::new(), seconds: Vec::new() }
+    }
+
+    /// Whether one more frame of this size still fits into `most` bytes, as an error if not.
+    fn room_for(&self, width: u64, height: u64, path: &Path, most: u64) -> Result<()> {
+        let wanted = (self.frames.len() as u64 + 1).saturating_mul(width.saturating_mul(height).saturating_mul(PIXEL));
+        if wanted <= most {
+            return Ok(());
+        }
+        Err(Error::options(format!(
+            "{} must have at most {most} bytes of pixels, its frame {} of {width} × {height} px makes them {wanted}: \
+             cut it or make it smaller",
+            path.display(),
+            self.frames.len()
+        )))
+    }
+}
+
+/// Reads a clip and brings it to `fps` frames a second; it may have `most_bytes` bytes of pixels, usually [`MOST_BYTES`].
 ///
 /// # Errors
-/// [`Error::Fetch`] when it cannot be read, or needs ffmpeg and there is none; [`Error::InvalidOptions`] when it is damaged or
-/// no clip.
-pub fn read(path: &Path, fps: f64) -> Result<ReadClip> {
+/// [`Error::Fetch`] when it cannot be read, or needs ffmpeg and there is none; [`Error::InvalidOptions`] when it is damaged,
+/// too large or no clip.
+pub fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
     let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
     let damaged = |e: image::ImageError| Error::options(format!("{} must be a whole clip: {e}", path.display()));
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(16).read_to_end(&mut head)).map_err(failed)?;
     let open = || File::open(path).map(BufReader::new).map_err(failed);
     if head.starts_with(y4m::MAGIC) {
-        if let Some(timed) = y4m::read(open()?, path, MOST_FRAMES)? {
-            return Ok(resampled(timed, fps, path));
+        if let Some(timed) = y4m::read(open()?, path, MOST_FRAMES, most_bytes)? {
+            return Ok(resampled(timed, fps, path, most_bytes));
         }
-        return ffmpeg::read(path, fps);
+        return ffmpeg::read(path, fps, most_bytes);
     }
+    let limits = pictures::limits(most_bytes);
     let format = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(failed)?.format();
     let frames = match format {
         // A name says little: only what the content says counts.
-        Some(format) if !magic(format, &head) => return ffmpeg::read(path, fps),
-        None => return ffmpeg::read(path, fps),
-        Some(ImageFormat::Gif) => GifDecoder::new(open()?).map_err(damaged)?.into_frames(),
+        Some(format) if !magic(format, &head) => return ffmpeg::read(path, fps, most_bytes),
+        None => return ffmpeg::read(path, fps, most_bytes),
+        Some(ImageFormat::Gif) => {
+            let mut decoder = GifDecoder::new(open()?).map_err(damaged)?;
+            decoder.set_limits(limits).map_err(damaged)?;
+            decoder.into_frames()
+        }
         Some(ImageFormat::Png) => {
-            let decoder = PngDecoder::new(open()?).map_err(damaged)?;
+            let decoder = PngDecoder::with_limits(open()?, limits).map_err(damaged)?;
             if !decoder.is_apng().map_err(damaged)? {
-                return single(path);
+                return single(path, most_bytes);
             }
             decoder.apng().map_err(damaged)?.into_frames()
         }
         Some(ImageFormat::WebP) => {
-            let decoder = WebPDecoder::new(open()?).map_err(damaged)?;
+            let mut decoder = WebPDecoder::new(open()?).map_err(damaged)?;
+            decoder.set_limits(limits).map_err(damaged)?;
             if !decoder.has_animation() {
-                return single(path);
+                return single(path, most_bytes);
             }
             decoder.into_frames()
         }
-        Some(_) => return single(path),
+        Some(_) => return single(path, most_bytes),
     };
     Ok(resampled(
-        timed(frames).map_err(|e| match e {
+        timed(frames, path, most_bytes).map_err(|e| match e {
             Decoding::Picture(e) => damaged(e),
             Decoding::Other(e) => e,
         })?,
         fps,
         path,
+        most_bytes,
     ))
 }
 
@@ -99,8 +130,8 @@ fn magic(format: ImageFormat, head: &[u8]) -> bool {
     }
 }
 
-fn single(path: &Path) -> Result<ReadClip> {
-    Ok(ReadClip { frames: vec![pictures::read(path)?], notes: Vec::new() })
+fn single(path: &Path, most_bytes: u64) -> Result<ReadClip> {
+    Ok(ReadClip { frames: vec![pictures::read(path, most_bytes)?], notes: Vec::new() })
 }
 
 enum Decoding {
@@ -108,8 +139,8 @@ enum Decoding {
     Other(Error),
 }
 
-fn timed(frames: Frames<'_>) -> std::result::Result<Timed, Decoding> {
-    let mut out = Timed { frames: Vec::new(), seconds: Vec::new() };
+fn timed(frames: Frames<'_>, path: &Path, most_bytes: u64) -> std::result::Result<Timed, Decoding> {
+    let mut out = Timed::new();
     for frame in frames.take(MOST_FRAMES) {
         let frame = frame.map_err(Decoding::Picture)?;
         let (numerator, denominator) = frame.delay().numer_denom_ms();
@@ -117,6 +148,7 @@ fn timed(frames: Frames<'_>) -> std::result::Result<Timed, Decoding> {
         out.seconds.push(if seconds > 0.01 { seconds } else { UNSAID });
         let rgba = frame.into_buffer();
         let (width, height) = rgba.dimensions();
+        out.room_for(width.into(), height.into(), path, most_bytes).map_err(Decoding::Other)?;
         let picture = Picture::new(width as usize, height as usize, Values::Rgba(rgba.into_raw()));
         out.frames.push(picture.map_err(Decoding::Other)?);
     }
@@ -127,7 +159,7 @@ fn timed(frames: Frames<'_>) -> std::result::Result<Timed, Decoding> {
 }
 
 /// The frames that are seen at each tick of `fps`.
-fn resampled(Timed { frames, seconds }: Timed, fps: f64, path: &Path) -> ReadClip {
+fn resampled(Timed { frames, seconds }: Timed, fps: f64, path: &Path, most_bytes: u64) -> ReadClip {
     let count = frames.len();
     let total: f64 = seconds.iter().sum();
     let rate = count as f64 / total;
@@ -135,7 +167,16 @@ fn resampled(Timed { frames, seconds }: Timed, fps: f64, path: &Path) -> ReadCli
     if count < 2 || (rate / fps - 1.0).abs() < SAME_RATE {
         return ReadClip { frames, notes };
     }
-    let wanted = ((total * fps).round() as usize).clamp(1, MOST_FRAMES);
+    // A frame that is shown for minutes becomes many.
+    let (width, height) = frames[0].size();
+    let fit = usize::try_from(most_bytes / (width as u64 * height as u64 * PIXEL).max(1)).unwrap_or(MOST_FRAMES);
+    let most = fit.clamp(1, MOST_FRAMES);
+    let wanted = ((total * fps).round() as usize).max(1);
+    if wanted > most {
+        notes
+            .push(format!("{}: at {fps} frames a second it has {wanted} frames, only {most} are read", path.display()));
+    }
+    let wanted = wanted.min(most);
     let (mut at, mut until) = (0, seconds[0]);
     let mut out = Vec::with_capacity(wanted);
     for i in 0..wanted {
@@ -169,7 +210,7 @@ mod tests {
     }
 
     fn seen(seconds: &[f64], fps: f64) -> (Vec<u8>, Vec<String>) {
-        let clip = resampled(clip(seconds), fps, Path::new("a.gif"));
+        let clip = resampled(clip(seconds), fps, Path::new("a.gif"), MOST_BYTES);
         (clip.frames.iter().map(|f| f.rgba(1, 1).unwrap()[0]).collect(), clip.notes)
     }
 
@@ -181,6 +222,28 @@ mod tests {
         assert_eq!(seen(&[0.05; 8], 8.0).0, [1, 3, 6]);
         // Frames of different lengths.
         assert_eq!(seen(&[0.3, 0.1], 10.0).0, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_frame_that_is_shown_for_minutes_is_not_copied_beyond_the_room() {
+        let clip = resampled(clip(&[600.0, 0.1]), 16.0, Path::new("a.gif"), 400);
+        assert_eq!(clip.frames.len(), 100);
+        assert_eq!(clip.notes[0], "a.gif: at 16 frames a second it has 9602 frames, only 100 are read");
+    }
+
+    #[test]
+    fn a_clip_larger_than_the_room_is_refused_before_it_is_held() {
+        let y4m = |size: &str| std::format!("YUV4MPEG2 {size} F16:1 Cmono\nFRAME\nxxxx").into_bytes();
+        let told = |size: &str, most| {
+            let bytes = y4m(size);
+            let read = y4m::read(&bytes[..], Path::new("a.y4m"), MOST_FRAMES, most);
+            read.err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert_eq!(told("W2 H2", 16), "");
+        let rule = "a.y4m must have at most 15 bytes of pixels, its frame 0 of 2 × 2 px makes them 16: cut it or make it smaller";
+        assert_eq!(told("W2 H2", 15), rule);
+        assert!(told("W65535 H65535", MOST_BYTES).contains("at most"));
+        assert!(told("W16000 H16000", MOST_BYTES).contains("cut off"), "and nothing is held for what is not there");
     }
 
     #[test]

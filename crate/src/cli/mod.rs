@@ -1,7 +1,7 @@
 //! `tabreel generate | convert | card | inspect | serve`.
 
 mod card;
-mod clips;
+pub mod clips;
 mod convert;
 mod generate;
 mod given;
@@ -13,6 +13,8 @@ mod output;
 mod pictures;
 mod room;
 mod serve;
+
+pub use output::recipe;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -2,21 +2,31 @@
 
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
-use crate::condition::{Picture, Values};
+use crate::condition::{MAX_PICTURE_SIDE_PX, Picture, Values};
 use crate::error::{Error, Result};
 
-/// A PNG, JPEG, WebP, GIF (its first frame) or BMP file, told by its content; turned as its EXIF says.
+/// What a decoder may take for a file's pixels: sides that a picture may have, and so many bytes.
+pub fn limits(most_bytes: u64) -> Limits {
+    let side = u32::try_from(MAX_PICTURE_SIDE_PX).ok();
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (side, side, Some(most_bytes));
+    limits
+}
+
+/// A PNG, JPEG, WebP, GIF (its first frame) or BMP file, told by its content; turned as its EXIF says. It may have `most_bytes`
+/// bytes of pixels.
 ///
 /// # Errors
-/// [`Error::Fetch`] when it cannot be read, [`Error::InvalidOptions`] when it is no picture or a damaged one.
-pub fn read(path: &Path) -> Result<Picture> {
+/// [`Error::Fetch`] when it cannot be read, [`Error::InvalidOptions`] when it is no picture, a damaged or too large one.
+pub fn read(path: &Path, most_bytes: u64) -> Result<Picture> {
     let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
     let damaged = |e: image::ImageError| {
         Error::options(format!("{} must be a PNG, JPEG, WebP, GIF or BMP picture: {e}", path.display()))
     };
-    let reader = ImageReader::open(path).map_err(failed)?.with_guessed_format().map_err(failed)?;
+    let mut reader = ImageReader::open(path).map_err(failed)?.with_guessed_format().map_err(failed)?;
+    reader.limits(limits(most_bytes));
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let orientation = decoder.orientation().map_err(damaged)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;

@@ -1,30 +1,31 @@
 //! Clips in any format that an installed ffmpeg decodes.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use super::{MOST_FRAMES, ReadClip, SAME_RATE, cut_note, rate_note};
 use crate::condition::{Picture, Values};
 use crate::error::{Error, Result};
 
-/// Reads a clip at `fps` frames a second; ffmpeg turns it upright and to sRGB as the file says.
-pub(super) fn read(path: &Path, fps: f64) -> Result<ReadClip> {
+/// Reads a clip at `fps` frames a second, of `most_bytes` bytes of pixels at most; ffmpeg turns it upright and to sRGB as the file
+/// says.
+pub(super) fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
     let mut name = std::ffi::OsString::from("file:");
     name.push(path);
     let mut probe = Command::new("ffprobe");
     probe.args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=avg_frame_rate", "-of", "csv=p=0"]);
-    let rate = rate(&String::from_utf8_lossy(&ran(probe.arg(&name), path)?.stdout));
+    let rate = rate(&String::from_utf8_lossy(&ran(probe.arg(&name), path, 1 << 16)?));
     let mut decode = Command::new("ffmpeg");
     decode.args(["-v", "error", "-nostdin", "-i"]).arg(&name).args(["-map", "0:v:0", "-vf", &format!("fps={fps}")]);
     decode.args(["-frames:v", &MOST_FRAMES.to_string(), "-f", "image2pipe", "-c:v", "ppm", "pipe:1"]);
-    let mut rest = &ran(&mut decode, path)?.stdout[..];
+    let stream = ran(&mut decode, path, most_bytes)?;
+    let mut rest = &stream[..];
     let mut frames = Vec::new();
     while !rest.is_empty() {
         let damaged = || Error::options(format!("{}: ffmpeg gave a damaged frame", path.display()));
         let (picture, after) = ppm(rest).ok_or_else(damaged)?;
-        let picture = picture?;
-        frames.push(picture);
+        frames.push(picture?);
         rest = after;
     }
     if frames.is_empty() {
@@ -37,18 +38,45 @@ pub(super) fn read(path: &Path, fps: f64) -> Result<ReadClip> {
     Ok(ReadClip { frames, notes })
 }
 
-fn ran(command: &mut Command, path: &Path) -> Result<Output> {
-    let output = command.stdin(Stdio::null()).output().map_err(|e| match e.kind() {
+/// What a program of ffmpeg's wrote, `most` bytes at most: it is ended where it writes more.
+fn ran(command: &mut Command, path: &Path, most: u64) -> Result<Vec<u8>> {
+    let failed = |e: std::io::Error| Error::Fetch(format!("ffmpeg could not be run: {e}"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| match e.kind() {
         ErrorKind::NotFound => Error::Fetch(format!(
             "{} is no picture, GIF or Y4M; other clips (MP4, WebM, …) are read through ffmpeg, which is not installed",
             path.display()
         )),
-        _ => Error::Fetch(format!("ffmpeg could not be started: {e}")),
+        _ => failed(e),
     })?;
-    if output.status.success() {
-        return Ok(output);
+    let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(Error::Internal("ffmpeg was started without pipes".into()));
+    };
+    // Beside each other: a program that waits for one pipe to be read never fills the other.
+    let words = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        stderr.read_to_end(&mut said).map(|_| said)
+    });
+    let mut out = Vec::new();
+    let read = stdout.take(most + 1).read_to_end(&mut out);
+    let more = out.len() as u64 > most;
+    if more {
+        // It may be over by itself; what it wrote is not used either way.
+        drop(child.kill());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or_default().to_owned();
+    let status = child.wait().map_err(failed)?;
+    if more {
+        return Err(Error::options(format!(
+            "{} must have at most {most} bytes of pixels, it has more: cut it or make it smaller",
+            path.display()
+        )));
+    }
+    read.map_err(failed)?;
+    if status.success() {
+        return Ok(out);
+    }
+    let said = words.join().ok().and_then(std::result::Result::ok).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).trim().lines().last().unwrap_or_default().to_owned();
     Err(Error::options(format!("{} must be a picture or a clip that ffmpeg decodes: {said}", path.display())))
 }
 

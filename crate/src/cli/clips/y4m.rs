@@ -20,8 +20,9 @@ struct Header {
     full_range: bool,
 }
 
-/// The frames of a file, `most` at most; `None` for a kind that is not read here (more than eight bits).
-pub(super) fn read(mut file: impl BufRead, path: &Path, most: usize) -> Result<Option<Timed>> {
+/// The frames of a file, `most` at most and of `most_bytes` bytes of pixels; `None` for a kind that is not read here (more than
+/// eight bits).
+pub(super) fn read(mut file: impl BufRead, path: &Path, most: usize, most_bytes: u64) -> Result<Option<Timed>> {
     let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
     let damaged = |what: &str| Error::options(format!("{} must be a whole Y4M clip, {what}", path.display()));
     let line = |file: &mut dyn BufRead| -> Result<String> {
@@ -34,9 +35,11 @@ pub(super) fn read(mut file: impl BufRead, path: &Path, most: usize) -> Result<O
     if header.width == 0 || header.height == 0 {
         return Err(damaged("its header has no size"));
     }
-    let mut out = Timed { frames: Vec::new(), seconds: Vec::new() };
+    let mut out = Timed::new();
     let chroma = header.shared.map_or(0, |(x, y)| 2 * header.width.div_ceil(x) * header.height.div_ceil(y));
-    let mut planes = vec![0u8; header.width * header.height + chroma];
+    let frame_bytes = header.width * header.height + chroma;
+    // Grows as the file gives: a header may claim more than there is.
+    let mut planes = Vec::new();
     while out.frames.len() < most {
         let start = line(&mut file)?;
         if start.is_empty() {
@@ -45,7 +48,12 @@ pub(super) fn read(mut file: impl BufRead, path: &Path, most: usize) -> Result<O
         if !start.starts_with("FRAME") {
             return Err(damaged("a frame does not begin with FRAME"));
         }
-        file.read_exact(&mut planes).map_err(|_| damaged("its last frame is cut off"))?;
+        out.room_for(header.width as u64, header.height as u64, path, most_bytes)?;
+        planes.clear();
+        (&mut file).take(frame_bytes as u64).read_to_end(&mut planes).map_err(failed)?;
+        if planes.len() < frame_bytes {
+            return Err(damaged("its last frame is cut off"));
+        }
         out.frames.push(Picture::new(header.width, header.height, Values::Rgba(rgba(&planes, &header)))?);
         out.seconds.push(1.0 / header.fps);
     }
@@ -115,7 +123,7 @@ mod tests {
     use super::*;
 
     fn frames(bytes: &[u8]) -> Result<Option<Timed>> {
-        read(bytes, Path::new("a.y4m"), 100)
+        read(bytes, Path::new("a.y4m"), 100, 1 << 20)
     }
 
     #[test]
