@@ -267,6 +267,8 @@ def wan_vae21(c, cfg):
     m.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=32, tile_sample_stride_height=24, tile_sample_stride_width=24)
     zt = c.randn(1, z, 2, 6, 8)
     c.add(**{"in.z_tiled": zt, "out.video_tiled": m.decode(zt).sample, "in.tile": torch.tensor([32, 32, 24, 24])})
+    xt = c.rand(1, 3, 5, 48, 64) * 2 - 1
+    c.add(**{"in.pixels_tiled": xt, "out.moments_tiled": m.encode(xt).latent_dist.parameters})
     m.disable_tiling()
     return r
 

@@ -1,6 +1,5 @@
-//! Known, masked and control pictures laid out as the pixels of one clip.
+//! Known, masked and control pictures laid out as the pixels of one clip, a frame at a time.
 
-use super::Video;
 use super::picture::{Fit, Fitted, Picture};
 use crate::error::{Error, Result};
 use crate::size::ClipSize;
@@ -9,6 +8,7 @@ use crate::size::ClipSize;
 type Known<'a> = Option<(&'a Picture, Fit)>;
 
 /// What the pieces give, by frame.
+#[derive(Debug, Clone)]
 pub(super) struct Given<'a> {
     /// What each frame shows.
     pub known: Vec<Known<'a>>,
@@ -62,42 +62,66 @@ impl Given<'_> {
     }
 }
 
-/// Known pixels over control pixels, and the mask.
-///
-/// # Errors
-/// [`Error::InvalidOptions`] when nothing is to be made, or nothing of what is given stands.
-pub(super) fn lay_out(given: &Given<'_>, size: ClipSize) -> Result<Video> {
-    let ClipSize { frames, height, width } = size;
-    let plane = height * width;
-    let mut pixels = vec![0.0f32; 3 * frames * plane];
-    let mut to_generate = vec![1.0f32; frames * plane];
-    let mut put = |frame: usize, planes: &[f32]| {
-        for (channel, values) in planes.chunks_exact(plane).enumerate() {
-            let into = (channel * frames + frame) * plane;
-            pixels[into..into + plane].copy_from_slice(values);
-        }
-    };
-    let mut tally = Tally::default();
-    for frame in 0..frames {
-        let mut shown = given.control.get(frame).map(|control| control.planes(height, width)).transpose()?;
-        if let Some(known) = given.fitted(frame, height, width)? {
-            let open = known.open.unwrap_or_else(|| vec![0.0; plane]);
-            tally.count(frame, &open);
-            let mut planes = shown.unwrap_or_else(|| vec![0.0; 3 * plane]);
-            for (i, (pixel, known)) in planes.iter_mut().zip(known.planes).enumerate() {
-                if open[i % plane] <= 0.5 {
-                    *pixel = known;
-                }
+/// Pixels of the whole clip and which of them stand, made a frame at a time: a long clip of floats would fill a tab's memory.
+#[derive(Debug, Clone)]
+pub struct Video<'a> {
+    given: Given<'a>,
+    size: ClipSize,
+}
+
+/// What is known of one frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// `[3, H, W]` in −1…1: known pixels where they stand, control pixels elsewhere, 0 (grey) where there is neither.
+    pub planes: Vec<f32>,
+    /// `[H, W]`: 0 where the pixels stand, 1 where they are to be made; above 0.5 counts as 1.
+    pub to_generate: Vec<f32>,
+}
+
+impl<'a> Video<'a> {
+    /// Goes through all frames once, so that nothing is found wrong later.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when nothing is to be made, or nothing of what is given stands.
+    pub(super) fn lay_out(given: Given<'a>, size: ClipSize) -> Result<Self> {
+        let video = Self { given, size };
+        let mut tally = Tally::default();
+        for frame in 0..size.frames {
+            if let Some(shown) = video.frame(frame)?
+                && video.given.known[frame].is_some()
+            {
+                tally.count(frame, &shown.to_generate);
             }
-            to_generate[frame * plane..(frame + 1) * plane].copy_from_slice(&open);
-            shown = Some(planes);
         }
-        if let Some(planes) = shown {
-            put(frame, &planes);
-        }
+        tally.check(&video.given)?;
+        Ok(video)
     }
-    tally.check(given)?;
-    Ok(Video { pixels, to_generate })
+
+    /// The clip's size.
+    pub fn size(&self) -> ClipSize {
+        self.size
+    }
+
+    /// What frame `index`, from 0, shows: known pixels over control pixels. `None` where nothing is given.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a picture's value is not finite.
+    pub fn frame(&self, index: usize) -> Result<Option<Shown>> {
+        let ClipSize { height, width, .. } = self.size;
+        let plane = height * width;
+        let control = self.given.control.get(index).map(|control| control.planes(height, width)).transpose()?;
+        let Some(known) = self.given.fitted(index, height, width)? else {
+            return Ok(control.map(|planes| Shown { planes, to_generate: vec![1.0; plane] }));
+        };
+        let to_generate = known.open.unwrap_or_else(|| vec![0.0; plane]);
+        let mut planes = control.unwrap_or_else(|| vec![0.0; 3 * plane]);
+        for (i, (pixel, known)) in planes.iter_mut().zip(known.planes).enumerate() {
+            if to_generate[i % plane] <= 0.5 {
+                *pixel = known;
+            }
+        }
+        Ok(Some(Shown { planes, to_generate }))
+    }
 }
 
 /// How much of the given frames stands.
@@ -140,20 +164,6 @@ impl Tally {
         }
         Ok(())
     }
-}
-
-/// Frames as `[3, F, H, W]` in −1…1.
-pub(super) fn clip_planes(pictures: &[Picture], size: ClipSize) -> Result<Vec<f32>> {
-    let ClipSize { frames, height, width } = size;
-    let plane = height * width;
-    let mut out = vec![0.0f32; 3 * frames * plane];
-    for (frame, picture) in pictures.iter().enumerate() {
-        for (channel, values) in picture.planes(height, width)?.chunks_exact(plane).enumerate() {
-            let into = (channel * frames + frame) * plane;
-            out[into..into + plane].copy_from_slice(values);
-        }
-    }
-    Ok(out)
 }
 
 /// The frame that `at` names, from the end if below 0.

@@ -1,27 +1,31 @@
 //! Known pixels put over the decoded ones, so that what was given comes back unchanged.
 
-use super::{Timeline, Video};
+use super::Timeline;
+use crate::error::Result;
 use crate::size::ClipSize;
 
-impl Timeline {
+impl Timeline<'_> {
     /// Puts what stands in frame `index` over its decoded pixels. Beside them the decoder's colours are often a little off:
     /// made pixels within the seam get the difference of their neighbours that stand, less and less away from them.
     ///
     /// # Shapes
     /// `rgba`: `H × W × 4` bytes
-    pub fn paste(&self, index: usize, rgba: &mut [u8]) {
-        let (Some(video), Some(seam)) = (&self.video, self.paste) else { return };
+    ///
+    /// # Errors
+    /// As [`super::Video::frame`].
+    pub fn paste(&self, index: usize, rgba: &mut [u8]) -> Result<()> {
+        let (Some(video), Some(seam)) = (&self.video, self.paste) else { return Ok(()) };
         let ClipSize { frames, height, width } = self.size;
         let plane = height * width;
         if index >= frames || rgba.len() != plane * 4 {
-            return;
+            return Ok(());
         }
-        let stands: Vec<bool> =
-            video.to_generate[index * plane..(index + 1) * plane].iter().map(|&made| made <= 0.5).collect();
+        let Some(shown) = video.frame(index)? else { return Ok(()) };
+        let stands: Vec<bool> = shown.to_generate.iter().map(|&made| made <= 0.5).collect();
         let mut off = vec![[0.0f32; 3]; plane];
         for (at, pixel) in rgba.chunks_exact_mut(4).enumerate().filter(|(at, _)| stands[*at]) {
             for channel in 0..3 {
-                let known = byte(video, (channel * frames + index) * plane + at);
+                let known = byte(shown.planes[channel * plane + at]);
                 off[at][channel] = f32::from(known) - f32::from(pixel[channel]);
                 pixel[channel] = known;
             }
@@ -29,12 +33,13 @@ impl Timeline {
         if seam > 0 && stands.contains(&true) && stands.contains(&false) {
             even_out(rgba, stands, off, width, seam);
         }
+        Ok(())
     }
 }
 
 /// A known value as the byte it came from.
-fn byte(video: &Video, at: usize) -> u8 {
-    ((video.pixels[at] * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8
+fn byte(value: f32) -> u8 {
+    ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8
 }
 
 /// Spreads the difference of what stands into what was made, ring by ring: each pixel of a ring takes the mean of its

@@ -95,6 +95,20 @@ impl Picture {
         (self.width, self.height)
     }
 
+    /// Whether its values can be shown.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when one is not finite.
+    pub fn check(&self) -> Result<()> {
+        match &self.values {
+            Values::Rgb(numbers) => match numbers.iter().find(|v| !v.is_finite()) {
+                Some(bad) => Err(Error::options(format!("a picture's values must be 0 to 1, got {bad}"))),
+                None => Ok(()),
+            },
+            Values::Rgba(_) => Ok(()),
+        }
+    }
+
     /// Scaled to cover `height × width` and cut around the middle, `[3, H, W]` in −1…1; opacity is laid over white.
     ///
     /// # Errors
@@ -206,13 +220,9 @@ impl Picture {
     }
 
     fn rgb(&self) -> Result<Vec<f32>> {
+        self.check()?;
         Ok(match &self.values {
-            Values::Rgb(numbers) => {
-                if let Some(bad) = numbers.iter().find(|v| !v.is_finite()) {
-                    return Err(Error::options(format!("a picture's values must be 0 to 1, got {bad}")));
-                }
-                numbers.clone()
-            }
+            Values::Rgb(numbers) => numbers.clone(),
             Values::Rgba(bytes) => bytes
                 .chunks_exact(4)
                 .flat_map(|p| {

@@ -7,17 +7,19 @@ fn flat(value: f32) -> Picture {
     Picture::new(6, 4, Values::Rgb(vec![value; 72])).unwrap()
 }
 
-fn merge(pieces: Vec<Piece>) -> Result<Timeline> {
-    Condition::of(pieces).merge(SIZE, &Capabilities::all())
+/// What frame 0 shows.
+fn first(condition: &Condition, capabilities: &Capabilities) -> Shown {
+    condition.merge(SIZE, capabilities).unwrap().video.unwrap().frame(0).unwrap().unwrap()
 }
 
 fn refusal(pieces: Vec<Piece>) -> String {
-    merge(pieces).err().map(|e| e.to_string()).unwrap_or_default()
+    Condition::of(pieces).merge(SIZE, &Capabilities::all()).err().map(|e| e.to_string()).unwrap_or_default()
 }
 
 #[test]
 fn nothing_given_leaves_an_empty_timeline() {
-    let timeline = merge(Vec::new()).unwrap();
+    let condition = Condition::default();
+    let timeline = condition.merge(SIZE, &Capabilities::all()).unwrap();
     assert!(timeline.video.is_none() && timeline.references.is_empty() && timeline.source.is_none());
 }
 
@@ -25,8 +27,8 @@ fn nothing_given_leaves_an_empty_timeline() {
 fn first_and_last_picture_stand_and_the_rest_is_to_be_made() {
     let condition = Condition::of_images(Some(flat(1.0)), Some(flat(0.0)));
     let video = condition.merge(SIZE, &Capabilities::all()).unwrap().video.unwrap();
-    let frame = |f: usize| (video.pixels[f * 24], video.to_generate[f * 24]);
-    assert_eq!((frame(0), frame(1), frame(8)), ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)));
+    let frame = |f: usize| video.frame(f).unwrap().map(|shown| (shown.planes[0], shown.to_generate[0]));
+    assert_eq!((frame(0), frame(1), frame(8)), (Some((1.0, 0.0)), None, Some((-1.0, 0.0))));
 }
 
 #[test]
@@ -35,9 +37,10 @@ fn control_fills_only_what_is_to_be_made() {
     half[..36].fill(1.0);
     let mask = Picture::new(6, 4, Values::Rgb(half)).unwrap();
     let clip = Piece::clip(0, vec![flat(1.0); 9]);
-    let video = merge(vec![clip, Piece::Mask(vec![mask]), Piece::Control(vec![flat(0.25); 9])]).unwrap().video.unwrap();
-    assert_eq!((video.pixels[0], video.to_generate[0]), (-0.5, 1.0));
-    assert_eq!((video.pixels[12], video.to_generate[12]), (1.0, 0.0));
+    let condition = Condition::of(vec![clip, Piece::Mask(vec![mask]), Piece::Control(vec![flat(0.25); 9])]);
+    let shown = first(&condition, &Capabilities::all());
+    assert_eq!((shown.planes[0], shown.to_generate[0]), (-0.5, 1.0));
+    assert_eq!((shown.planes[12], shown.to_generate[12]), (1.0, 0.0));
 }
 
 #[test]
@@ -85,8 +88,8 @@ fn what_leaves_nothing_to_make_or_nothing_standing_is_refused_with_the_frames() 
 
 /// Which of the 6 × 4 pixels of frame 0 are to be made, by the rows' letters: `.` stands, `o` is open.
 fn open(pieces: Vec<Piece>) -> String {
-    let video = merge(pieces).unwrap().video.unwrap();
-    let rows = video.to_generate[..24].chunks(6);
+    let shown = first(&Condition::of(pieces), &Capabilities::all());
+    let rows = shown.to_generate.chunks(6);
     rows.map(|row| row.iter().map(|&v| if v > 0.5 { 'o' } else { '.' }).collect::<String>())
         .collect::<Vec<_>>()
         .join(" ")
@@ -113,8 +116,8 @@ fn what_is_not_opaque_is_to_be_made_where_the_model_takes_masks() {
     let piece = || Piece::frame(0, Picture::new(6, 4, Values::Rgba(rgba.clone())).unwrap());
     assert_eq!(open(vec![piece()]), ["oo...."; 4].join(" "));
     let images = Capabilities { image: true, ..Capabilities::text_only("") };
-    let video = Condition::of(vec![piece()]).merge(SIZE, &images).unwrap().video.unwrap();
-    assert!(video.to_generate[..24].iter().all(|&v| v == 0.0), "laid over white as a whole");
+    let shown = first(&Condition::of(vec![piece()]), &images);
+    assert!(shown.to_generate.iter().all(|&v| v == 0.0), "laid over white as a whole");
     // A mask painted on a transparent sheet marks what is painted.
     let sheet: Vec<u8> = (0..24).flat_map(|i| if i % 6 == 5 { [255; 4] } else { [0; 4] }).collect();
     let mask = Piece::Mask(vec![Picture::new(6, 4, Values::Rgba(sheet)).unwrap()]);
@@ -128,11 +131,12 @@ fn known_pixels_come_back_and_the_seam_evens_out_what_is_beside_them() {
     let decoded = || -> Vec<u8> { bytes.chunks(4).flat_map(|p| [p[0] + 9, p[1] - 9, 16, 255]).collect() };
     let made = |seam, paste| {
         let pieces = vec![Piece::frame(0, given.clone()), Piece::Mask(vec![columns(3)])];
-        let timeline = Condition { seam, paste, ..Condition::of(pieces) }.merge(SIZE, &Capabilities::all()).unwrap();
+        let condition = Condition { seam, paste, ..Condition::of(pieces) };
+        let timeline = condition.merge(SIZE, &Capabilities::all()).unwrap();
         let mut rgba = decoded();
-        timeline.paste(0, &mut rgba);
+        timeline.paste(0, &mut rgba).unwrap();
         let mut other = decoded();
-        timeline.paste(1, &mut other);
+        timeline.paste(1, &mut other).unwrap();
         assert_eq!(other, decoded(), "nothing is known of frame 1");
         rgba
     };

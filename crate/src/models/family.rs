@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use serde_json::Value;
 
+use super::footage::Footage;
 use crate::condition::{Capabilities, Timeline};
 use crate::error::{Error, Result};
 use crate::nn::loader::Loader;
@@ -52,9 +53,16 @@ pub trait VideoCodec {
     /// Latent channels, z.
     fn latent_channels(&self) -> usize;
 
+    /// Reads the clip in order, a few frames at a time.
+    ///
     /// # Shapes
-    /// `[1, 3, F, H, W]` in −1…1 → `[1, z, f, h, w]` as [`Stride::cells`] says
-    fn encode<'a>(&'a self, video: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
+    /// F frames of `H × W` px → `[1, z, f, h, w]` as [`Stride::cells`] says
+    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
+
+    /// The same within the room: by tiles, where the codec has them and a whole picture does not fit.
+    fn encode_within<'a>(&'a self, video: &'a dyn Footage, _room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+        self.encode(video, pace)
+    }
 
     /// Starts decoding a clip; latent frames are pushed in order.
     fn decode_stream(&self) -> Box<dyn DecodeStream + '_>;
@@ -141,7 +149,7 @@ pub trait Denoiser {
 /// What a clip is made from, as a denoiser needs it.
 pub struct Request<'a> {
     /// What is known of the clip.
-    pub timeline: &'a Timeline,
+    pub timeline: &'a Timeline<'a>,
     /// The codec, for encoding it.
     pub codec: &'a dyn VideoCodec,
     /// One or, guided, two rows of prompt embeddings, `[1, Lt, D_text]` each: the prompt, the negative prompt.

@@ -1,6 +1,7 @@
 //! The models, a folder each: video models and text encoders.
 
 pub mod family;
+pub mod footage;
 pub mod names;
 pub mod registry;
 mod sizes;

@@ -7,6 +7,7 @@ mod inspect;
 mod load;
 mod plan;
 mod preview;
+mod within;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use inspect::{InspectedPart, Inspection, LOOSE, inspect};
 pub use load::card_of;
 pub use plan::{Plan, PlannedPart, StagePeaks, bytes_on};
 use preview::Preview;
+use within::Within;
 
 use crate::condition::{Capabilities, Condition, Timeline};
 use crate::device::Compute;
@@ -28,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::host::{Event, Host, Quiet, Stage};
 use crate::memory::{StageMemory, buffer_of};
 use crate::models::family::{Denoiser, Prepared, Request, Room, TextEncoder, VideoCodec};
+use crate::models::footage::Pictures;
 use crate::noise::TorchRng;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
 use crate::pace::Pace;
@@ -216,7 +219,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
-    pub fn check(&self, options: &GenerateOptions, condition: &Condition) -> Result<Timeline> {
+    pub fn check<'c>(&self, options: &GenerateOptions, condition: &'c Condition) -> Result<Timeline<'c>> {
         options.check(self.rules())?;
         let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
         self.parts.codec.stride().cells(size)?;
@@ -296,7 +299,7 @@ impl Pipeline {
         &self,
         options: &GenerateOptions,
         inputs: &Inputs,
-        timeline: &Timeline,
+        timeline: &Timeline<'_>,
         host: &dyn Host,
     ) -> Result<Clip> {
         let Parts { denoiser, codec, .. } = &self.parts;
@@ -310,7 +313,8 @@ impl Pipeline {
         let batched = prompts.len() > 1 && self.batches(timeline.size)?;
         let rows = if batched { prompts.len() } else { 1 };
         let planned_bytes = self.planned_bytes(timeline.size, tokens.0, rows);
-        let request = Request { timeline, codec: codec.as_ref(), prompts, batched };
+        let within = Within { codec: codec.as_ref(), room: self.room() };
+        let request = Request { timeline, codec: &within, prompts, batched };
         let prepared = denoiser.prepare(request, &pace).await?;
         let start = self.start(options, inputs, timeline, prepared.as_ref(), &pace).await?;
 
@@ -424,7 +428,7 @@ impl Pipeline {
         &self,
         options: &GenerateOptions,
         inputs: &Inputs,
-        timeline: &Timeline,
+        timeline: &Timeline<'_>,
         prepared: &dyn Prepared,
         pace: &Pace<'_>,
     ) -> Result<Start> {
@@ -476,22 +480,16 @@ impl Pipeline {
                 return Err(Error::options("a source clip and reference pictures do not go together"));
             }
             if inputs.latents.is_none() {
-                let clean = codec.encode(self.video_tensor(source, timeline.size), pace).await?;
+                let source = Pictures { frames: source, size: timeline.size, device: self.compute.device() };
+                let clean = codec.encode_within(&source, self.room(), pace).await?;
                 latents = scheduler.add_noise(clean, latents, start_step)?;
             }
         }
         Ok(Start { latents, scheduler, start_step, rng })
     }
 
-    fn video_tensor(&self, pixels: &[f32], ClipSize { frames, height, width }: ClipSize) -> Tensor<5> {
-        Tensor::from_data(
-            burn::tensor::TensorData::new(pixels.to_vec(), [1, 3, frames, height, width]),
-            self.compute.device(),
-        )
-    }
-
     /// Decodes a latent frame at a time and sends the frames on, with what is known in its place.
-    async fn decode(&self, latents: Tensor<5>, timeline: &Timeline, pace: &Pace<'_>) -> Result<()> {
+    async fn decode(&self, latents: Tensor<5>, timeline: &Timeline<'_>, pace: &Pace<'_>) -> Result<()> {
         let codec = &self.parts.codec;
         let tiles = codec.decode_tiles(latents.clone(), self.room(), pace).await?;
         let mut stream = tiles.unwrap_or_else(|| codec.decode_stream());
@@ -500,7 +498,7 @@ impl Pipeline {
             let frames = stream.push(latents.clone().narrow(2, i, 1), pace).await?;
             let [_, _, _, height, width] = frames.dims();
             for mut rgba in pixels::to_rgba(frames).await? {
-                timeline.paste(index, &mut rgba);
+                timeline.paste(index, &mut rgba)?;
                 pace.host().event(Event::Frame { index, width, height, rgba });
                 index += 1;
             }

@@ -94,10 +94,12 @@ fn colours_are_held_to_the_known_frames() {
 fn tasks_of_one_clip_are_conditions() {
     use crate::condition::Capabilities;
     let size = ClipSize { frames: 5, height: 2, width: 4 };
-    let outpainted = complete(clip(0..5), Vec::new(), Fit::Contain).merge(size, &Capabilities::all()).unwrap();
-    let made: Vec<f32> = outpainted.video.unwrap().to_generate[..8].to_vec();
+    let outpainted = complete(clip(0..5), Vec::new(), Fit::Contain);
+    let timeline = outpainted.merge(size, &Capabilities::all()).unwrap();
+    let made = timeline.video.unwrap().frame(0).unwrap().unwrap().to_generate;
     assert_eq!(made, [1.0, 0.0, 0.0, 1.0].repeat(2), "the square lies in the middle");
-    let timeline = upscale(clip(0..5), 0.3).merge(size, &Capabilities::all()).unwrap();
-    assert!(timeline.video.is_none() && timeline.source.is_some_and(|(planes, _)| planes.len() == 3 * 5 * 8));
+    let upscaled = upscale(clip(0..5), 0.3);
+    let timeline = upscaled.merge(size, &Capabilities::all()).unwrap();
+    assert!(timeline.video.is_none() && timeline.source.is_some_and(|(frames, _)| frames.len() == 5));
     assert!(matches!(sketch(&clip(0..5), 2, 4).unwrap(), Piece::Control(frames) if frames.len() == 5));
 }

@@ -98,7 +98,7 @@ pub fn vae(case: &mut Case, compute: &Compute) -> Result<(), String> {
         }
         for i in case.numbered("in.video") {
             let video = case.get(&format!("in.video{i}"))?.tensor(device);
-            let moments = block_on(vae.encode(video, &pace)).map_err(say)?;
+            let moments = block_on(vae.encode(&video, &pace)).map_err(say)?;
             case.compare_tensor(&format!("out.moments{i}"), moments);
         }
         if let Ok(latents) = case.get("in.z_tiled") {
@@ -109,6 +109,9 @@ pub fn vae(case: &mut Case, compute: &Compute) -> Result<(), String> {
             let tiles = Tiles { height, width, stride_height, stride_width };
             let video = block_on(vae.decode_tiled(latents.tensor(device), tiles, &pace)).map_err(say)?;
             case.compare_tensor("out.video_tiled", video);
+            let pixels = case.get("in.pixels_tiled")?.tensor::<5>(device);
+            let moments = block_on(vae.encode_tiled(&pixels, tiles, &pace)).map_err(say)?;
+            case.compare_tensor("out.moments_tiled", moments);
         }
     }
     Ok(())
@@ -134,7 +137,7 @@ pub fn taehv(case: &mut Case, compute: &Compute) -> Result<(), String> {
         }
         for i in case.numbered(&format!("in.{key}.video")) {
             let video = case.get(&format!("in.{key}.video{i}"))?.tensor::<5>(device);
-            let latents = block_on(codec.encode(video, &pace)).map_err(say)?;
+            let latents = block_on(codec.encode(&video, &pace)).map_err(say)?;
             case.compare_tensor(&format!("out.{key}.latents{i}"), latents);
         }
         if let Some(left) = set.unused().first() {

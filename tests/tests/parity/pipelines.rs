@@ -12,7 +12,7 @@ use tabreel::device::Compute;
 use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::umt5::{Umt5Config, Umt5Encoder};
 use tabreel::models::wan::VaeConfig;
-use tabreel::models::wan::condition::{Known, vace_control};
+use tabreel::models::wan::condition::vace_control;
 use tabreel::models::wan::{Vae, WanDenoiser};
 use tabreel::nn::loader::Loader;
 use tabreel::noise::randn;
@@ -134,13 +134,9 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
     if case.kind() == "pipe_vace" {
         let timeline = condition.merge(size, &Capabilities::all()).map_err(say)?;
         let tensor = |values: &[f32], shape| Tensor::<5>::from_data(TensorData::new(values.to_vec(), shape), device);
-        let ClipSize { frames, height, width } = size;
-        let known = timeline.video.as_ref().map(|video| Known {
-            video: tensor(&video.pixels, [1, 3, frames, height, width]),
-            to_generate: tensor(&video.to_generate, [1, 1, frames, height, width]),
-        });
-        let references: Vec<_> = timeline.references.iter().map(|r| tensor(r, [1, 3, 1, height, width])).collect();
-        let control = vace_control(&vae, size, known.as_ref(), &references, device, &pace);
+        let references: Vec<_> =
+            timeline.references.iter().map(|r| tensor(r, [1, 3, 1, size.height, size.width])).collect();
+        let control = vace_control(&vae, size, timeline.video.as_ref(), &references, device, &pace);
         case.compare_tensor("out.conditioning", block_on(control).map_err(say)?);
     }
     let tensor = |name: &str| case.get(name).map(|a| a.tensor::<3>(device));

@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use tabreel::condition::Capabilities;
 use tabreel::error::Result;
 use tabreel::models::family::{Component, DecodeStream, Denoiser, Entry, Prepared, Request, VideoCodec, needs_config};
+use tabreel::models::footage::Footage;
 use tabreel::pace::{Later, Pace};
 use tabreel::size::{ClipSize, Stride};
 
@@ -57,15 +58,14 @@ impl Denoiser for ToyDenoiser {
     }
     fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>> {
         Box::pin(async move {
-            let ClipSize { frames, height, width } = request.timeline.size;
+            let ClipSize { height, width, .. } = request.timeline.size;
             let first = match &request.timeline.video {
                 None => None,
                 Some(video) => {
-                    let plane = height * width;
-                    let planes = (0..3).flat_map(|c| &video.pixels[c * frames * plane..][..plane]).copied().collect();
+                    let planes = video.frame(0)?.map(|shown| shown.planes).unwrap_or_default();
                     let picture = TensorData::new::<f32, _>(planes, [1, 3, 1, height, width]);
-                    let picture = Tensor::from_data(picture, &request.prompts[0].device());
-                    Some(request.codec.encode(picture, pace).await?)
+                    let picture = Tensor::<5>::from_data(picture, &request.prompts[0].device());
+                    Some(request.codec.encode(&picture, pace).await?)
                 }
             };
             let prepared: Box<dyn Prepared + 'a> =
@@ -108,9 +108,10 @@ impl VideoCodec for ToyCodec {
     fn latent_channels(&self) -> usize {
         CHANNELS
     }
-    fn encode<'a>(&'a self, video: Tensor<5>, _: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, _: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(async move {
-            let [b, c, frames, height, width] = video.dims();
+            let ClipSize { frames, height, width } = video.size();
+            let (b, c) = (1, CHANNELS);
             let [f, h, w] = STRIDE.cells(ClipSize { frames, height, width })?;
             let mean = |part: Tensor<5>, frames: usize| {
                 let n = part.dims()[2] / frames;
@@ -121,10 +122,10 @@ impl VideoCodec for ToyCodec {
                     .mean_dim(3)
                     .reshape([b, c, n, h, w])
             };
-            let first = mean(video.clone().narrow(2, 0, 1), 1);
+            let first = mean(video.read(0, 1)?, 1);
             let latents = match f {
                 1 => first,
-                _ => Tensor::cat(vec![first, mean(video.narrow(2, 1, frames - 1), STRIDE.time)], 2),
+                _ => Tensor::cat(vec![first, mean(video.read(1, frames - 1)?, STRIDE.time)], 2),
             };
             Ok(latents * self.gain)
         })

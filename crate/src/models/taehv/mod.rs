@@ -17,6 +17,7 @@ use layers::{Grow, MOST_AT_ONCE, MemBlock, Past, Pool, halved, shuffled, strips,
 use crate::config::parse;
 use crate::error::{Error, Result};
 use crate::models::family::{self, Entry, Room, VideoCodec};
+use crate::models::footage::Footage;
 use crate::nn::conv::{Form, FrameConv};
 use crate::nn::loader::Loader;
 use crate::pace::{Later, Pace};
@@ -121,18 +122,18 @@ impl Taehv {
     /// Latents of a whole clip.
     ///
     /// # Shapes
-    /// `[1, 3, F, H, W]` in −1…1 → `[1, z, ⌈F / 4⌉, H / s, W / s]`
+    /// F frames of `H × W` px → `[1, z, ⌈F / 4⌉, H / s, W / s]`
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] when the file has no encoder; [`Error::Aborted`] from between the blocks.
-    pub async fn encode_video(&self, video: Tensor<5>, pace: &Pace<'_>) -> Result<Tensor<5>> {
+    pub async fn encode_video(&self, video: &dyn Footage, pace: &Pace<'_>) -> Result<Tensor<5>> {
         let missing = || Error::options("this tiny VAE decodes only: a picture needs a VAE with an encoder");
         let encoder = self.encoder.as_ref().ok_or_else(missing)?;
-        let frames = video.dims()[2];
+        let frames = video.size().frames;
         let (mut pasts, mut out) = (Vec::new(), Vec::new());
         for at in (0..frames).step_by(TIME) {
             let count = TIME.min(frames - at);
-            let mut group = vec![unshuffled(video.clone().narrow(2, at, count) * 0.5 + 0.5, self.config.patch_size)];
+            let mut group = vec![unshuffled(video.read(at, count)? * 0.5 + 0.5, self.config.patch_size)];
             // The reference fills the last group of frames with copies of the last one.
             let last = group[0].clone().narrow(2, count - 1, 1);
             group.extend(std::iter::repeat_n(last, TIME - count));
@@ -266,16 +267,14 @@ impl VideoCodec for Taehv {
         self.config.latent_channels
     }
 
-    fn encode<'a>(&'a self, video: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(self.encode_video(video, pace))
     }
 
     fn encode_peak_bytes(&self, size: ClipSize) -> u64 {
         let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
-        // Two frames of the first layer, as often as was measured at 512×288×33 (pages of their size are filled badly), and the
-        // clip with its mask.
-        let layers = (12 * 2 * 4 * self.config.encoder_width.unwrap_or(0) * pixels) as u64;
-        layers.saturating_add(size.pixels().saturating_mul(4 * (3 + 1)))
+        // Two frames of the first layer, as often as was measured at 512×288×33 (pages of their size are filled badly).
+        (12 * 2 * 4 * self.config.encoder_width.unwrap_or(0) * pixels) as u64
     }
 
     fn peak_bytes(&self, size: ClipSize, _: Room) -> u64 {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use burn::tensor::{Tensor, TensorData};
 
 use super::block::feed_forward_rows;
-use super::condition::{Known, first_last_channels, vace_control};
+use super::condition::{first_last_channels, vace_control};
 use super::config::{TRANSFORMER_CLASSES, TransformerConfig, VAE_CLASSES, VaeConfig};
 use super::configure;
 use super::fixed::Fixed;
@@ -19,6 +19,7 @@ use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::models::family::{self, Component, Denoiser, Entry, Prepared, Request, Room, VideoCodec};
+use crate::models::footage::Footage;
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 
@@ -95,17 +96,16 @@ impl WanDenoiser {
         &self.transformer
     }
 
-    async fn form(&self, timeline: &Timeline, codec: &dyn VideoCodec, pace: &Pace<'_>) -> Result<Form> {
+    async fn form(&self, timeline: &Timeline<'_>, codec: &dyn VideoCodec, pace: &Pace<'_>) -> Result<Form> {
         let ClipSize { frames, height, width } = timeline.size;
         let device = self.transformer.device();
         let picture =
             |values: &[f32]| Tensor::<5>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, height, width]), device);
-        let frame = |at: usize| -> Option<Tensor<5>> {
-            let video = timeline.video.as_ref()?;
-            let plane = height * width;
-            let at = if at < frames && video.to_generate.get(at * plane)? < &0.5 { at } else { return None };
-            let planes = (0..3).flat_map(|c| &video.pixels[(c * frames + at) * plane..(c * frames + at + 1) * plane]);
-            Some(picture(&planes.copied().collect::<Vec<_>>()))
+        let frame = |at: usize| -> Result<Option<Tensor<5>>> {
+            let shown = timeline.video.as_ref().map(|video| video.frame(at)).transpose()?.flatten();
+            // These models take whole frames only.
+            let known = shown.filter(|shown| shown.to_generate.iter().all(|open| *open <= 0.5));
+            Ok(known.map(|shown| picture(&shown.planes)))
         };
         match self.entrance {
             Entrance::None => Ok(Form::None),
@@ -115,15 +115,8 @@ impl WanDenoiser {
                 let latents = match kept {
                     Some((_, latents)) => latents,
                     None => {
-                        let known = timeline.video.as_ref().map(|video| {
-                            let tensor = |values: &[f32], channels| {
-                                let shape = [1, channels, frames, height, width];
-                                Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
-                            };
-                            Known { video: tensor(&video.pixels, 3), to_generate: tensor(&video.to_generate, 1) }
-                        });
                         let references: Vec<_> = timeline.references.iter().map(|r| picture(r)).collect();
-                        vace_control(codec, timeline.size, known.as_ref(), &references, device, pace).await?
+                        vace_control(codec, timeline.size, timeline.video.as_ref(), &references, device, pace).await?
                     }
                 };
                 if nothing {
@@ -133,12 +126,13 @@ impl WanDenoiser {
                 Ok(Form::Vace(Control { latents, scales }))
             }
             Entrance::Channels => {
-                let first = frame(0).ok_or_else(|| Error::options("this model needs a picture for the first frame"))?;
-                let last = if frames > 1 { frame(frames - 1) } else { None };
+                let first =
+                    frame(0)?.ok_or_else(|| Error::options("this model needs a picture for the first frame"))?;
+                let last = if frames > 1 { frame(frames - 1)? } else { None };
                 Ok(Form::Channels(first_last_channels(codec, frames, first, last, pace).await?))
             }
-            Entrance::CleanFirst => match frame(0) {
-                Some(first) => Ok(Form::CleanFirst(codec.encode(first, pace).await?)),
+            Entrance::CleanFirst => match frame(0)? {
+                Some(first) => Ok(Form::CleanFirst(codec.encode(&first, pace).await?)),
                 None => Ok(Form::None),
             },
         }
@@ -350,8 +344,19 @@ impl VideoCodec for Vae {
         self.config().z_dim
     }
 
-    fn encode<'a>(&'a self, video: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(self.encode_normalised(video, pace))
+    }
+
+    fn encode_within<'a>(&'a self, video: &'a dyn Footage, room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+        Box::pin(async move {
+            // The encoder's widest tensors are the decoder's: four frames of the picture at full size.
+            let moments = match Tiles::for_room(self.config(), video.size(), room) {
+                Some(tiles) => self.encode_tiled(video, tiles, pace).await?,
+                None => Self::encode(self, video, pace).await?,
+            };
+            Ok(self.normalised(moments))
+        })
     }
 
     fn decode_stream(&self) -> Box<dyn family::DecodeStream + '_> {

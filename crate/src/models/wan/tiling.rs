@@ -1,6 +1,6 @@
-//! Decoding a large picture in overlapping tiles, so that memory does not grow with its size.
+//! Encoding and decoding a large picture in overlapping tiles, so that memory does not grow with its size.
 //!
-//! Source: diffusers `autoencoder_kl_wan.py` `tiled_decode`, `blend_v`, `blend_h`.
+//! Source: diffusers `autoencoder_kl_wan.py` `tiled_encode`, `tiled_decode`, `blend_v`, `blend_h`.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -8,6 +8,7 @@ use super::config::VaeConfig;
 use super::vae::Vae;
 use crate::error::{Error, Result};
 use crate::models::family::Room;
+use crate::models::footage::{Cropped, Footage};
 use crate::nn::conv::Memories;
 use crate::pace::Pace;
 use crate::size::ClipSize;
@@ -61,6 +62,18 @@ impl Tiles {
         tile.total + along(size.height, self.stride_height, self.height) * across * 3 * 4 * size.frames as u64
     }
 
+    /// # Errors
+    /// [`Error::InvalidOptions`] when tiles, in cells of `side` px, leave gaps or do not move on.
+    fn check(self, side: usize) -> Result<()> {
+        let along = |stride: usize, tile: usize| (1..=tile / side).contains(&(stride / side));
+        match along(self.stride_height, self.height) && along(self.stride_width, self.width) {
+            true => Ok(()),
+            false => {
+                Err(Error::options(format!("tile strides must be between {side} px and the tile's size, got {self:?}")))
+            }
+        }
+    }
+
     /// Squares that overlap by a fourth.
     const fn square(side: usize) -> Self {
         let stride = side / 4 * 3;
@@ -95,6 +108,35 @@ impl Vae {
         }
     }
 
+    /// Encodes a clip tile by tile and blends the latents of the overlaps; plain [`Vae::encode`] when it fits into one tile.
+    ///
+    /// # Shapes
+    /// 4n + 1 frames of `H × W` px → `[1, 2z, n + 1, H / s, W / s]`
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when the tiles do not fit the latent grid; else as [`Vae::encode`].
+    pub async fn encode_tiled(&self, video: &dyn Footage, tiles: Tiles, pace: &Pace<'_>) -> Result<Tensor<5>> {
+        let side = self.config().scale_factor_spatial;
+        let ClipSize { height, width, .. } = video.size();
+        tiles.check(side)?;
+        if height <= tiles.height && width <= tiles.width {
+            return self.encode(video, pace).await;
+        }
+        let mut rows = Vec::new();
+        for top in (0..height).step_by(tiles.stride_height) {
+            let mut row = Vec::new();
+            for left in (0..width).step_by(tiles.stride_width) {
+                let (tile_h, tile_w) = (tiles.height.min(height - top), tiles.width.min(width - left));
+                let tile = Cropped { whole: video, top, left, height: tile_h, width: tile_w };
+                row.push(self.encode(&tile, pace).await?);
+            }
+            rows.push(row);
+        }
+        let keep = [tiles.stride_height / side, tiles.stride_width / side];
+        let fade = [tiles.height / side - keep[0], tiles.width / side - keep[1]];
+        Ok(blended(rows, keep, fade, [height / side, width / side]))
+    }
+
     /// The tiles of a clip, decoded; `None` when it fits into one.
     ///
     /// # Errors
@@ -105,11 +147,7 @@ impl Vae {
         let [_, _, frames, height, width] = latents.dims();
         let (tile_h, tile_w) = (tiles.height / side, tiles.width / side);
         let (step_h, step_w) = (tiles.stride_height / side, tiles.stride_width / side);
-        if step_h == 0 || step_w == 0 || step_h > tile_h || step_w > tile_w {
-            return Err(Error::options(format!(
-                "tile strides must be between {side} px and the tile's size, got {tiles:?}"
-            )));
-        }
+        tiles.check(side)?;
         if height <= tile_h && width <= tile_w {
             return Ok(None);
         }
@@ -142,30 +180,34 @@ impl Iterator for Tiled<'_> {
     type Item = Tensor<5>;
 
     fn next(&mut self) -> Option<Tensor<5>> {
-        let ([keep_h, keep_w], [blend_h, blend_w]) = (self.keep, self.blend);
-        let mut above: Vec<Tensor<5>> = Vec::new();
-        let mut rows = Vec::new();
-        for tiles in self.chunks.next()? {
-            let mut row: Vec<Tensor<5>> = Vec::with_capacity(tiles.len());
-            for (column, mut tile) in tiles.into_iter().enumerate() {
-                if let Some(upper) = above.get(column) {
-                    tile = blend(upper.clone(), tile, 3, blend_h);
-                }
-                if let Some(left) = row.last() {
-                    tile = blend(left.clone(), tile, 4, blend_w);
-                }
-                row.push(tile);
-            }
-            let cut = row.iter().map(|tile| {
-                let [_, _, _, h, w] = tile.dims();
-                tile.clone().narrow(3, 0, keep_h.min(h)).narrow(4, 0, keep_w.min(w))
-            });
-            rows.push(Tensor::cat(cut.collect(), 4));
-            above = row;
-        }
-        let whole = Tensor::cat(rows, 3).narrow(3, 0, self.size[0]).narrow(4, 0, self.size[1]);
-        Some(self.vae.to_pixels(whole))
+        Some(self.vae.to_pixels(blended(self.chunks.next()?, self.keep, self.blend, self.size)))
     }
+}
+
+/// Rows of tiles as one picture of `size`: each fades into the next, and what the next one has is cut off. `keep` and `fade` are
+/// the distance between tiles and how far they overlap, each down and across.
+fn blended(rows: Vec<Vec<Tensor<5>>>, keep: [usize; 2], fade: [usize; 2], size: [usize; 2]) -> Tensor<5> {
+    let mut above: Vec<Tensor<5>> = Vec::new();
+    let mut whole = Vec::with_capacity(rows.len());
+    for tiles in rows {
+        let mut row: Vec<Tensor<5>> = Vec::with_capacity(tiles.len());
+        for (column, mut tile) in tiles.into_iter().enumerate() {
+            if let Some(upper) = above.get(column) {
+                tile = blend(upper.clone(), tile, 3, fade[0]);
+            }
+            if let Some(left) = row.last() {
+                tile = blend(left.clone(), tile, 4, fade[1]);
+            }
+            row.push(tile);
+        }
+        let cut = row.iter().map(|tile| {
+            let [_, _, _, h, w] = tile.dims();
+            tile.clone().narrow(3, 0, keep[0].min(h)).narrow(4, 0, keep[1].min(w))
+        });
+        whole.push(Tensor::cat(cut.collect(), 4));
+        above = row;
+    }
+    Tensor::cat(whole, 3).narrow(3, 0, size[0]).narrow(4, 0, size[1])
 }
 
 /// Fades from the end of `before` into the start of `after` along `dim`.

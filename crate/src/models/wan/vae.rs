@@ -9,11 +9,13 @@ use super::config::VaeConfig;
 use super::resample::{AverageDown, Downsample, DuplicateUp, Upsample};
 use super::residual::{MidBlock, ResidualBlock};
 use crate::error::{Error, Result};
+use crate::models::footage::Footage;
 use crate::nn::conv::{CausalConv3d, Memories};
 use crate::nn::loader::Loader;
 use crate::nn::norm::ChannelNorm;
 use crate::nn::patch::{fold_pixels, unfold_pixels};
 use crate::pace::Pace;
+use crate::size::ClipSize;
 
 /// Frames in a chunk after the first one, and in a latent frame.
 const CHUNK_FRAMES: usize = 4;
@@ -64,12 +66,12 @@ impl Vae {
     /// Mean and log-variance of the latents' distribution.
     ///
     /// # Shapes
-    /// `[B, 3, 4n + 1, H, W]` in −1…1 → `[B, 2z, n + 1, H / s, W / s]`
+    /// 4n + 1 frames of `H × W` px → `[1, 2z, n + 1, H / s, W / s]`
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] when the size does not fit; [`Error::Aborted`] from between the blocks.
-    pub async fn encode(&self, video: Tensor<5>, pace: &Pace<'_>) -> Result<Tensor<5>> {
-        let [_, _, frames, height, width] = video.dims();
+    pub async fn encode(&self, video: &dyn Footage, pace: &Pace<'_>) -> Result<Tensor<5>> {
+        let ClipSize { frames, height, width } = video.size();
         let side = self.config.scale_factor_spatial;
         if frames % CHUNK_FRAMES != 1 {
             return Err(Error::options(format!("a clip to encode must have 4n + 1 frames, got {frames} frames")));
@@ -79,13 +81,12 @@ impl Vae {
                 "height and width must be multiples of {side} px, got {height} × {width} px"
             )));
         }
-        let x = fold_pixels(video, self.config.patch());
         let mut memories = Memories::default();
         let mut chunks = Vec::with_capacity(frames / CHUNK_FRAMES + 1);
         let mut start = 0;
         while start < frames {
             let length = if start == 0 { 1 } else { CHUNK_FRAMES };
-            let chunk = x.clone().narrow(2, start, length);
+            let chunk = fold_pixels(video.read(start, length)?, self.config.patch());
             memories.start_chunk();
             chunks.push(self.encoder.forward(chunk, &mut memories, pace).await?);
             start += length;
@@ -96,15 +97,19 @@ impl Vae {
     /// The most likely latents, normalised to mean 0 and deviation 1 as the transformer sees them.
     ///
     /// # Shapes
-    /// `[B, 3, 4n + 1, H, W]` in −1…1 → `[B, z, n + 1, H / s, W / s]`
+    /// 4n + 1 frames of `H × W` px → `[1, z, n + 1, H / s, W / s]`
     ///
     /// # Errors
     /// As [`Vae::encode`].
-    pub async fn encode_normalised(&self, video: Tensor<5>, pace: &Pace<'_>) -> Result<Tensor<5>> {
-        let moments = self.encode(video, pace).await?;
+    pub async fn encode_normalised(&self, video: &dyn Footage, pace: &Pace<'_>) -> Result<Tensor<5>> {
+        Ok(self.normalised(self.encode(video, pace).await?))
+    }
+
+    /// The means of the latents' distribution, normalised.
+    pub(super) fn normalised(&self, moments: Tensor<5>) -> Tensor<5> {
         let mean = moments.narrow(1, 0, self.config.z_dim);
         // Multiply by the reciprocal, as the reference pipelines do: dividing differs in the last bit.
-        Ok((mean - self.latents_mean.clone()) * self.latents_std.clone().recip())
+        (mean - self.latents_mean.clone()) * self.latents_std.clone().recip()
     }
 
     /// Undoes the normalisation of the latents.
