@@ -52,14 +52,44 @@ function mortal(kill) {
   };
 }
 
-/** A worker in which nothing can be kept. */
-function withoutStorage() {
+/** Makes a worker in which `script` ran before its own. */
+const brokenBy = (script) => () => {
   const module = (text) => URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
-  const broken = module("StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException('broken', 'UnknownError'));");
   const worker = new URL('pkg/dist/worker.js', location.href).href;
   // In this order: the one is over before the other begins.
-  return new Worker(module(`import '${broken}'; import '${worker}';`), { type: 'module' });
-}
+  return new Worker(module(`import '${module(script)}'; import '${worker}';`), { type: 'module' });
+};
+
+/** A worker in which nothing can be kept. */
+const withoutStorage = brokenBy(
+  "StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException('broken', 'UnknownError'));",
+);
+
+/** A worker whose storage is full after so many bytes. */
+const fullAfter = (bytes) =>
+  brokenBy(`
+    let left = ${bytes};
+    const { write } = FileSystemSyncAccessHandle.prototype;
+    FileSystemSyncAccessHandle.prototype.write = function (part, ...more) {
+      left -= part.byteLength;
+      if (left < 0) throw new DOMException('full', 'QuotaExceededError');
+      return write.call(this, part, ...more);
+    };`);
+
+/** A worker whose GPU is lost when `lose` is told on a channel: the device is destroyed, and says that nobody wanted it. */
+const losingGpu = brokenBy(`
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function (...given) {
+    const device = await requestDevice.apply(this, given);
+    const lost = new Promise((resolve) => {
+      new BroadcastChannel('lose').onmessage = () => {
+        device.destroy();
+        resolve({ reason: 'unknown', message: 'the driver crashed' });
+      };
+    });
+    Object.defineProperty(device, 'lost', { value: lost });
+    return device;
+  };`);
 
 const FAULTS = {
   /** Stopped after so many ms. */
@@ -122,6 +152,12 @@ const FAULTS = {
     const loaded = await expect([], load({ createWorker: withoutStorage }), 'load() without storage');
     loaded?.dispose();
   },
+  /** The worker's storage is full after some bytes: the model is used, and not kept. */
+  async 'storage full'(at) {
+    await deleteKept(MODEL);
+    const loaded = await expect([], load({ createWorker: fullAfter(at * 6000) }), 'load() with little storage');
+    loaded?.dispose();
+  },
   /** The network is what `window.network` (faults.mjs) makes of it. */
   async 'network fails'(at) {
     await deleteKept(MODEL);
@@ -136,11 +172,29 @@ const FAULTS = {
   },
 };
 
+/** Those that need a GPU, a software one will do; a load takes seconds on it. */
+const GPU_FAULTS = {
+  async 'GPU lost while it works'(at) {
+    const own = await load({ device: 'gpu', createWorker: losingGpu });
+    setTimeout(() => new BroadcastChannel('lose').postMessage(0), at * 4);
+    await expect(['device-lost'], own.generate(RECIPE), 'generate() on a GPU that is lost');
+    own.dispose();
+  },
+  async 'GPU lost while it loads'(at) {
+    setTimeout(() => new BroadcastChannel('lose').postMessage(0), at * 16);
+    const loading = Tabreel.load({ model: MODEL, device: 'gpu', createWorker: losingGpu });
+    const loaded = await expect(['device-lost'], loading, 'load() on a GPU that is lost');
+    loaded?.dispose();
+  },
+};
+
+const all = { ...FAULTS, ...GPU_FAULTS };
 export const names = Object.keys(FAULTS);
+export const gpuNames = Object.keys(GPU_FAULTS);
 
 /** Injects one fault; rejects when its end is not what it should be, or the next clip is not. */
 export async function inject(name, at) {
   if (reference === undefined) await check();
-  await FAULTS[name](at);
+  await all[name](at);
   await check();
 }

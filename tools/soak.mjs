@@ -1,11 +1,15 @@
-// npm run soak: clips in one tab of Chromium, sizes changing, a new engine every so often; memory must stay flat.
-//   npm run soak                  1,000 clips
-//   npm run soak -- --count 50
+// npm run soak: clips in one tab of Chromium, sizes and devices changing, a new engine every so often; memory must stay flat.
+//   npm run soak                  1,000 clips, each other engine on the GPU (Chromium's SwiftShader)
+//   npm run soak -- --count 50 --devices cpu
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from './build.mjs';
 import { root } from './common.mjs';
 import { dice, number, openTab } from './tab.mjs';
+
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+const words = ({ wasmBytes, gpuBytes, heapBytes }) =>
+  `wasm ${megabytes(wasmBytes)}, GPU ${megabytes(gpuBytes)}, JavaScript ${megabytes(heapBytes)}`;
 
 /** The largest comes first: what an engine's memory grows to, it grows to then. */
 const SIZES = [
@@ -16,8 +20,11 @@ const SIZES = [
 ];
 const EACH_ENGINE = 25;
 
-/** Makes `count` clips; the memory after the first round of sizes and at the end, bytes. */
-export async function runSoak(browser, { count, seed = 1, log = () => undefined }) {
+/**
+ * Makes `count` clips; for each device the memory after its first round of sizes and at the end, bytes. `gpuBytes` is what the
+ * engine holds on the GPU between clips.
+ */
+export async function runSoak(browser, { count, devices = ['cpu'], seed = 1, log = () => undefined }) {
   const tab = await openTab(browser, join(root, 'tools/soak-steps.mjs'));
   const roll = dice(seed);
   const cdp = await tab.page.context().newCDPSession(tab.page);
@@ -28,19 +35,20 @@ export async function runSoak(browser, { count, seed = 1, log = () => undefined 
     return metrics.find(({ name }) => name === 'JSHeapUsedSize').value;
   };
   try {
-    let first;
-    let last;
+    const found = {};
     for (let i = 0; i < count; i++) {
       const inEngine = i % EACH_ENGINE;
+      const device = devices[Math.floor(i / EACH_ENGINE) % devices.length];
       const size = inEngine < SIZES.length ? SIZES[inEngine] : SIZES[roll(SIZES.length)];
-      const { wasmBytes } = await tab.page.evaluate((step) => window.steps.clip(step), { ...size, anew: inEngine === 0 });
-      if (i === SIZES.length - 1) first = { wasmBytes, heapBytes: await heap() };
-      if (inEngine >= SIZES.length && (i % 50 === 49 || i === count - 1)) {
-        last = { wasmBytes, heapBytes: await heap() };
-        log(`${i + 1} of ${count}: wasm ${(wasmBytes / 1e6).toFixed(1)} MB, JavaScript ${(last.heapBytes / 1e6).toFixed(1)} MB`);
-      }
+      const step = { ...size, device, anew: inEngine === 0 };
+      const { wasmBytes, gpuBytes } = await tab.page.evaluate((step) => window.steps.clip(step), step);
+      if (inEngine < SIZES.length - 1 || (inEngine > SIZES.length - 1 && inEngine < EACH_ENGINE - 1 && i < count - 1)) continue;
+      const last = { wasmBytes, gpuBytes, heapBytes: await heap() };
+      found[device] ??= { first: last };
+      found[device].last = last;
+      log(`${i + 1} of ${count}, ${device}: ${words(last)}`);
     }
-    return { first, last };
+    return found;
   } finally {
     await tab.close();
   }
@@ -49,16 +57,15 @@ export async function runSoak(browser, { count, seed = 1, log = () => undefined 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   build();
   const { launch } = await import('../tests/browser/browser.mjs');
-  const browser = await launch({ webgpu: false });
+  const at = process.argv.indexOf('--devices');
+  const devices = at < 0 ? ['cpu', 'gpu'] : process.argv[at + 1].split(',');
+  const browser = await launch({ webgpu: devices.includes('gpu') });
   try {
     const began = performance.now();
     const count = number('count', 1000);
-    const { first, last } = await runSoak(browser, { count, log: console.log });
-    const megabytes = ({ wasmBytes, heapBytes }) =>
-      `wasm ${(wasmBytes / 1e6).toFixed(1)} MB, JavaScript ${(heapBytes / 1e6).toFixed(1)} MB`;
-    console.log(
-      `${count} clips in ${((performance.now() - began) / 1000).toFixed(0)} s; first ${megabytes(first)}; last ${megabytes(last)}`,
-    );
+    const found = await runSoak(browser, { count, devices, log: console.log });
+    console.log(`${count} clips in ${((performance.now() - began) / 1000).toFixed(0)} s`);
+    for (const [device, { first, last }] of Object.entries(found)) console.log(`${device}: first ${words(first)}; last ${words(last)}`);
   } finally {
     await browser.close();
   }

@@ -16,9 +16,12 @@ interface Device extends DeviceLike {
   addEventListener(type: 'uncapturederror', listener: (event: Event & { error: { message: string } }) => void): void;
 }
 
-/** Told of what a driver refuses while kernels are tried; undefined while they are not. */
+/** Told of what a driver refuses. */
 export interface Trial {
+  /** While kernels are tried; undefined while they are not. */
   refused?: ((message: string) => void) | undefined;
+  /** At any other time: the engine cannot go on. */
+  broken?: ((message: string) => void) | undefined;
 }
 
 /**
@@ -29,7 +32,7 @@ export interface Trial {
  * 3. Nobody destroys a buffer: the ledger knows them all.
  * 4. Pipelines are made unchecked, and an error that nobody captured is a panic: a shader that a driver refuses takes the
  *    engine with it. While the kernels are on trial such errors are kept back: the kernel's result is then not what its
- *    twin's is, and it is not used.
+ *    twin's is, and it is not used. Later `broken` is told before the panic, which would have no code of its own.
  */
 export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuLedger, 'watch'>, trial: Trial = {}): void {
   const prototype = (globalThis as { GPUAdapter?: { prototype: Adapter } }).GPUAdapter?.prototype;
@@ -54,14 +57,22 @@ export function patchWebGpu(onLost: (message: string) => void, ledger: Pick<GpuL
     ledger.watch(device);
     // The first listener: those that the library adds later are passed over.
     device.addEventListener('uncapturederror', (event) => {
-      if (trial.refused === undefined) return;
+      const { message } = event.error;
+      const tell = trial.refused ?? (isRefusal(event.error) ? trial.broken : undefined);
+      if (tell === undefined) return;
       event.stopImmediatePropagation();
       event.preventDefault();
-      trial.refused(event.error.message);
+      tell(message);
     });
     void device.lost.then(({ reason, message }) => {
       if (reason !== 'destroyed') onLost(`the GPU was lost${message ? `: ${message}` : ''}`);
     });
     return device;
   };
+}
+
+/** Memory that runs out is no refusal: the library's own words for it are understood (`guessCode`). */
+function isRefusal(error: object): boolean {
+  const { GPUValidationError: Refusal } = globalThis as { GPUValidationError?: new (message: string) => object };
+  return Refusal !== undefined && error instanceof Refusal;
 }

@@ -5,7 +5,7 @@ import { CARD } from './card.js';
 import { guessCode, toPlainError, toTabreelError, type PlainError } from './errors.js';
 import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu, type Trial } from './gpu-patch.js';
-import { keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
+import { deleteKernelReports, keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { Inspection } from './contract.js';
 import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
 import { Pause } from './pause.js';
@@ -41,7 +41,13 @@ scope.__tabreelPanic = (message) => {
 let missing: number | undefined;
 scope.__tabreelNoMemory = (bytes) => (missing = bytes);
 
-const trial: Trial = {};
+const trial: Trial = {
+  // What was found of this driver's kernels is no longer believed: the next engine tries them anew.
+  broken: (message) =>
+    void deleteKernelReports().finally(() =>
+      die({ code: 'unsupported-device', message: `the GPU's driver refused a command: ${message}` }),
+    ),
+};
 patchWebGpu((message) => die({ code: 'device-lost', message }), ledger, trial);
 
 // What traps in a microtask of its own rejects no promise of ours.

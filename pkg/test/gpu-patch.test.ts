@@ -91,6 +91,26 @@ test('while kernels are on trial, errors are kept from the engine; before and af
   expect(engine).toHaveBeenCalledTimes(2);
 });
 
+test('what a driver refuses later is told as such, before the engine panics; memory that runs out is left to the engine', async () => {
+  class GPUValidationError {
+    constructor(readonly message: string) {}
+  }
+  vi.stubGlobal('GPUValidationError', GPUValidationError);
+  const { adapter, devices } = browserWith([]);
+  const broken = vi.fn();
+  patchWebGpu(() => undefined, ledger, { broken });
+  await adapter.requestDevice();
+  const engine = vi.fn();
+  devices[0]!.addEventListener('uncapturederror', engine);
+  const tell = (error: object): boolean =>
+    devices[0]!.dispatchEvent(Object.assign(new Event('uncapturederror', { cancelable: true }), { error }));
+  tell({ message: 'out of memory' });
+  expect([broken.mock.calls.length, engine.mock.calls.length]).toEqual([0, 1]);
+  tell(new GPUValidationError('no such function'));
+  expect(broken.mock.calls).toEqual([['no such function']]);
+  expect(engine).toHaveBeenCalledTimes(1);
+});
+
 test('a browser without WebGPU is left alone', () => {
   vi.stubGlobal('GPUAdapter', undefined);
   expect(() => patchWebGpu(() => undefined, ledger)).not.toThrow();

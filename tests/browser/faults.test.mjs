@@ -136,6 +136,103 @@ test('an encoder that stalls without a word is given up, and the next codec make
     },
   ));
 
+/** An encoder that begins only when `window.encode()` is called. */
+const heldEncoder = () => {
+  const { encode } = VideoEncoder.prototype;
+  const held = new Promise((resolve) => (window.encode = resolve));
+  VideoEncoder.prototype.encode = function (...given) {
+    const copy = given[0].clone();
+    held.then(() => {
+      if (this.state === 'configured') encode.call(this, copy, given[1]);
+      copy.close();
+    });
+  };
+  const { flush } = VideoEncoder.prototype;
+  VideoEncoder.prototype.flush = function () {
+    return held.then(() => flush.call(this));
+  };
+};
+
+test('encoding can be stopped, and the next save works; a clip picked meanwhile does not lend its name', () =>
+  withPage({ script: heldEncoder }, async (page) => {
+    assert.equal(await generate(page, { ...SHORTEST, seed: 7 }), undefined);
+    assert.equal(await generate(page, { ...SHORTEST, seed: 8 }), undefined);
+    const button = page.locator('#save-mp4');
+    await button.click();
+    assert.equal(await button.innerText(), 'Stop encoding');
+    await button.click();
+    await page.locator('#save-mp4', { hasText: 'Save MP4' }).waitFor();
+    assert.equal(await page.locator('#error').isVisible(), false);
+
+    const download = page.waitForEvent('download');
+    await button.click();
+    await page.locator('#history-strip .thumb').nth(1).click(); // seed 7
+    await page.locator('#made', { hasText: 'seed 7' }).waitFor();
+    await page.evaluate(() => window.encode());
+    assert.match((await download).suggestedFilename(), /-8\.mp4$/);
+  }));
+
+test('however often clips are picked, one loop of animation runs', () =>
+  withPage(
+    {
+      script: () => {
+        const ask = window.requestAnimationFrame;
+        window.asked = 0;
+        window.requestAnimationFrame = (callback) => (window.asked++, ask.call(window, callback));
+      },
+    },
+    async (page) => {
+      assert.equal(await generate(page, { ...SHORTEST, frames: 5, seed: 7 }), undefined);
+      assert.equal(await generate(page, { ...SHORTEST, frames: 5, seed: 8 }), undefined);
+      const thumbs = page.locator('#history-strip .thumb');
+      for (let i = 0; i < 20; i++) await thumbs.nth(i % 2).click();
+      const perFrame = await page.evaluate(async () => {
+        const frame = () => new Promise((resolve) => setTimeout(resolve, 100));
+        await frame();
+        const before = window.asked;
+        const began = performance.now();
+        for (let i = 0; i < 10; i++) await frame();
+        return (window.asked - before) / ((performance.now() - began) / (1000 / 60));
+      });
+      assert.ok(perFrame < 2.5, `${perFrame.toFixed(1)} callbacks a frame`);
+    },
+  ));
+
+/** Put before the worker's own lines: when told to, the driver refuses every shader. */
+const REFUSING = `
+const { requestDevice } = GPUAdapter.prototype;
+GPUAdapter.prototype.requestDevice = async function (...given) {
+  const device = await requestDevice.apply(this, given);
+  const { createShaderModule } = device;
+  new BroadcastChannel('refuse').onmessage = () =>
+    (device.createShaderModule = () => createShaderModule.call(device, { code: 'no shader' }));
+  return device;
+};
+`;
+
+test('a shader that the driver refuses after the trial ends in words and a way on, and what was found is forgotten', () =>
+  withPage(
+    {
+      route: (page) =>
+        page.route(/worker[^/]*\.js$/, async (route) => {
+          const response = await route.fetch();
+          await route.fulfill({ response, body: REFUSING + (await response.text()) });
+        }),
+    },
+    async (page) => {
+      const gpu = { ...SHORTEST, frames: 1, backend: 'gpu' };
+      assert.equal(await generate(page, gpu), undefined);
+      assert.ok(await page.evaluate(() => caches.has('tabreel-kernels')));
+      await page.evaluate(() => new BroadcastChannel('refuse').postMessage(0));
+      const error = await generate(page, { ...gpu, size: '64x96' });
+      assert.equal(error?.code, 'unsupported-device', error?.words);
+      assert.match(error.words, /driver/);
+      assert.equal(await page.evaluate(() => caches.has('tabreel-kernels')), false);
+      await page.click('#use-cpu');
+      assert.equal(await finished(page), undefined);
+    },
+  ));
+
 test('whatever lies in the storage, the page makes a clip', () => {
   const odd = [
     '{}',

@@ -58,19 +58,28 @@ export function totalSecs(timings: Clip['timings']): number {
   return timings['total'] ?? Object.values(timings).reduce((sum, secs) => sum + secs, 0);
 }
 
+/** What stops the encoding that a button began. */
+const encoding = new Map<HTMLButtonElement, AbortController>();
+
 async function save(button: HTMLButtonElement, format: SaveOptions['format']): Promise<void> {
+  const running = encoding.get(button);
+  if (running !== undefined) return running.abort();
   // The one that was asked for, whichever is picked from the strip meanwhile.
   const clip = shown;
   if (clip === undefined) return;
   const words = button.textContent;
-  button.disabled = true;
-  button.textContent = 'Encoding…';
+  const controller = new AbortController();
+  encoding.set(button, controller);
+  button.textContent = 'Stop encoding';
   try {
-    download(await clip.toBlob({ format, scale: scaleFor(clip, format) }), `${fileName(clip.options)}.${format}`);
+    const { signal } = controller;
+    download(await clip.toBlob({ format, scale: scaleFor(clip, format), signal }), `${fileName(clip.options)}.${format}`);
   } catch (thrown) {
-    showError(thrown instanceof TabreelError ? thrown : new TabreelError('internal', String(thrown)), undefined);
+    const error = thrown instanceof TabreelError ? thrown : new TabreelError('internal', String(thrown));
+    if (error.code === 'aborted') announce('Nothing was saved.');
+    else showError(error, undefined);
   } finally {
-    button.disabled = false;
+    encoding.delete(button);
     button.textContent = words;
   }
 }
