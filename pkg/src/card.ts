@@ -1,5 +1,5 @@
 /** `tabreel.json`, which stands beside `model_index.json`: what to fetch, and what to show before fetching. */
-import { OPTIONS, type ModelDefaults, type SizeRules } from './contract.js';
+import { OPTIONS, type ModelDefaults, type Preset, type SizeRules } from './contract.js';
 import { TabreelError } from './errors.js';
 import { parseVocabulary, type Vocabulary } from './vocabulary.js';
 
@@ -34,6 +34,8 @@ export interface ModelCard {
   multiples?: SizeRules | undefined;
   /** Settings to start from. */
   defaults: ModelDefaults;
+  /** Settings that go together, by name: `generate({ preset })`. */
+  presets: Record<string, Preset>;
   /** Prompts that show what the model can do. */
   examples: string[];
   /** The words it was trained on; undefined for a model that was trained on any. */
@@ -75,6 +77,7 @@ export function parseCard(text: string, where: string, files?: ModelFile[]): Mod
     numFrames: list(card['num_frames']).filter(isCount),
     multiples: parseMultiples(card['multiples']),
     defaults: parseDefaults(card['default']),
+    presets: parsePresets(card['presets']),
     examples: list(card['examples']).filter((example) => typeof example === 'string'),
     vocabulary: parseVocabulary(card['vocabulary']),
     files: files ?? parseFiles(card['files'], where),
@@ -103,6 +106,25 @@ export function parseDefaults(json: unknown): ModelDefaults {
     return typeof value === (kind === 'text' || kind === 'choice' ? 'string' : 'number') ? [[name, value]] : [];
   });
   return Object.fromEntries(pairs) as ModelDefaults;
+}
+
+/** The `presets` of a card; read as its `default` is. */
+export function parsePresets(json: unknown): Record<string, Preset> {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) return {};
+  return Object.fromEntries(Object.entries(json).map(([name, preset]) => [name, parsePreset(preset)]));
+}
+
+function parsePreset(json: unknown): Preset {
+  const given = (typeof json === 'object' && json !== null ? json : {}) as Record<string, unknown>;
+  const about = words(given['about']);
+  const lora = words(given['lora']);
+  const sizes = list(given['sizes']).filter((size): size is [number, number] => list(size).length === 2 && list(size).every(isCount));
+  return {
+    ...parseDefaults(json),
+    ...(about === undefined ? {} : { about }),
+    ...(lora === undefined ? {} : { lora }),
+    ...(sizes.length === 0 ? {} : { sizes }),
+  };
 }
 
 function parseFiles(json: unknown, where: string): ModelFile[] {

@@ -574,6 +574,8 @@ export interface ClipOptions {
   prompt: string;
   /** Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip. [0 to 9007199254740991; default: random] */
   seed?: number;
+  /** A preset of the model, by its name: settings that stand in for what is not given. [default: none] */
+  preset?: string;
   /** What to steer away from. Only used with guidance. [default: none] */
   negativePrompt?: string;
   /** Width of a frame; a multiple of what the model asks for. [1 to 2048 px; default: 832] */
@@ -648,6 +650,26 @@ export interface ModelDefaults {
   sigmas?: number[] | undefined;
 }
 
+/**
+ * Settings that go together, under a name.
+ */
+export type Preset = ModelDefaults & { 
+/**
+ * What it is for, in words.
+ */
+about?: string, 
+/**
+ * The LoRA that it needs beside the model, by its name.
+ */
+lora?: string, 
+/**
+ * Widths and heights that it was made for, px, best first: the first is the default.
+ */
+sizes?: [number, number][], };
+
+/** Bytes of weights that the engine keeps on a device where nobody says how many. */
+export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648 } as const;
+
 /** The table of options, by name. */
 export const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {
   prompt: {
@@ -663,6 +685,12 @@ export const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {
     flag: "seed",
     min: 0,
     max: 9007199254740991,
+  },
+  preset: {
+    kind: 'text',
+    doc: "A preset of the model, by its name: settings that stand in for what is not given.",
+    unit: "",
+    flag: "preset",
   },
   negativePrompt: {
     kind: 'text',

@@ -8,7 +8,7 @@ import type { Inspection } from './contract.js';
 import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from './inputs.js';
 import { WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
-import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules } from './options.js';
+import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
 import { PolicyWatch } from './policy.js';
 import type { ClipSource } from './read-clip.js';
 import type { PictureSource } from './read-picture.js';
@@ -38,6 +38,8 @@ export interface LoadOptions extends ModelSet {
    * says what was decided, and what a clip of the default size takes at most.
    */
   memory?: number;
+  /** Presets beside those of the model's card, such as a catalogue's; of two with one name, these. */
+  presets?: Readonly<Record<string, Preset>> | undefined;
   /** Where `tabreel_bg.wasm` lies, if your bundler does not find it by itself. */
   wasmUrl?: string | URL;
   /** Makes the worker, if your bundler does not find `tabreel/worker` by itself. */
@@ -94,6 +96,10 @@ export interface GenerateOptions extends ClipOptions, ClipInputs {
 export interface ModelInfo extends ModelRules, EngineModel {
   /** What the card and the engine suggest. */
   defaults: ModelDefaults;
+  /** What `generate({ preset })` takes. */
+  presets: Readonly<Record<string, Preset>>;
+  /** How many LoRAs lie over it. */
+  loras: number;
   /** The folder's `tabreel.json`. */
   card: ModelCard;
   /** What the folder weighs. */
@@ -219,7 +225,9 @@ export class Tabreel {
         },
       )) as EngineModel;
       const hash = await modelHash(card);
-      const model = { ...built, defaults: { ...card.defaults, ...built.defaults }, card, bytes: cardBytes(card), hash };
+      const known = { card, bytes: cardBytes(card), hash, loras: options.loras?.length ?? 0 };
+      const presets = { ...card.presets, ...options.presets };
+      const model = { ...built, ...known, presets, defaults: { ...card.defaults, ...built.defaults } };
       return new Tabreel(link, model, info.device, info.device === 'gpu' ? info.adapter?.name || adapter : undefined, reason);
     } catch (thrown) {
       const error = toTabreelError(thrown, info.device);

@@ -10,6 +10,24 @@ export {
 } from './contract.js';
 export { adapterName, type AdapterFacts } from './adapter.js';
 export { cardBytes, type ModelCard, type ModelFile } from './card.js';
+export {
+  ENTRY_PARTS,
+  KINDS,
+  MODES,
+  addressIn,
+  entryBytes,
+  filesOf,
+  formatCatalogue,
+  parseCatalogue,
+  type Catalogue,
+  type CatalogueEntry,
+  type CatalogueFile,
+  type EntryMemory,
+  type EntryPart,
+  type License,
+} from './catalogue.js';
+export { judgeEntry, memoryBudget, type Verdict } from './catalogue-judge.js';
+export { ModelCatalogue, catalogue, type CatalogueOptions, type EntryChoice, type EntryStorage } from './catalogue-store.js';
 export { Clip, drawSmooth, type SaveOptions } from './clip.js';
 export { edges } from './edges.js';
 export { TabreelError, type TabreelErrorCode } from './errors.js';
@@ -18,7 +36,16 @@ export { Tabreel, type GenerateOptions, type InspectOptions, type LoadOptions, t
 export { type ClipInputs, type GivenParts, type Keyframe, type PlacedClip } from './inputs.js';
 export { deleteKernelReports, kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
-export { randomSeed, resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules } from './options.js';
+export {
+  randomSeed,
+  resolveOptions,
+  withPreset,
+  type ClipOptions,
+  type ClipRecipe,
+  type ModelDefaults,
+  type ModelRules,
+  type Preset,
+} from './options.js';
 export { readClip, type ClipFrames, type ClipSource, type ReadClip, type ReadClipOptions } from './read-clip.js';
 export { readPicture, type PictureSource } from './read-picture.js';
 export { parseRecipe, readRecipe, type FullRecipe, type TaskName, type TaskRecipe } from './recipe.js';

@@ -6,18 +6,23 @@ import {
   type ClipRecipe,
   type ModelDefaults,
   type OptionSpec,
+  type Preset,
   type SizeRules,
 } from './contract.js';
 import { withoutLastZero } from './card.js';
 import { TabreelError } from './errors.js';
 import { INPUTS } from './inputs.js';
 
-export type { ClipOptions, ClipRecipe, ModelDefaults };
+export type { ClipOptions, ClipRecipe, ModelDefaults, Preset };
 
 /** What the rules need to know about the model. */
 export interface ModelRules extends SizeRules {
   /** What the model suggests. */
   defaults: ModelDefaults;
+  /** Settings that go together, by name. */
+  presets?: Readonly<Record<string, Preset>> | undefined;
+  /** How many LoRAs lie over the model; undefined where that is not known. */
+  loras?: number | undefined;
 }
 
 type Name = keyof ClipOptions;
@@ -53,10 +58,13 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
     throw invalid(`signal must be an AbortSignal, got ${show(signal)}`);
   }
   // A number of steps asked for goes before the levels that the model suggests.
-  const defaults: Record<string, unknown> = { ...rules.defaults };
+  const preset = pickPreset(options['preset'], rules);
+  const defaults: Record<string, unknown> = preset === undefined ? { ...rules.defaults } : { ...withPreset(rules.defaults, preset) };
   if (options['numSteps'] !== undefined && options['numSteps'] !== null) delete defaults['sigmas'];
   const settled: Partial<Record<Name, unknown>> = {};
   for (const name of NAMES) {
+    // A recipe has what the preset stood for.
+    if (name === 'preset') continue;
     const value = options[name] ?? defaults[name] ?? TABLE[name].default ?? (name === 'seed' ? randomSeed() : undefined);
     if (value !== undefined || name === 'prompt') settled[name] = checked(name, value, rules);
   }
@@ -71,6 +79,47 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
   }
   if ((settled.prompt as string).trim() === '') throw invalid('prompt must not be empty');
   return settled as ClipRecipe;
+}
+
+/**
+ * What a model suggests with a preset chosen: the preset's settings in the place of the model's.
+ *
+ * Number of steps and levels are one thing: those of the model do not count beside either of the preset's.
+ */
+export function withPreset(defaults: ModelDefaults, preset: Preset): ModelDefaults {
+  const { about: _about, lora: _lora, sizes, ...settings } = preset;
+  const { numSteps, sigmas, ...rest } = defaults;
+  const steps = settings.numSteps === undefined && settings.sigmas === undefined ? { numSteps, sigmas } : {};
+  const [width, height] = sizes?.[0] ?? [defaults.width, defaults.height];
+  return { ...rest, ...steps, width, height, ...settings };
+}
+
+/** @throws TabreelError `invalid-options` where there is no such preset, or not the LoRA that it needs */
+function pickPreset(name: unknown, { presets = {}, loras }: ModelRules): Preset | undefined {
+  if (name === undefined || name === null || name === '') return undefined;
+  const names = Object.keys(presets);
+  if (typeof name !== 'string' || !names.includes(name)) {
+    const rule = names.length === 0 ? 'be left out, for this model has none' : `be one of ${names.join(', ')}`;
+    throw invalid(`preset must ${rule}, got ${show(name)}`);
+  }
+  const preset = presets[name]!;
+  if (preset.lora !== undefined && loras === 0) {
+    throw invalid(`preset ${name} needs the LoRA "${preset.lora}": load the model with it (loras)`);
+  }
+  return preset;
+}
+
+/**
+ * Checks what a card or a catalogue suggests against the table; a model's own multiples are not known yet.
+ *
+ * @throws TabreelError `invalid-options`
+ */
+export function checkDefaults(defaults: ModelDefaults): void {
+  const any: SizeRules = { widthMultiple: 1, heightMultiple: 1, frameMultiple: 1 };
+  for (const name of NAMES) {
+    const value = (defaults as Record<string, unknown>)[name];
+    if (value !== undefined) checked(name, value, any);
+  }
 }
 
 /** A seed short enough to read aloud: 0 to 2^32 − 1. */

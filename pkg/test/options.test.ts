@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { TabreelError } from '../src/errors.js';
-import { randomSeed, resolveOptions, type ModelRules } from '../src/options.js';
+import { randomSeed, resolveOptions, type ModelRules, type Preset } from '../src/options.js';
 
 const rules: ModelRules = { widthMultiple: 16, heightMultiple: 32, frameMultiple: 4, defaults: { width: 64, height: 64, fps: 16 } };
 const good = { prompt: 'a red ball', seed: 7 };
@@ -107,4 +107,34 @@ test('levels of noise fall, keep to their range, and say how many steps there ar
 test('a sampler is one of those there are', () => {
   expect(resolveOptions({ ...good, sampler: 'stochastic' }, rules).sampler).toBe('stochastic');
   expect(refusal({ sampler: 'ddim' })).toBe('sampler must be one of unipc, euler, stochastic, got the string "ddim"');
+});
+
+test("a preset fills what was not given, and its steps or levels go before the model's", () => {
+  const presets = {
+    few: { about: 'quick', sampler: 'stochastic', sigmas: [1, 0.9, 0.5], guidanceScale: 1, sizes: [[96, 64]] },
+    fine: { numSteps: 40 },
+    lora: { lora: 'quick' },
+  } satisfies Record<string, Preset>;
+  const model: ModelRules = { ...rules, defaults: { ...rules.defaults, sigmas: [1, 0.5], numFrames: 9 }, presets, loras: 0 };
+  const few = { sampler: 'stochastic', sigmas: [1, 0.9, 0.5], numSteps: 3, guidanceScale: 1, width: 96, height: 64, numFrames: 9 };
+  expect(resolveOptions({ ...good, preset: 'few' }, model)).toMatchObject(few);
+  expect(resolveOptions({ ...good, preset: 'few' }, model)).not.toHaveProperty('preset');
+  expect(resolveOptions({ ...good, preset: 'few', guidanceScale: 4, width: 64 }, model)).toMatchObject({
+    ...few,
+    guidanceScale: 4,
+    width: 64,
+  });
+  const fine = resolveOptions({ ...good, preset: 'fine' }, model);
+  expect([fine.numSteps, fine.sigmas, fine.width]).toEqual([40, undefined, 64]);
+  expect(resolveOptions({ ...good, preset: '' }, model).sigmas).toEqual([1, 0.5]);
+  const words = (options: object, by = model): string => {
+    try {
+      return JSON.stringify(resolveOptions(options, by));
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  expect(words({ ...good, preset: 'fast' })).toBe('preset must be one of few, fine, lora, got the string "fast"');
+  expect(words({ ...good, preset: 'few' }, rules)).toContain('preset must be left out, for this model has none');
+  expect(words({ ...good, preset: 'lora' })).toBe('preset lora needs the LoRA "quick": load the model with it (loras)');
 });

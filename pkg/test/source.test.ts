@@ -269,6 +269,7 @@ test('the card tells sizes, defaults and examples in camelCase, and forgives non
     ],
     numFrames: [1, 9],
     defaults: { width: 64, numSteps: 12, guidanceScale: 4 },
+    presets: {},
     examples: ['a ball'],
     vocabulary: undefined,
     files: [{ path: 'a', bytes: 1 }],
