@@ -3,10 +3,12 @@
 //! A row of the table makes the field, its range check, its default, the command line's flag and help, its place in a
 //! model's card, and (`pkg/src/contract.ts`, by `npm run contract`) its type, documentation and check in JavaScript.
 
+mod preset;
 mod spec;
 
 use serde::{Deserialize, Serialize};
 
+pub use preset::{Preset, Presets, suggested};
 use spec::options;
 pub use spec::{Fallback, Field, Kind, MOST_NUMBERS, Multiple, OptionSpec, Range, Rules, Value};
 
@@ -38,6 +40,8 @@ options! {
         prompt: String = OptionSpec::text(Fallback::Required).flag("prompt");
         /// Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip.
         seed: u64 = OptionSpec::whole(0, MAX_SEED, "", Fallback::Words("random")).flag("seed");
+        /// A preset of the model, by its name: settings that stand in for what is not given.
+        preset: Option<String> = OptionSpec::text(Fallback::Words("none")).flag("preset");
         /// Whether to send a preview after each step.
         preview: bool = OptionSpec::yes_or_no();
     }
@@ -74,7 +78,8 @@ options! {
 
 impl GivenOptions {
     /// Settles every option: what was given, else what the model suggests, else the table's default. Levels of noise say how
-    /// many steps there are; where a number of steps alone was asked for, the model's levels do not count.
+    /// many steps there are; where a number of steps alone was asked for, the model's levels do not count. A preset is in
+    /// `model` already, see [`suggested`].
     pub fn settle(mut self, model: &ModelDefaults) -> GenerateOptions {
         let mut model = model.clone();
         if self.num_steps.is_some() {
@@ -84,6 +89,7 @@ impl GivenOptions {
         model.trim();
         let counted = self.num_steps.is_none();
         let mut options = self.settle_rows(&model);
+        options.preset = None;
         if let Some(sigmas) = options.sigmas.as_ref().filter(|sigmas| counted && !sigmas.is_empty()) {
             options.num_steps = sigmas.len();
         }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host, SilentHost};
 use crate::kernels::check::{REVISION, prepare_with, trust};
 use crate::models::registry::Registry;
-use crate::options::GivenOptions;
+use crate::options::{GivenOptions, suggested};
 use crate::pipeline::{Inputs, Pipeline, inspect};
 
 mod memory;
@@ -146,7 +146,9 @@ impl Engine {
         // Cloned so that no borrow is held across an await.
         let pipeline = self.pipeline.borrow().clone();
         let pipeline = pipeline.ok_or_else(|| to_js_error(Error::options("load a model before generating")))?;
-        let options = options.settle(&pipeline.card().default);
+        let card = pipeline.card();
+        let suggested = suggested(&card.default, &card.presets, options.preset.as_deref()).map_err(to_js_error)?;
+        let options = options.settle(&suggested);
         let clip = pipeline.generate(&options, &inputs, &host).await.map_err(to_js_error)?;
         to_js(&EngineResult::new(&clip, &options, &self.compute))
     }

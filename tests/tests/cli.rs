@@ -411,6 +411,62 @@ fn a_few_step_grid_is_taken_as_published_with_the_0_at_its_end() {
 }
 
 #[test]
+fn a_preset_of_the_card_fills_what_was_not_given() {
+    let folder = temp();
+    let model = copied_model(folder.path());
+    let card = r#"{ "name": "mine", "default": { "num_steps": 9, "num_frames": 1, "width": 48, "height": 32 },
+        "presets": { "few": { "about": "Quick.", "sampler": "stochastic", "sigmas": [0.95, 0.6, 0], "guidance_scale": 1 },
+                     "distilled": { "lora": "rcm", "num_steps": 2 }, "fine": { "num_steps": 5, "sizes": [[32, 48]] } } }"#;
+    std::fs::write(model.join("tabreel.json"), card).expect("a card");
+    let out = folder.path().join("clip.safetensors");
+    let run = |more: &[&str]| {
+        let plain = [
+            "--json",
+            "generate",
+            "--model",
+            text(&model),
+            "--prompt",
+            "a red ball",
+            "--seed",
+            "3",
+            "--out",
+            text(&out),
+        ];
+        tabreel(&[&plain[..], more].concat())
+    };
+    let latents = |more: &[&str]| {
+        done(run(more));
+        read_arrays(&out).expect("a safetensors file")["latents"].clone()
+    };
+    let few = latents(&["--preset", "few"]);
+    assert_eq!(few, latents(&["--sampler", "stochastic", "--sigmas", "0.95,0.6", "--guidance", "1"]));
+    assert!(largest_difference(&few, &latents(&["--preset", "few", "--sigmas", "0.95,0.5"])) > 1e-3);
+    let done_line = |more: &[&str]| -> Value {
+        serde_json::from_str(done(run(more)).lines().last().expect("lines")).expect("JSON")
+    };
+    let fine = done_line(&["--preset", "fine", "--width", "48"]);
+    assert_eq!((&fine["width"], &fine["height"]), (&48.into(), &48.into()));
+
+    let words = |more: &[&str]| {
+        let output = run(more);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let unknown = words(&["--preset", "fast"]);
+    assert!(unknown.contains("preset must be one of distilled, few, fine, got fast"), "{unknown}");
+    let lora = words(&["--preset", "distilled"]);
+    assert!(lora.contains("preset distilled needs the LoRA rcm: give its file with --lora"), "{lora}");
+
+    let told = done(tabreel(&["inspect", text(&model)]));
+    assert!(told.contains("presets: distilled (needs the LoRA rcm); few (Quick); fine"), "{told}");
+    let told = done(tabreel(&["card", text(&model)]));
+    assert!(told.contains("presets: distilled (needs the LoRA rcm); few (Quick); fine"), "{told}");
+    std::fs::write(model.join("tabreel.json"), r#"{ "presets": { "odd": { "sigmas": [0.5, 0.9] } } }"#)
+        .expect("a card");
+    refused(tabreel(&["card", text(&model)]), 4, &["a sound preset odd", "sigmas must fall"]);
+}
+
+#[test]
 fn bad_options_end_with_code_2_and_name_rule_and_value() {
     let folder = temp();
     let out = folder.path().join("clip.gif");

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::models::registry;
-use crate::pipeline::{CARD, folder_files};
+use crate::pipeline::{CARD, ModelCard, folder_files};
 
 /// Options of `card`.
 #[derive(Debug, Args)]
@@ -52,13 +52,20 @@ pub fn run(args: CardArgs, json: bool) -> Result<()> {
     let count = files.len();
     card.insert("files".into(), Value::Array(files));
     let text = serde_json::to_string_pretty(&card).map_err(|e| Error::Internal(format!("{e}")))? + "\n";
+    // What a load would refuse is not written.
+    let presets = ModelCard::parse(text.as_bytes())?.presets;
     // Beside its place and renamed, so that an interrupted run leaves the old card.
     let partial = target.with_extension("json.partial");
     std::fs::write(&partial, text).map_err(|e| failed(&partial, &e))?;
     std::fs::rename(&partial, &target).map_err(|e| failed(&target, &e))?;
     super::inspect::print(&match json {
-        true => json!({ "type": "done", "out": target.to_string_lossy(), "files": count, "bytes": total }).to_string(),
-        false => format!("{} ({count} files, {:.1} MB)", target.display(), total as f64 / 1e6),
+        true => json!({ "type": "done", "out": target.to_string_lossy(), "files": count, "bytes": total,
+            "presets": presets.keys().collect::<Vec<_>>() })
+        .to_string(),
+        false => {
+            let told = super::catalogue::words(&presets);
+            format!("{} ({count} files, {:.1} MB)\n{told}", target.display(), total as f64 / 1e6)
+        }
     })
 }
 

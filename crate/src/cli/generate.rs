@@ -12,6 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::catalogue;
 use super::given::{Arranged, GivenArgs};
 use super::model::ModelArgs;
 use super::options::OptionArgs;
@@ -22,8 +23,8 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::models::registry::Registry;
-use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
-use crate::pipeline::{Inputs, Pipeline, card_of};
+use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Presets, Rules, suggested};
+use crate::pipeline::{Inputs, ModelFiles, Pipeline, card_of};
 use crate::tasks;
 use crate::weights::WeightSet;
 
@@ -70,8 +71,13 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
     let host = TerminalHost::new(json);
     pollster::block_on(async {
         let files = args.model.files()?;
-        let card = card_of(&Registry::default(), &files).await?;
+        let mut card = card_of(&Registry::default(), &files).await?;
         let mut asked = args.options.0.clone();
+        if let Some(preset) = asked.preset.take() {
+            let presets = catalogue::presets_of(&Registry::default(), &files, &card).await?;
+            card.default = suggested(&card.default, &presets, Some(&preset))?;
+            check_lora(&presets, &preset, &files)?;
+        }
         asked.seed.get_or_insert_with(random_seed);
         check_before_loading(&asked, &card.default)?;
         // The files are looked at before the model is loaded, which takes longer.
@@ -135,6 +141,16 @@ fn read_latents(path: &Path, compute: &Compute) -> Result<Tensor<5>> {
 fn check_before_loading(asked: &GivenOptions, defaults: &ModelDefaults) -> Result<()> {
     let any = Rules { width_multiple: 1, height_multiple: 1, frame_multiple: 1 };
     GenerateOptions { num_frames: 1, ..asked.clone().settle(defaults) }.check(any)
+}
+
+/// A preset made for a LoRA would give noise without it; which file it is, only the caller knows.
+fn check_lora(presets: &Presets, name: &str, files: &ModelFiles) -> Result<()> {
+    match presets.get(name).and_then(|preset| preset.lora.as_ref()) {
+        Some(lora) if files.loras().is_empty() => {
+            Err(Error::options(format!("preset {name} needs the LoRA {lora}: give its file with --lora")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl DeviceArg {

@@ -10,13 +10,15 @@ use std::rc::Rc;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::catalogue;
 use super::kind;
 use super::output::recipe;
 use super::room;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::models::registry::{Registry, Role};
-use crate::pipeline::{Inspection, LOOSE, ModelFiles, WEIGHTS, inspect};
+use crate::options::Presets;
+use crate::pipeline::{Inspection, LOOSE, ModelCard, ModelFiles, WEIGHTS, inspect};
 use crate::weights::source::DiskFile;
 use crate::weights::{FileFormat, WeightFile};
 
@@ -45,7 +47,8 @@ pub fn run(args: InspectArgs, json: bool) -> Result<()> {
                     told.push(file_report(path)?);
                 }
             }
-            json!({ "type": "set", "files": told, "inspection": found(&files)? })
+            let found = found(&files)?;
+            json!({ "type": "set", "files": told, "presets": presets_beside(&found)?, "inspection": found })
         }
     };
     print(&if json { report.to_string() } else { words(&report) })
@@ -62,7 +65,9 @@ fn one(path: &Path) -> Result<Value> {
             let mut report = file_report(path)?;
             let mut files = ModelFiles::default();
             add_loose(&mut files, path)?;
-            report["inspection"] = json!(found(&files)?);
+            let found = found(&files)?;
+            report["presets"] = json!(presets_beside(&found)?);
+            report["inspection"] = json!(found);
             Ok(report)
         }
     }
@@ -96,6 +101,20 @@ fn add_loose(files: &mut ModelFiles, path: &Path) -> Result<()> {
 /// On this machine's CPU, with the memory that is free.
 fn found(files: &ModelFiles) -> Result<Inspection> {
     pollster::block_on(inspect(&Registry::default(), files, &Compute::cpu(), room::for_weights()))
+}
+
+/// Presets that the catalogue has for the transformer among some files.
+fn presets_beside(found: &Inspection) -> Result<Presets> {
+    let transformer = found.parts.iter().find(|part| part.part == Role::Denoiser.part());
+    catalogue::presets_for(transformer.map_or("", |part| part.name.as_str()))
+}
+
+/// Of a folder's card, or, where it has none, of the catalogue. What is wrong with a card, the inspection says.
+fn presets_in(files: &ModelFiles) -> Result<Presets> {
+    pollster::block_on(async {
+        let card = ModelCard::read(files).await?;
+        catalogue::presets_of(&Registry::default(), files, &card).await
+    })
 }
 
 /// Whether a file is a PNG or GIF, which hold no weights.
@@ -151,8 +170,9 @@ fn model_report(dir: &Path) -> Result<Value> {
     if components.is_empty() {
         return Err(Error::Fetch(format!("{} holds no weights and no components", dir.display())));
     }
+    let files = ModelFiles::read_dir(dir)?;
     Ok(json!({ "type": "model", "path": dir.to_string_lossy(), "class": index["_class_name"], "components": components,
-        "inspection": found(&ModelFiles::read_dir(dir)?)? }))
+        "presets": presets_in(&files).unwrap_or_default(), "inspection": found(&files)? }))
 }
 
 fn file_report(path: &Path) -> Result<Value> {
@@ -202,16 +222,17 @@ fn words(report: &Value) -> String {
                 ]);
             }
             format!(
-                "{} in {}\n\n{}\n{}",
+                "{} in {}\n\n{}\n{}{}",
                 text(&report["class"]),
                 text(&report["path"]),
                 table(&rows),
+                presets_words(report),
                 found_words(&report["inspection"])
             )
         }
         Some("set") => {
             let files: Vec<String> = list(&report["files"]).iter().map(words).collect();
-            format!("{}\n{}", files.join("\n"), found_words(&report["inspection"]))
+            format!("{}\n{}{}", files.join("\n"), presets_words(report), found_words(&report["inspection"]))
         }
         Some("clip") => {
             let recipe = &report["recipe"];
@@ -250,9 +271,14 @@ fn words(report: &Value) -> String {
                 let shape: Vec<String> = list(&t["shape"]).iter().map(Value::to_string).collect();
                 rows.push(vec![text(&t["name"]), text(&t["type"]), shape.join(" × "), bytes(&t["bytes"])]);
             }
-            format!("{out}\n{}\n{}", table(&rows), found_words(&report["inspection"]))
+            format!("{out}\n{}\n{}{}", table(&rows), presets_words(report), found_words(&report["inspection"]))
         }
     }
+}
+
+/// The presets that `generate --preset` takes, in a line.
+fn presets_words(report: &Value) -> String {
+    serde_json::from_value(report["presets"].clone()).map_or(String::new(), |presets| catalogue::words(&presets))
 }
 
 /// A line for each part, and the verdict; empty where nothing was found out.

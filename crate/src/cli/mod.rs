@@ -2,6 +2,8 @@
 
 mod card;
 pub mod clips;
+mod catalogue;
+mod clips;
 mod convert;
 mod generate;
 mod given;

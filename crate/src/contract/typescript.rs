@@ -15,9 +15,10 @@ use crate::error::{ErrorCode, ErrorReport};
 use crate::host::{Event, Stage};
 use crate::kernels::Kernel;
 use crate::options::{
-    CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, MOST_NUMBERS, Multiple, OptionSpec, Rules, Value,
+    CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, MOST_NUMBERS, Multiple, OptionSpec, Preset, Rules,
+    Value,
 };
-use crate::pipeline::{InspectedPart, Inspection, Plan, PlannedPart};
+use crate::pipeline::{BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, TAB_BUDGET};
 
 const HEAD: &str = "/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */\n";
 
@@ -101,7 +102,8 @@ fn options(out: &mut String) {
         field(out, row, optional, "");
     }
     out.push_str("}\n\n/** Everything that makes the same clip again, with nothing left open. */\nexport interface ClipRecipe {\n");
-    for row in all() {
+    // A preset is what it stands for by then.
+    for row in all().filter(|row| row.name != "preset") {
         let open = matches!(row.default, Fallback::Words(_)) && row.name != "seed";
         field(out, row, if open { "?" } else { "" }, "");
     }
@@ -109,7 +111,15 @@ fn options(out: &mut String) {
     for row in MODEL_OPTIONS {
         field(out, row, "?", " | undefined");
     }
-    out.push_str("}\n\n/** The table of options, by name. */\nexport const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {\n");
+    out.push_str("}\n");
+    let mut preset = String::new();
+    type_of::<Preset>(&mut preset);
+    out.push_str(&preset.replace("type Preset = ", "type Preset = ModelDefaults & "));
+    let _ = write!(
+        out,
+        "\n/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */\nexport const MEMORY_BUDGET = {{ least: {LEAST_BUDGET}, most: {MOST_BUDGET}, bindings: {BINDINGS}, cpu: {TAB_BUDGET} }} as const;\n"
+    );
+    out.push_str("\n/** The table of options, by name. */\nexport const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {\n");
     for row in all() {
         spec(out, row);
     }

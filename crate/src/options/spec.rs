@@ -385,6 +385,11 @@ macro_rules! options {
         }
 
         impl ModelDefaults {
+            /// Each suggestion, or else the other's.
+            pub(super) fn or(self, other: &Self) -> Self {
+                Self { $($m: self.$m.or_else(|| other.$m.clone()),)+ }
+            }
+
             /// Each row that the model suggests something for, with its value.
             fn rows(&self) -> impl Iterator<Item = (&'static OptionSpec, Value<'_>)> {
                 let values = [$(self.$m.as_ref().map(<$mtype as Field>::value_of),)+];

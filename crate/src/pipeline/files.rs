@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::models::names;
-use crate::options::ModelDefaults;
+use crate::options::{ModelDefaults, Presets};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::weights::source::DiskFile;
 use crate::weights::source::{ByteSource, Memory};
@@ -230,12 +230,19 @@ pub struct ModelCard {
     pub max_sequence_length: usize,
     /// Settings to start from.
     pub default: ModelDefaults,
+    /// Settings that go together, by name.
+    pub presets: Presets,
 }
 
 impl Default for ModelCard {
     fn default() -> Self {
         // 512 is the default of diffusers' WanPipeline.
-        Self { name: String::new(), max_sequence_length: 512, default: ModelDefaults::default() }
+        Self {
+            name: String::new(),
+            max_sequence_length: 512,
+            default: ModelDefaults::default(),
+            presets: Presets::new(),
+        }
     }
 }
 
@@ -248,13 +255,24 @@ impl ModelCard {
         if !files.contains(CARD) {
             return Ok(Self::default());
         }
-        let mut card: Self = config::parse(&files.require(CARD).await?, CARD, &["model card"])?;
+        Self::parse(&files.require(CARD).await?)
+    }
+
+    /// A card from its text.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        let mut card: Self = config::parse(text, CARD, &["model card"])?;
         if !(1..=MOST_TOKENS).contains(&card.max_sequence_length) {
             let found = card.max_sequence_length.to_string();
             return Err(Error::weights(CARD, format!("max_sequence_length 1 to {MOST_TOKENS} tokens"), found));
         }
         card.default.trim();
         card.default.check().map_err(|e| Error::weights(CARD, "a sound default", e.to_string()))?;
+        for (name, preset) in &card.presets {
+            preset.check().map_err(|e| Error::weights(CARD, format!("a sound preset {name}"), e.to_string()))?;
+        }
         Ok(card)
     }
 }

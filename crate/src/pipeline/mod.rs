@@ -20,7 +20,7 @@ pub use files::folder_files;
 pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHTS};
 pub use inspect::{InspectedPart, Inspection, LOOSE, inspect};
 pub use load::card_of;
-pub use plan::{Plan, PlannedPart, StagePeaks, bytes_on};
+pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, bytes_on};
 use preview::Preview;
 use within::Within;
 

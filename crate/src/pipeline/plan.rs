@@ -13,9 +13,13 @@ use crate::nn::loader::{is_table, largest_upload};
 use crate::weights::{StoredType, TensorInfo, WeightSet};
 
 /// Bytes that a model's weights may take where nobody says how many, at least.
-const LEAST_BUDGET: u64 = 1 << 30;
+pub const LEAST_BUDGET: u64 = 1 << 30;
 /// And at most.
-const MOST_BUDGET: u64 = 6 << 30;
+pub const MOST_BUDGET: u64 = 6 << 30;
+/// Of a GPU's largest bindings, so many are its weights'.
+pub const BINDINGS: u64 = 2;
+/// Bytes on the CPU in a tab, whose memory ends at 4 GiB.
+pub const TAB_BUDGET: u64 = 2 << 30;
 /// A text encoder that takes a smaller share of the budget than this stays: a fourth.
 const ENCODER_SHARE: u64 = 4;
 
@@ -188,11 +192,11 @@ fn tensor_bytes(gpu: bool, info: &TensorInfo) -> u64 {
 }
 
 /// No browser says how much memory a GPU has; the largest binding is what its drivers scale with it. Natively the CPU's
-/// memory is the system's to share out; in a tab it ends at 4 GiB.
+/// memory is the system's to share out.
 fn default_budget(compute: &Compute) -> u64 {
     match compute.adapter() {
-        Some(adapter) => (2 * adapter.max_storage_buffer_binding_bytes).clamp(LEAST_BUDGET, MOST_BUDGET),
-        None if cfg!(target_arch = "wasm32") => 2 << 30,
+        Some(adapter) => (BINDINGS * adapter.max_storage_buffer_binding_bytes).clamp(LEAST_BUDGET, MOST_BUDGET),
+        None if cfg!(target_arch = "wasm32") => TAB_BUDGET,
         None => u64::MAX,
     }
 }

@@ -20,6 +20,7 @@ mod vae;
 
 pub use block::{Block, Context, Projected};
 pub use config::{TransformerConfig, VaeConfig};
+pub use configure::NEGATIVE;
 pub use family::{TRANSFORMER_ENTRY, VAE_ENTRY, WanDenoiser};
 pub use fixed::Fixed;
 pub use names_transformer::TransformerNames;
