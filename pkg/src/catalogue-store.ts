@@ -2,7 +2,7 @@
 import { addressIn, filesOf, formatCatalogue, parseCatalogue, type Catalogue, type CatalogueEntry, type EntryPart } from './catalogue.js';
 import type { Preset } from './contract.js';
 import { TabreelError } from './errors.js';
-import type { ModelSet } from './source/index.js';
+import type { ModelSet, ModelSource } from './source/index.js';
 import type { FileSource, LoraSource, PartSource } from './source/loose.js';
 
 /** Where own entries are kept: `localStorage`, or something like it. */
@@ -22,6 +22,8 @@ export interface CatalogueOptions {
 export interface EntryChoice {
   /** Brings the LoRA that it needs, if it needs one. */
   preset?: string | undefined;
+  /** The model's folder, where it lies elsewhere than the entry says, or its files in hand. */
+  model?: ModelSource | undefined;
   /** Files in hand, in place of what the entry's addresses say. */
   files?: Partial<Record<Exclude<EntryPart, 'model' | 'lora'>, PartSource>> | undefined;
   /** LoRAs in hand, by the names that the entry gives them. */
@@ -106,7 +108,10 @@ export class ModelCatalogue {
    *
    * @throws TabreelError `invalid-options` where a file of the visitor's own is not in hand, or the preset is unknown
    */
-  model(entry: CatalogueEntry, { preset, files = {}, loras = {} }: EntryChoice = {}): ModelSet & { presets: Record<string, Preset> } {
+  model(
+    entry: CatalogueEntry,
+    { preset, model, files = {}, loras = {} }: EntryChoice = {},
+  ): ModelSet & { presets: Record<string, Preset> } {
     if (preset !== undefined && entry.presets[preset] === undefined) {
       const names = Object.keys(entry.presets).join(', ') || 'none at all';
       throw new TabreelError('invalid-options', `preset of ${entry.name} must be one of ${names}, got "${preset}"`);
@@ -115,14 +120,14 @@ export class ModelCatalogue {
     const added: LoraSource[] = [];
     for (const file of filesOf(entry, preset)) {
       const { part, name = '', strength, sha256 } = file;
-      const inHand = part === 'lora' ? loras[name] : part === 'model' ? undefined : files[part];
+      const inHand = part === 'lora' ? loras[name] : part === 'model' ? model : files[part];
       const url = addressIn(this.hosts, file);
       if (inHand === undefined && url === undefined) {
         throw new TabreelError('invalid-options', `${entry.name} needs a file of yours, "${file.file}" (${part}): choose it again`);
       }
       if (part === 'lora') added.push({ file: (inHand as FileSource | undefined) ?? { url: url!, sha256 }, strength });
-      else if (part === 'model') set.model = url!;
-      else set[part] = inHand ?? { url: url!, sha256 };
+      else if (part === 'model') set.model = (inHand as ModelSource | undefined) ?? url!;
+      else set[part] = (inHand as PartSource | undefined) ?? { url: url!, sha256 };
     }
     return { ...set, ...(added.length > 0 ? { loras: added } : {}), presets: entry.presets };
   }

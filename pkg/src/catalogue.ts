@@ -30,7 +30,7 @@ export interface License {
   /** SPDX expression, or words where there is none. */
   spdx: string;
   /** Where its text, or the card that states it, can be read. */
-  link: string;
+  link?: string | undefined;
 }
 
 /** One file of an entry, or the folder of a whole model. */
@@ -209,7 +209,7 @@ function parseFile(field: Field): CatalogueFile {
 
 function parseLicense(field: Field): License {
   field.only(['spdx', 'link']);
-  return { spdx: field.get('spdx').words(), link: field.get('link').address() };
+  return tidy({ spdx: field.get('spdx').words(), link: field.get('link').optional((link) => link.address()) });
 }
 
 function parseMemory(field: Field): EntryMemory {

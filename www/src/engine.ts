@@ -1,12 +1,11 @@
-/** The loaded model: fetched at the first click, after a crash, and when another backend was chosen. */
+/** The loaded model: fetched at the first click, after a crash, and when another backend or model was chosen. */
 import { Tabreel, type ModelCard, type ModelInfo, type resolveOptions } from 'tabreel';
+import { choice, type Choice } from './choice';
 import { announce, progress } from './progress';
 import type { Device } from './recipe';
 import { loadWords } from './words';
 
-export const MODEL = new URL('models/small-world/', document.baseURI).href;
-
-let loaded: { engine: Tabreel; device: Device } | undefined;
+let loaded: { engine: Tabreel; device: Device; choice: Choice } | undefined;
 
 /** Why the model is fetched again next time, in words. */
 let notKept: string | undefined;
@@ -19,22 +18,28 @@ export const engine = (): Tabreel | undefined => loaded?.engine;
 /** Frees what the model holds. */
 export const disposeEngine = (): void => loaded?.engine.dispose();
 
-/** Loads the model unless it is there; `adopt` hears of a newly loaded one. */
-export async function readyEngine(device: Device, signal: AbortSignal, adopt: (model: ModelInfo) => void): Promise<Tabreel> {
-  if (loaded && loaded.engine.alive && loaded.device === device) return loaded.engine;
+/** Loads the chosen model unless it is there; `adopt` hears of a newly loaded one, `tell` how far it is. */
+export async function readyEngine(
+  device: Device,
+  signal: AbortSignal,
+  adopt: (model: ModelInfo) => void,
+  tell: (words: string, share?: number) => void = progress,
+): Promise<Tabreel> {
+  const wanted = choice();
+  if (loaded && loaded.engine.alive && loaded.device === device && loaded.choice === wanted) return loaded.engine;
   loaded?.engine.dispose();
   loaded = undefined;
   notKept = undefined;
   announce('Loading the model.');
-  progress('Starting');
+  tell('Starting');
   const engine = await Tabreel.load({
-    model: MODEL,
+    ...wanted.set,
     device,
     signal,
-    onProgress: (now) => progress(loadWords(now), now.total > 0 ? now.loaded / now.total : undefined),
+    onProgress: (now) => tell(loadWords(now), now.total > 0 ? now.loaded / now.total : undefined),
     onWarning: (message) => (notKept = message),
   });
-  loaded = { engine, device };
+  loaded = { engine, device, choice: wanted };
   adopt(engine.model);
   return engine;
 }
@@ -42,5 +47,6 @@ export async function readyEngine(device: Device, signal: AbortSignal, adopt: (m
 /** The model's rules; its card's before it is loaded. */
 export function rules(card: ModelCard | undefined): Parameters<typeof resolveOptions>[1] {
   const { widthMultiple = 1, heightMultiple = 1, frameMultiple = 1 } = card?.multiples ?? {};
-  return loaded?.engine.model ?? { widthMultiple, heightMultiple, frameMultiple, defaults: {} };
+  const model = loaded?.choice === choice() ? loaded.engine.model : undefined;
+  return model ?? { widthMultiple, heightMultiple, frameMultiple, defaults: {} };
 }

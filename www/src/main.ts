@@ -1,15 +1,17 @@
 /** The page: what to make, a prompt, a button; this file connects the parts. */
-import { TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type Support } from 'tabreel';
+import { TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type ModelInfo, type Support } from 'tabreel';
 import { byId } from './dom';
+import { choice, isFolder, modelUrl } from './choice';
 import { comparable, startCompare } from './compare';
 import { startDrawer } from './drawer';
 import { startDrops, handOver } from './drops';
-import { MODEL, disposeEngine, engine, rules, whyNotKept } from './engine';
+import { disposeEngine, engine, rules, whyNotKept } from './engine';
 import { showError, hideError } from './error';
 import { showExamples } from './examples';
 import { addToHistory, startHistory } from './history';
 import { takeJob } from './jobs';
-import { adoptModes, startModes } from './modes';
+import { allowModes, adoptModes, startModes } from './modes';
+import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
 import { adoptGrowSizes, adoptLength, renderPanel, startPanel } from './panel';
@@ -79,7 +81,7 @@ function updateEstimate(): void {
 }
 
 const needs = (): Promise<void> =>
-  showNeeds({ support, card, cardError, modelUrl: MODEL, device: readSettings().device, notKept: whyNotKept() });
+  showNeeds({ support, card, cardError, modelUrl: modelUrl(), device: readSettings().device, notKept: whyNotKept() });
 
 async function start(): Promise<void> {
   showSample(SAMPLE);
@@ -96,10 +98,7 @@ async function start(): Promise<void> {
   startQuickActions(lastClip);
   startCompare({ shown: lastClip, device: () => readSettings().device, submit, onShow: show });
   startRunner({
-    onModel(model) {
-      adoptModes(model.capabilities);
-      adoptRules(model);
-    },
+    onModel: adoptLoaded,
     onClip(clip) {
       byId('quick-compare').hidden = !comparable(clip);
       renderPanel();
@@ -132,13 +131,41 @@ async function start(): Promise<void> {
   take(fromHash(location.hash));
   if (matchMedia('(min-width: 861px)').matches) prompt.focus();
 
-  const described = describeModel(MODEL).then(
-    (found) => (card = found),
-    (error: Error) => (cardError = error.message),
-  );
+  startModels({
+    support: () => support,
+    device: () => readSettings().device,
+    onModel: adoptLoaded,
+    onChoice: () => adoptChoice(engine()?.model),
+  });
+  const described = adoptChoice(undefined);
   [support] = await Promise.all([probe(), described]);
+  await needs();
+}
+
+function adoptLoaded(model: ModelInfo): void {
+  adoptModes(model.capabilities);
+  adoptRules(model);
+}
+
+/** The form takes what the chosen model suggests: its card says it, or, of loose files, the model that was `loaded` of them. */
+async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
+  const chosen = choice();
+  const { model } = chosen.set;
+  [card, cardError] = [undefined, undefined];
+  if (isFolder(chosen) && model !== undefined) {
+    allowModes();
+    await describeModel(model).then(
+      (found) => (card = { ...found, presets: { ...found.presets, ...chosen.set.presets } }),
+      (error: Error) => (cardError = error.message),
+    );
+    // Another may have been chosen meanwhile.
+    if (chosen !== choice()) return;
+  } else if (loaded) {
+    const { defaults, presets } = loaded;
+    card = { ...loaded.card, name: chosen.entry.name, license: chosen.entry.license.spdx, defaults, presets, multiples: loaded };
+  }
   if (card) {
-    adoptCard(card);
+    adoptCard(card, chosen.preset);
     adoptGrowSizes(card.sizes);
     adoptVocabulary(card);
     take(fromHash(location.hash));
@@ -148,7 +175,7 @@ async function start(): Promise<void> {
     checkPrompt();
     prompt.focus();
   });
-  await needs();
+  if (support) await needs();
 }
 
 void start();

@@ -71,6 +71,14 @@ export function setMode(name: Mode): void {
   onChange();
 }
 
+/** What a model that is not loaded yet can do, it says then. */
+export function allowModes(): void {
+  for (const [name, radio] of radios) {
+    radio.disabled = false;
+    radio.parentElement!.title = MODES[name].hint;
+  }
+}
+
 /** What the loaded model cannot do is shown, and says why. */
 export function adoptModes(capabilities: Capabilities): void {
   for (const [name, radio] of radios) {

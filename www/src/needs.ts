@@ -24,7 +24,8 @@ export interface Knowledge {
   card: ModelCard | undefined;
   /** Why there is no card. */
   cardError: string | undefined;
-  modelUrl: string;
+  /** Undefined for files in hand and loose files. */
+  modelUrl: string | undefined;
   device: Device;
   /** Why the model could not be kept on this device, if it could not. */
   notKept: string | undefined;
@@ -41,7 +42,7 @@ export async function showNeeds(knowledge: Knowledge): Promise<void> {
   if (turn !== latest) return;
   const kept = models.find(({ url }) => url === modelUrl)?.bytes ?? 0;
   const model = card ? cardBytes(card) : 0;
-  const whole = card !== undefined && kept >= model;
+  const whole = card !== undefined && (kept >= model || modelUrl === undefined);
   const where = device === 'auto' ? support.recommended : device;
   const download = [
     whole ? 'model already on this device' : `${megabytes(Math.max(0, model - kept))} model`,
@@ -50,7 +51,8 @@ export async function showNeeds(knowledge: Knowledge): Promise<void> {
   if (support.recommended === 'none') line.textContent = support.reason;
   else if (card === undefined) line.textContent = `The model cannot be described: ${cardError ?? 'unknown reason'}`;
   else {
-    const fetches = whole ? 'Ready: model already on this device' : `Generate first fetches ${download.filter(Boolean).join(' + ')}, once`;
+    const ready = modelUrl === undefined ? `Ready: ${card.name} is loaded` : 'Ready: model already on this device';
+    const fetches = whole ? ready : `Generate first fetches ${download.filter(Boolean).join(' + ')}, once`;
     line.textContent = `${fetches} · runs on the ${where === 'gpu' ? 'GPU' : 'CPU'}`;
   }
 

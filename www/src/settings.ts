@@ -1,5 +1,15 @@
 /** The settings drawer: a form that remembers itself. */
-import { GUIDED_ABOVE, OPTIONS, randomSeed, type ModelCard, type ModelRules, type OptionSpec } from 'tabreel';
+import {
+  GUIDED_ABOVE,
+  OPTIONS,
+  randomSeed,
+  withPreset,
+  type ModelCard,
+  type ModelDefaults,
+  type ModelRules,
+  type OptionSpec,
+  type Preset,
+} from 'tabreel';
 import { byId, isObject, make, memory } from './dom';
 import type { Device, Recipe } from './recipe';
 import { bound, field, pair } from './controls';
@@ -41,6 +51,10 @@ const form = byId<HTMLFormElement>('settings');
 const input = (id: string): HTMLInputElement => byId<HTMLInputElement>(id);
 
 let defaults = DEFAULTS;
+/** What the model's card suggests. */
+let suggested: ModelDefaults = {};
+let presets: Readonly<Record<string, Preset>> = {};
+let sizes: ModelCard['sizes'] = [];
 /** What the visitor edited, in this visit or an earlier one: the only thing that is remembered. */
 let edits: Partial<Settings> = {};
 /** What a link or an earlier clip set; the visitor's edits go before it. */
@@ -69,7 +83,11 @@ export function buildSettings(changed: () => void): void {
     make('option', { value: '' }, 'The model’s own'),
     ...(OPTIONS.sampler.choices as (keyof typeof words)[]).map((value) => make('option', { value }, words[value])),
   );
+  const preset = make('select', { id: 'preset' });
+  preset.addEventListener('input', takePreset);
+  preset.setAttribute('aria-describedby', 'preset-note');
   form.append(
+    make('div', { id: 'presets', hidden: true }, field('Preset', preset), make('p', { id: 'preset-note', className: 'fine' })),
     ...sizeFields(edited),
     pair('Length', 'frames', { min: 1, max: DEFAULTS.numFrames, step: 1 }, 'frames', 'frames-note'),
     field('Frames per second', make('input', { id: 'fps', type: 'number', min: '1', max: '120', step: '1' })),
@@ -91,6 +109,8 @@ export function buildSettings(changed: () => void): void {
   byId('defaults').addEventListener('click', () => {
     [edits, applied] = [{}, {}];
     byId<HTMLSelectElement>('sampler').value = '';
+    byId<HTMLSelectElement>('preset').value = '';
+    settle();
     show({ ...defaults, seed: readSettings().seed });
     edited();
   });
@@ -116,15 +136,52 @@ function sound(kept: Record<string, unknown> = {}): Partial<Settings> {
   return ['auto', 'gpu', 'cpu'].includes(device ?? '') ? { ...rest, device: device! } : rest;
 }
 
-/** The model's own sizes and defaults replace ours; what the visitor chose stays. */
-export function adoptCard(card: ModelCard): void {
-  const { sigmas } = card.defaults;
-  defaults = { ...DEFAULTS, ...(card.defaults as Partial<Settings>), ...(sigmas && { numSteps: sigmas.length }) };
-  adoptSizes(card.sizes.length > 0 ? card.sizes : [defaults]);
-  if (card.numFrames.length > 0) longestTrained = Math.max(...card.numFrames);
+/**
+ * The model's own sizes, defaults and presets replace ours; what the visitor chose stays. `preset` is chosen; others that need a LoRA
+ * are not offered, for it is not there.
+ */
+export function adoptCard(card: ModelCard, preset?: string): void {
+  suggested = card.defaults;
+  ({ sizes } = card);
+  longestTrained = card.numFrames.length > 0 ? Math.max(...card.numFrames) : Infinity;
+  presets = Object.fromEntries(Object.entries(card.presets).filter(([name, { lora }]) => lora === undefined || name === preset));
+  const select = byId<HTMLSelectElement>('preset');
+  const options = Object.keys(presets).map((value) => make('option', { value }, value));
+  select.replaceChildren(make('option', { value: '' }, 'The model’s own settings'), ...options);
+  select.value = preset !== undefined && preset in presets ? preset : '';
+  byId('presets').hidden = options.length === 0;
+  settle();
   if (card.multiples) adoptRules(card.multiples);
-  show({ ...defaults, seed: readSettings().seed, ...edits, ...applied });
+  show({ ...defaults, ...presetSampler(), seed: readSettings().seed, ...edits, ...applied });
   edited();
+}
+
+const chosenPreset = (): Preset | undefined => presets[byId<HTMLSelectElement>('preset').value];
+
+/** Works out what is suggested: the model's settings, or those of the chosen preset in their place. */
+function settle(): void {
+  const preset = chosenPreset();
+  const model = preset === undefined ? suggested : withPreset(suggested, preset);
+  const known = Object.fromEntries(Object.entries(model).filter(([, value]) => value !== undefined)) as Partial<Settings>;
+  defaults = { ...DEFAULTS, ...known, ...(model.sigmas && { numSteps: model.sigmas.length }) };
+  const own = preset?.sizes?.map(([width, height]) => ({ width, height })) ?? sizes;
+  adoptSizes(own.length > 0 ? own : [defaults]);
+  byId('preset-note').textContent = preset?.about ?? '';
+}
+
+/** A sampler of a preset stands in the field; without one it is the model's own. */
+const presetSampler = (): Partial<Settings> => ({ sampler: (chosenPreset()?.sampler ?? '') as NonNullable<Settings['sampler']> });
+
+/** The visitor chose a preset: what it sets, goes before what was edited until now. */
+function takePreset(): void {
+  const { about: _about, lora: _lora, sizes: own, ...rest } = chosenPreset() ?? {};
+  const set = Object.keys({ ...rest, ...(own && { width: 0, height: 0 }), sampler: '' }) as Field[];
+  if (rest.sigmas !== undefined || rest.numSteps !== undefined) set.push('sigmas', 'numSteps');
+  const left = (settings: Partial<Settings>): Partial<Settings> =>
+    Object.fromEntries(Object.entries(settings).filter(([name]) => !set.includes(name as Field)));
+  [edits, applied] = [left(edits), left(applied)];
+  settle();
+  show({ ...defaults, ...presetSampler(), seed: readSettings().seed, ...edits, ...applied });
 }
 
 /** The fields take the model's steps; the slider ends at twice what it was trained on. */
@@ -150,7 +207,7 @@ export function readSettings(): Settings {
     locked: input('lock').checked,
     device: byId<HTMLSelectElement>('backend').value as Device,
     // They have no field: a link or an earlier clip brings them, else the model's own are taken.
-    ...(applied.flowShift === undefined ? {} : { flowShift: applied.flowShift }),
+    ...shift(),
     ...(sigmas && { sigmas }),
     ...samplerChosen(),
   };
@@ -160,6 +217,11 @@ export function readSettings(): Settings {
 function levels(): number[] | undefined {
   const chosen = edits.numSteps ?? applied.numSteps;
   return applied.sigmas ?? (chosen === undefined ? defaults.sigmas : undefined);
+}
+
+function shift(): Pick<Settings, 'flowShift'> {
+  const flowShift = applied.flowShift ?? chosenPreset()?.flowShift;
+  return flowShift === undefined ? {} : { flowShift };
 }
 
 /** Nothing stands for the model's own. */

@@ -7,6 +7,9 @@ export function megabytes(bytes: number): string {
   return `${mb < 10 ? Math.max(bytes > 0 ? 0.1 : 0, mb).toFixed(1) : Math.round(mb)} MB`;
 }
 
+/** Bytes, in GB where there are many. */
+export const bytesWords = (bytes: number): string => (bytes < 1e9 ? megabytes(bytes) : `${(bytes / 1e9).toFixed(1)} GB`);
+
 /** A duration that has been measured. */
 export function seconds(value: number): string {
   if (value < 10) return `${value.toFixed(1)} s`;

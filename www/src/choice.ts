@@ -1,0 +1,57 @@
+/** Which model the page uses, and the catalogue that it is chosen from. */
+import { catalogue, parseCatalogue, type CatalogueEntry, type EntryChoice, type ModelSet, type Preset } from 'tabreel';
+import shipped from '../../models/models.json?raw';
+import { memory } from './dom';
+
+/** The site's entries and the visitor's own. */
+export const models = catalogue({ builtIn: parseCatalogue(shipped, 'models.json') });
+
+/** The model that the page uses. */
+export interface Choice {
+  entry: CatalogueEntry;
+  /** What is loaded. */
+  set: ModelSet & { presets: Record<string, Preset> };
+  /** The preset that it was chosen with. */
+  preset?: string | undefined;
+}
+
+let chosen = remembered() ?? usual();
+
+export const choice = (): Choice => chosen;
+
+/** From now on this one. One that lies on a server is remembered for the next visit. */
+export function choose(entry: CatalogueEntry, files: EntryChoice = {}): Choice {
+  chosen = { entry, set: models.model(entry, files), preset: files.preset };
+  memory.set('model', isFolder(chosen) && files.model === undefined ? entry.id : null);
+  return chosen;
+}
+
+/** Puts back what was there before a choice that came to nothing. */
+export function unchoose(before: Choice): void {
+  chosen = before;
+}
+
+/** A model of one folder has a card, which is read before anything large. */
+export const isFolder = ({ set }: Choice): boolean => set.model !== undefined && set.transformer === undefined && set.loras === undefined;
+
+/** The address of the model's folder; undefined for files in hand and loose files. */
+export function modelUrl(): string | undefined {
+  const { model } = chosen.set;
+  return typeof model === 'string' && isFolder(chosen) ? new URL(model, document.baseURI).href : undefined;
+}
+
+function usual(): Choice {
+  const entry = models.list()[0];
+  if (entry === undefined) throw new Error('models.json lists no model');
+  return { entry, set: models.model(entry) };
+}
+
+function remembered(): Choice | undefined {
+  const id = memory.get('model', (value) => typeof value === 'string');
+  const entry = models.list().find((one) => one.id === id);
+  try {
+    return entry && { entry, set: models.model(entry) };
+  } catch {
+    return undefined; // a file of the visitor's own that is not at hand
+  }
+}

@@ -1,0 +1,25 @@
+/** Files and licences of a catalogue as a visitor reads them. */
+import { addressIn, type CatalogueFile, type License } from 'tabreel';
+import { make } from './dom';
+import { PART_WORDS } from './file-slot';
+import { bytesWords, licence } from './words';
+
+/** A licence with its link. */
+export function licenceLink({ spdx, link }: License): Node | string {
+  if (link === undefined) return spdx;
+  return make('a', { href: link, target: '_blank', rel: 'noreferrer' }, licence(spdx));
+}
+
+/** "Transformer: wan2.1_t2v.safetensors, 2.8 GB (length not checked), Apache-2.0" */
+export function fileWords(file: CatalogueFile, hosts: Readonly<Record<string, string>>): (Node | string)[] {
+  const { part, bytes, license, unverified } = file;
+  const url = addressIn(hosts, file);
+  const where: Node | string =
+    url === undefined ? `${file.file}, a file of yours` : make('a', { href: url, target: '_blank', rel: 'noreferrer' }, nameOf(url));
+  const size = bytes === undefined ? 'size not known' : bytesWords(bytes);
+  const notes = { url: 'address', bytes: 'size', license: 'licence' } as Record<string, string>;
+  const unchecked = unverified.length > 0 ? ` (not checked: ${unverified.map((name) => notes[name] ?? name).join(', ')})` : '';
+  return [`${PART_WORDS[part]}: `, where, `, ${size}${unchecked}`, ...(license ? [', ', licenceLink(license)] : [])];
+}
+
+const nameOf = (url: string): string => url.split('/').filter(Boolean).at(-1) ?? url;

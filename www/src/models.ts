@@ -1,0 +1,224 @@
+/** The dialog of models: what there is, whether this machine runs it, under which licence; and which one the page uses. */
+import { TabreelError, addressIn, entryBytes, judgeEntry, type CatalogueEntry, type ModelInfo, type Support } from 'tabreel';
+import { startAdd } from './model-add';
+import { takePanel, type FilesInHand } from './model-take';
+import { fileWords, licenceLink } from './model-words';
+import { choice, choose, isFolder, models, unchoose, type Choice } from './choice';
+import { byId, make } from './dom';
+import { readyEngine } from './engine';
+import { asError } from './material';
+import { mayFetch } from './policy';
+import type { Device } from './recipe';
+import { isRunning } from './runner';
+import { bytesWords, explain } from './words';
+
+export interface ModelsHooks {
+  /** Undefined until the machine has been looked at. */
+  support(): Support | undefined;
+  device(): Device;
+  /** A model was loaded. */
+  onModel(model: ModelInfo): void;
+  /** Another model was chosen. */
+  onChoice(): Promise<void>;
+}
+let hooks: ModelsHooks;
+
+const dialog = byId<HTMLDialogElement>('models');
+const list = byId('models-list');
+const status = byId('models-status');
+/** Files that the visitor gave for entries of their own in this visit. */
+const inHand = new Map<string, FilesInHand>();
+
+export function startModels(given: ModelsHooks): void {
+  hooks = given;
+  const open = byId('open-models');
+  open.addEventListener('click', () => {
+    say('');
+    byId('model-name').textContent = choice().entry.name;
+    render();
+    dialog.showModal();
+  });
+  byId('models-close').addEventListener('click', () => dialog.close());
+  // A click beside the dialog closes it, as Escape does.
+  dialog.addEventListener('click', ({ target }) => target === dialog && dialog.close());
+  startAdd({
+    add(entry, files) {
+      models.add(entry);
+      inHand.set(entry.id, files);
+      render();
+      say(models.problem ?? `${entry.name} was added.`);
+      focusEntry(entry.id);
+    },
+    taken: () => models.list().map(({ id }) => id),
+    device: () => hooks.device(),
+  });
+  const file = byId<HTMLInputElement>('models-import-file');
+  byId('models-import').addEventListener('click', () => file.click());
+  file.addEventListener('change', () => {
+    const [chosen] = file.files ?? [];
+    if (chosen) void importFile(chosen);
+    file.value = '';
+  });
+  byId('models-export').addEventListener('click', () => save('my-models.json', models.export()));
+}
+
+async function importFile(file: File): Promise<void> {
+  try {
+    const added = models.import(await file.text(), file.name);
+    render();
+    say(models.problem ?? `${added.map(({ name }) => name).join(', ') || 'Nothing'} was imported from ${file.name}.`);
+  } catch (thrown) {
+    say(`Nothing was imported: ${asError(thrown).message}.`, true);
+  }
+}
+
+function say(words: string, bad = false): void {
+  status.textContent = words;
+  status.classList.toggle('bad', bad);
+}
+
+function render(): void {
+  const all = models.list();
+  list.replaceChildren(...all.map(entryItem));
+  byId<HTMLButtonElement>('models-export').disabled = !all.some(({ own }) => own);
+  if (models.problem) say(models.problem, true);
+}
+
+const focusEntry = (id: string): void => list.querySelector<HTMLElement>(`[data-id="${CSS.escape(id)}"] button`)?.focus();
+
+function entryItem(entry: CatalogueEntry): HTMLElement {
+  const { id, name, about, own } = entry;
+  const used = choice().entry.id === id;
+  const title = make('h3', { id: `model-${id}` }, name);
+  const use = make('button', { type: 'button', disabled: used }, used ? 'In use' : 'Use…');
+  const panel = make('div', { className: 'take', hidden: true });
+  use.setAttribute('aria-label', used ? `${name} is in use` : `Use ${name}`);
+  use.setAttribute('aria-expanded', 'false');
+  use.addEventListener('click', () => void startUse(entry, use, panel));
+  const acts = make('div', { className: 'acts' }, use);
+  if (own) {
+    const exported = make('button', { type: 'button', className: 'quiet', ariaLabel: `Export ${name}` }, 'Export');
+    exported.addEventListener('click', () => save(`${id}.json`, models.export([id])));
+    const remove = make('button', { type: 'button', className: 'quiet', ariaLabel: `Remove ${name} from this list` }, 'Remove');
+    remove.addEventListener('click', () => removeEntry(entry));
+    acts.append(exported, remove);
+  }
+  const item = make(
+    'li',
+    { className: 'entry', data: { id } },
+    make('div', { className: 'entry-head' }, title, own ? make('span', { className: 'tag' }, 'yours') : null),
+    about ? make('p', {}, about) : null,
+    verdictLine(entry),
+    make('p', { className: 'fine' }, ...factsOf(entry)),
+    filesDetails(entry),
+    acts,
+    panel,
+  );
+  item.setAttribute('aria-labelledby', title.id);
+  return item;
+}
+
+/** "Runs here: needs 12 MB, the adapter allows 2.1 GB." */
+function verdictLine(entry: CatalogueEntry): HTMLElement {
+  const support = hooks.support();
+  if (support === undefined) return make('p', { className: 'verdict fine' }, 'Looking at this machine…');
+  const { verdict, runs, reason } = judgeEntry(entry, support, hooks.device());
+  const words = {
+    fits: 'Runs here',
+    streams: 'Runs here, slower',
+    unknown: 'May run here',
+    'too-large': 'Too large here',
+    unsupported: 'Not on this device',
+  };
+  return make(
+    'p',
+    { className: `verdict ${runs ? 'good' : 'bad'}`, data: { verdict } },
+    make('strong', {}, words[verdict]),
+    `: ${reason}.`,
+  );
+}
+
+function factsOf(entry: CatalogueEntry): (Node | string)[] {
+  const bytes = entryBytes(entry);
+  const open = entry.files.some((file) => file.bytes === undefined && file.part !== 'lora');
+  const words = bytes === 0 ? 'size not known' : `${bytesWords(bytes)}${open ? ' or more' : ''}`;
+  const kinds = {
+    'text-to-video': 'text to video',
+    'image-to-video': 'image to video',
+    'control-to-video': 'text, pictures and control to video',
+  };
+  const unchecked = entry.unverified.length > 0 ? `; not checked here: ${entry.unverified.join(', ')}` : '';
+  return [`${kinds[entry.kind]} · ${words} · licence `, licenceLink(entry.license), unchecked];
+}
+
+function filesDetails({ files, name }: CatalogueEntry): HTMLElement {
+  const summary = make('summary', {}, `${files.length === 1 ? 'One file' : `${files.length} files`}`);
+  summary.setAttribute('aria-label', `Files of ${name}`);
+  return make(
+    'details',
+    { className: 'files fine' },
+    summary,
+    make('ul', {}, ...files.map((file) => make('li', {}, ...fileWords(file, models.hosts)))),
+  );
+}
+
+function removeEntry(entry: CatalogueEntry): void {
+  models.remove(entry.id);
+  inHand.delete(entry.id);
+  render();
+  say(`${entry.name} was removed from this list; what is kept of it on this device stays until it is deleted in the settings.`);
+  byId('models-close').focus();
+}
+
+/** A folder that the page may read is taken at once, for it is fetched with the first clip; all else is asked for first. */
+async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel: HTMLElement): Promise<void> {
+  const [only] = entry.files;
+  const address = only && addressIn(models.hosts, only);
+  if (
+    entry.files.length === 1 &&
+    only?.part === 'model' &&
+    address !== undefined &&
+    new URL(address, document.baseURI).origin === location.origin
+  ) {
+    return use(entry, {});
+  }
+  const opening = panel.hidden;
+  button.setAttribute('aria-expanded', String(opening));
+  panel.hidden = !opening;
+  if (!opening) return;
+  const files = inHand.get(entry.id) ?? {};
+  takePanel(panel, { entry, files, mayFetch, device: hooks.device(), use: (choice, tell, signal) => use(entry, choice, tell, signal) });
+}
+
+/**
+ * Makes an entry the page's model. Loose files and files in hand are loaded now, for only then is known what they suggest.
+ *
+ * @throws TabreelError when that fails; then the model is the one that was
+ */
+async function use(
+  entry: CatalogueEntry,
+  files: FilesInHand,
+  tell: (words: string, share?: number) => void = () => undefined,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<void> {
+  const before: Choice = choice();
+  try {
+    if (isRunning()) throw new TabreelError('invalid-options', 'a clip is being made: wait for it or cancel it, then choose again');
+    const next = choose(entry, files);
+    if (!isFolder(next)) await readyEngine(hooks.device(), signal, hooks.onModel, tell);
+    dialog.close();
+    await hooks.onChoice();
+  } catch (thrown) {
+    unchoose(before);
+    const error = asError(thrown);
+    if (error.code !== 'aborted') say(explain(error).what, true);
+    throw error;
+  }
+}
+
+/** Hands a text to the visitor as a file. */
+function save(name: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
+  make('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
