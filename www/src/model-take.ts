@@ -1,10 +1,11 @@
 /** What stands between a model of the list and its use: its size and licences, the files that the page may not fetch, and a look at them. */
 import { Tabreel, addressIn, filesOf, type CatalogueEntry, type CatalogueFile, type EntryChoice, type FileSource } from 'tabreel';
-import { FileSlot, PART_WORDS, inspectionLines } from './file-slot';
 import { models } from './choice';
 import { make } from './dom';
+import { FileSlot, PART_WORDS, inspectionLines } from './file-slot';
 import { asError } from './material';
 import { fileWords, licenceLink } from './model-words';
+import { mayFetch } from './policy';
 import type { Device } from './recipe';
 import { bytesWords } from './words';
 
@@ -14,135 +15,158 @@ export type FilesInHand = EntryChoice;
 export interface TakeOptions {
   entry: CatalogueEntry;
   /** Given earlier in this visit. */
-  files: FilesInHand;
-  mayFetch(url: string): boolean;
+  given: FilesInHand;
   device: Device;
+  /** Loads the model; rejects where that fails. */
   use(choice: FilesInHand, tell: (words: string, share?: number) => void, signal: AbortSignal): Promise<void>;
 }
 
-/** Fills the panel below an entry. */
-export function takePanel(panel: HTMLElement, options: TakeOptions): void {
-  const { entry, files: given, mayFetch } = options;
-  const presets = Object.entries(entry.presets);
-  const preset = make('select', { id: `preset-of-${entry.id}` }, ...presets.map(([name]) => make('option', { value: name }, name)));
-  const note = make('p', { className: 'fine' });
-  const slotsBox = make('div', { className: 'file-slots' });
-  const policy = make('p', { className: 'fine policy' });
-  const found = make('div', { className: 'found', role: 'status' });
-  const go = make('button', { type: 'button', className: 'primary' });
-  const look = make('button', { type: 'button' }, 'Look at the files');
-  const cancel = make('button', { type: 'button', className: 'quiet', hidden: true }, 'Cancel');
-  const bar = make('progress', { max: 1, hidden: true, ariaLabel: 'Loading the model' });
-  let slots: { file: CatalogueFile; slot: FileSlot | undefined }[] = [];
-  let running: AbortController | undefined;
+/** A file of the entry, and the place for it where the page cannot fetch it. */
+interface Wanted {
+  file: CatalogueFile;
+  slot: FileSlot | undefined;
+}
 
-  const presetName = (): string | undefined => (presets.length > 0 ? preset.value : undefined);
-  const addressOf = (file: CatalogueFile): string | undefined => addressIn(models.hosts, file);
-  const inHand = (file: CatalogueFile): unknown =>
-    file.part === 'lora' ? given.loras?.[file.name!] : file.part === 'model' ? given.model : given.files?.[file.part];
-  const fetched = (file: CatalogueFile): boolean => {
-    const url = addressOf(file);
-    return inHand(file) === undefined && url !== undefined && mayFetch(url);
-  };
+const POLICY =
+  'This page may only talk to the server it came from, so it cannot fetch these files itself. Download them with the links, then choose them here; they stay on your machine.';
 
-  const chosen = (): FilesInHand => {
-    const choice: {
-      preset?: string | undefined;
-      model?: EntryChoice['model'];
-      files: Record<string, FileSource>;
-      loras: Record<string, FileSource>;
-    } = {
-      preset: presetName(),
-      model: given.model,
-      files: { ...(given.files as Record<string, FileSource>) },
-      loras: { ...given.loras },
-    };
-    for (const { file, slot } of slots) {
+/** The panel below an entry. */
+export class TakePanel {
+  readonly #options: TakeOptions;
+  readonly #preset: HTMLSelectElement | undefined;
+  readonly #note = make('p', { className: 'fine' });
+  readonly #slots = make('div', { className: 'file-slots' });
+  readonly #policy = make('p', { className: 'fine policy' }, POLICY);
+  readonly #found = make('div', { className: 'found', role: 'status' });
+  readonly #bar = make('progress', { max: 1, hidden: true, ariaLabel: 'Loading the model' });
+  readonly #go = make('button', { type: 'button', className: 'primary' });
+  readonly #look = make('button', { type: 'button' }, 'Look at the files');
+  readonly #cancel = make('button', { type: 'button', className: 'quiet', hidden: true }, 'Cancel');
+  #wanted: Wanted[] = [];
+  #running: AbortController | undefined;
+
+  /** Fills `panel`. */
+  constructor(panel: HTMLElement, options: TakeOptions) {
+    this.#options = options;
+    const { entry } = options;
+    const names = Object.keys(entry.presets);
+    const choices = names.map((value) => make('option', { value }, value));
+    this.#preset = names.length > 0 ? make('select', { id: `preset-of-${entry.id}` }, ...choices) : undefined;
+    this.#preset?.addEventListener('change', () => this.#rebuild());
+    this.#look.addEventListener('click', () => void this.#inspect());
+    this.#go.addEventListener('click', () => void this.#use());
+    this.#cancel.addEventListener('click', () => this.#running?.abort());
+    const licence = make(
+      'p',
+      { className: 'fine' },
+      'Licence of the model: ',
+      licenceLink(entry.license),
+      '. Files with another one say so.',
+    );
+    const label = this.#preset && make('label', { htmlFor: this.#preset.id }, 'Settings');
+    const settings = label && make('div', { className: 'setting' }, label, this.#preset, this.#note);
+    const acts = make('div', { className: 'acts' }, this.#go, this.#look, this.#cancel);
+    panel.replaceChildren(licence, ...(settings ? [settings] : []), this.#policy, this.#slots, this.#found, this.#bar, acts);
+    this.#rebuild();
+  }
+
+  /** The files that the chosen preset wants, each with its line or its place. */
+  #rebuild(): void {
+    const { entry } = this.#options;
+    const preset = this.#preset?.value;
+    this.#note.textContent = preset === undefined ? '' : (entry.presets[preset]?.about ?? '');
+    this.#wanted = filesOf(entry, preset).map((file) => ({ file, slot: this.#fetched(file) ? undefined : this.#slotOf(file) }));
+    this.#policy.hidden = !this.#wanted.some(({ file, slot }) => slot !== undefined && addressIn(models.hosts, file) !== undefined);
+    const lines = this.#wanted.map(({ file, slot }) => slot?.box ?? make('p', { className: 'fine' }, ...fileWords(file, models.hosts)));
+    this.#slots.replaceChildren(...lines);
+    this.#refresh();
+  }
+
+  #slotOf(file: CatalogueFile): FileSlot {
+    const { entry } = this.#options;
+    const about = this.#inHand(file) ? ['given in this visit'] : fileWords(file, models.hosts).slice(1);
+    return new FileSlot({ id: `file-${entry.id}-${file.part}-${file.name ?? ''}`, part: file.part, about, changed: () => this.#refresh() });
+  }
+
+  #inHand({ part, name }: CatalogueFile): boolean {
+    const { model, files, loras } = this.#options.given;
+    return (part === 'lora' ? loras?.[name!] : part === 'model' ? model : files?.[part]) !== undefined;
+  }
+
+  /** Whether the page itself fetches it. */
+  #fetched(file: CatalogueFile): boolean {
+    const url = addressIn(models.hosts, file);
+    return !this.#inHand(file) && url !== undefined && mayFetch(url);
+  }
+
+  #lacking(): Wanted[] {
+    return this.#wanted.filter(({ file, slot }) => slot !== undefined && slot.file === undefined && !this.#inHand(file));
+  }
+
+  #refresh(): void {
+    const fetched = this.#wanted.filter(({ file }) => this.#fetched(file));
+    const bytes = fetched.reduce((sum, { file }) => sum + (file.bytes ?? 0), 0);
+    const all = fetched.every(({ file }) => file.bytes !== undefined);
+    const size = bytes === 0 ? 'its files (size not known)' : `${bytesWords(bytes)}${all ? '' : ' or more'}`;
+    this.#go.textContent = fetched.length > 0 ? `Fetch ${size} and use it` : 'Use these files';
+    this.#look.hidden = this.#wanted.every(({ slot }) => slot === undefined);
+    const words = this.#lacking().map(({ file }) => PART_WORDS[file.part]);
+    this.#say(words.length > 0 ? `Still to be chosen: ${words.join(', ')}.` : '');
+    this.#enable();
+  }
+
+  #enable(): void {
+    this.#go.disabled = this.#look.disabled = this.#running !== undefined || this.#lacking().length > 0;
+    this.#bar.hidden = this.#cancel.hidden = this.#running === undefined;
+  }
+
+  #say(words: string, className = 'fine'): void {
+    this.#found.replaceChildren(...(words === '' ? [] : [make('p', { className }, words)]));
+  }
+
+  #choice(): FilesInHand {
+    const { given } = this.#options;
+    const files: Record<string, FileSource> = { ...(given.files as Record<string, FileSource>) };
+    const loras: Record<string, FileSource> = { ...given.loras };
+    let { model } = given;
+    for (const { file, slot } of this.#wanted) {
       if (slot?.file === undefined) continue;
-      if (file.part === 'model') choice.model = { files: slot.files };
-      else if (file.part === 'lora') choice.loras[file.name!] = slot.file;
-      else choice.files[file.part] = slot.file;
+      if (file.part === 'model') model = { files: slot.files };
+      else if (file.part === 'lora') loras[file.name!] = slot.file;
+      else files[file.part] = slot.file;
     }
-    return choice as FilesInHand;
-  };
-  const missing = (): CatalogueFile[] =>
-    slots.filter(({ file, slot }) => slot !== undefined && slot.file === undefined && inHand(file) === undefined).map(({ file }) => file);
+    return { preset: this.#preset?.value, model, files, loras };
+  }
 
-  const refresh = (): void => {
-    const lacking = missing();
-    const bytes = slots.filter(({ file }) => fetched(file)).reduce((sum, { file }) => sum + (file.bytes ?? 0), 0);
-    const some = slots.some(({ file }) => fetched(file));
-    go.textContent = some ? `Fetch ${bytes > 0 ? bytesWords(bytes) : 'its files'} and use it` : 'Use these files';
-    go.disabled = look.disabled = lacking.length > 0 || running !== undefined;
-    look.hidden = slots.every(({ slot }) => slot === undefined);
-    found.replaceChildren(
-      ...(lacking.length > 0
-        ? [make('p', { className: 'fine' }, `Still to be chosen: ${lacking.map(({ part }) => PART_WORDS[part]).join(', ')}.`)]
-        : []),
-    );
-  };
-  const rebuild = (): void => {
-    const name = presetName();
-    note.textContent = (name && entry.presets[name]?.about) ?? '';
-    slots = filesOf(entry, name).map((file) => ({ file, slot: fetched(file) ? undefined : slotOf(file) }));
-    const remote = slots.some(({ file, slot }) => slot !== undefined && addressOf(file) !== undefined);
-    policy.hidden = !remote;
-    policy.textContent =
-      'This page may only talk to the server it came from, so it cannot fetch these files itself. Download them with the links, then choose them here; they stay on your machine.';
-    slotsBox.replaceChildren(
-      ...slots.map(({ file, slot }) => slot?.box ?? make('p', { className: 'fine' }, ...fileWords(file, models.hosts))),
-    );
-    refresh();
-  };
-  const slotOf = (file: CatalogueFile): FileSlot => {
-    const about = inHand(file) === undefined ? fileWords(file, models.hosts).slice(1) : ['given in this visit'];
-    return new FileSlot({ id: `file-${entry.id}-${file.part}-${file.name ?? ''}`, part: file.part, about, changed: refresh });
-  };
-
-  preset.addEventListener('change', rebuild);
-  look.addEventListener('click', async () => {
-    look.disabled = true;
-    found.replaceChildren(make('p', { className: 'fine' }, 'Looking at the files…'));
+  async #inspect(): Promise<void> {
+    const { entry, device } = this.#options;
+    this.#look.disabled = true;
+    this.#say('Looking at the files…');
     try {
-      const set = models.model(entry, chosen());
-      found.replaceChildren(...inspectionLines(await Tabreel.inspect({ ...set, device: options.device })));
+      const found = await Tabreel.inspect({ ...models.model(entry, this.#choice()), device });
+      this.#found.replaceChildren(...inspectionLines(found));
     } catch (thrown) {
-      found.replaceChildren(make('p', { className: 'bad' }, asError(thrown).message));
+      this.#say(asError(thrown).message, 'bad');
     }
-    look.disabled = missing().length > 0;
-  });
-  go.addEventListener('click', async () => {
-    const controller = (running = new AbortController());
-    const line = make('p', { className: 'fine' });
-    refresh();
-    found.replaceChildren(line);
-    bar.hidden = cancel.hidden = false;
+    this.#enable();
+  }
+
+  async #use(): Promise<void> {
+    const { signal } = (this.#running = new AbortController());
+    this.#enable();
     const tell = (words: string, share?: number): void => {
-      line.textContent = words;
-      if (share === undefined) bar.removeAttribute('value');
-      else bar.value = share;
+      this.#say(words);
+      if (share === undefined) this.#bar.removeAttribute('value');
+      else this.#bar.value = share;
     };
     try {
-      await options.use(chosen(), tell, controller.signal);
+      await this.#options.use(this.#choice(), tell, signal);
     } catch (thrown) {
-      const error = asError(thrown);
-      found.replaceChildren(make('p', { className: 'bad' }, error.code === 'aborted' ? 'Stopped.' : error.message));
+      const { code, message } = asError(thrown);
+      if (code === 'aborted') this.#say('Stopped.');
+      else this.#say(message, 'bad');
     }
-    running = undefined;
-    bar.hidden = cancel.hidden = true;
-    go.disabled = look.disabled = missing().length > 0;
-  });
-  cancel.addEventListener('click', () => running?.abort());
-
-  const licence = make(
-    'p',
-    { className: 'fine' },
-    'Licence of the model: ',
-    licenceLink(entry.license),
-    '. Files with another one say so.',
-  );
-  const presetBox =
-    presets.length > 0 ? [make('div', { className: 'setting' }, make('label', { htmlFor: preset.id }, 'Settings'), preset, note)] : [];
-  panel.replaceChildren(licence, ...presetBox, policy, slotsBox, found, bar, make('div', { className: 'acts' }, go, look, cancel));
-  rebuild();
+    this.#running = undefined;
+    this.#enable();
+  }
 }

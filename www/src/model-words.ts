@@ -17,9 +17,11 @@ export function fileWords(file: CatalogueFile, hosts: Readonly<Record<string, st
   const where: Node | string =
     url === undefined ? `${file.file}, a file of yours` : make('a', { href: url, target: '_blank', rel: 'noreferrer' }, nameOf(url));
   const size = bytes === undefined ? 'size not known' : bytesWords(bytes);
-  const notes = { url: 'address', bytes: 'size', license: 'licence' } as Record<string, string>;
-  const unchecked = unverified.length > 0 ? ` (not checked: ${unverified.map((name) => notes[name] ?? name).join(', ')})` : '';
+  const unchecked = unverified.length > 0 ? ` (not checked: ${unverified.map(checkedWord).join(', ')})` : '';
   return [`${PART_WORDS[part]}: `, where, `, ${size}${unchecked}`, ...(license ? [', ', licenceLink(license)] : [])];
 }
 
 const nameOf = (url: string): string => url.split('/').filter(Boolean).at(-1) ?? url;
+
+/** A field of the catalogue, as a visitor calls it. */
+export const checkedWord = (field: string): string => ({ url: 'address', bytes: 'size', license: 'licence' })[field] ?? field;

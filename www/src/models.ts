@@ -1,13 +1,12 @@
 /** The dialog of models: what there is, whether this machine runs it, under which licence; and which one the page uses. */
 import { TabreelError, addressIn, entryBytes, judgeEntry, type CatalogueEntry, type ModelInfo, type Support } from 'tabreel';
 import { startAdd } from './model-add';
-import { takePanel, type FilesInHand } from './model-take';
-import { fileWords, licenceLink } from './model-words';
+import { TakePanel, type FilesInHand } from './model-take';
+import { checkedWord, fileWords, licenceLink } from './model-words';
 import { choice, choose, isFolder, models, unchoose, type Choice } from './choice';
 import { byId, make } from './dom';
 import { readyEngine } from './engine';
 import { asError } from './material';
-import { mayFetch } from './policy';
 import type { Device } from './recipe';
 import { isRunning } from './runner';
 import { bytesWords, explain } from './words';
@@ -147,7 +146,7 @@ function factsOf(entry: CatalogueEntry): (Node | string)[] {
     'image-to-video': 'image to video',
     'control-to-video': 'text, pictures and control to video',
   };
-  const unchecked = entry.unverified.length > 0 ? `; not checked here: ${entry.unverified.join(', ')}` : '';
+  const unchecked = entry.unverified.length > 0 ? `; not checked: ${entry.unverified.map(checkedWord).join(', ')}` : '';
   return [`${kinds[entry.kind]} · ${words} · licence `, licenceLink(entry.license), unchecked];
 }
 
@@ -186,8 +185,8 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
   button.setAttribute('aria-expanded', String(opening));
   panel.hidden = !opening;
   if (!opening) return;
-  const files = inHand.get(entry.id) ?? {};
-  takePanel(panel, { entry, files, mayFetch, device: hooks.device(), use: (choice, tell, signal) => use(entry, choice, tell, signal) });
+  const given = inHand.get(entry.id) ?? {};
+  new TakePanel(panel, { entry, given, device: hooks.device(), use: (choice, tell, signal) => use(entry, choice, tell, signal) });
 }
 
 /**
