@@ -29,6 +29,7 @@ EXAMPLES = ['a large orange ring rolls left over grass by day',
             'a large red ball bounces over grass at sunset',
             'a large yellow ball falls over the sea at night']
 DEFAULT = {'width': 128, 'height': 128, 'num_frames': 17, 'fps': 16, 'num_steps': 12, 'guidance_scale': 3.0, 'flow_shift': 3.0}
+PRESETS = {'draft': {'about': '6 steps: half the time, softer.', 'num_steps': 6}, 'fine': {'about': '24 steps: twice the time.', 'num_steps': 24}}
 
 
 def load(vae, dit, text, dtype=torch.float32):
@@ -70,7 +71,7 @@ def write_card(folder, trained):
     words = card.vocabulary(); card.check(words)
     text = {'name': 'small-world', 'license': 'MIT OR Apache-2.0',
             'trained_on': 'Procedural clips of training/world.py (no outside data). ' + trained,
-            'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'multiples': card.multiples(folder), 'sizes': [[128, 128], [192, 128], [128, 192]], 'num_frames': [1, 9, 17, 25, 33],
+            'max_sequence_length': train_text.LENGTH, 'default': DEFAULT, 'presets': PRESETS, 'multiples': card.multiples(folder), 'sizes': [[128, 128], [192, 128], [128, 192]], 'num_frames': [1, 9, 17, 25, 33],
             'examples': EXAMPLES, 'vocabulary': words, 'files': card.files(folder)}
     json.dump(text, open(folder + '/tabreel.json.tmp', 'w'), indent=1); os.replace(folder + '/tabreel.json.tmp', folder + '/tabreel.json')
 
