@@ -4,7 +4,7 @@ import { FileSlot, inspectionLines } from './file-slot';
 import { byId, make } from './dom';
 import { asError } from './material';
 import type { FilesInHand } from './model-take';
-import { fullAddress, mayFetch } from './policy';
+import { allowedWords, fullAddress, mayFetch } from './policy';
 import type { Device } from './recipe';
 import { bytesWords, licence } from './words';
 
@@ -128,7 +128,7 @@ async function lookAtAddress(address: string): Promise<HTMLElement[]> {
       make(
         'p',
         { className: 'fine' },
-        `This page may only talk to the server it came from, not to ${host}. It can be added all the same: its files are then downloaded by a link and chosen here.`,
+        `This page may only talk to ${allowedWords()}, not to ${host}. It can be added all the same: its files are then downloaded by a link and chosen here.`,
       ),
     ];
   }

@@ -5,7 +5,7 @@ import { make } from './dom';
 import { FileSlot, PART_WORDS, inspectionLines } from './file-slot';
 import { asError } from './material';
 import { fileWords, licenceLink } from './model-words';
-import { mayFetch } from './policy';
+import { allowedWords, mayFetch } from './policy';
 import type { Device } from './recipe';
 import { bytesWords } from './words';
 
@@ -27,8 +27,8 @@ interface Wanted {
   slot: FileSlot | undefined;
 }
 
-const POLICY =
-  'This page may only talk to the server it came from, so it cannot fetch these files itself. Download them with the links, then choose them here; they stay on your machine.';
+const policyWords = (): string =>
+  `This page may only talk to ${allowedWords()}, so it cannot fetch these files itself. Download them with the links, then choose them here; they stay on your machine.`;
 
 /** The panel below an entry. */
 export class TakePanel {
@@ -36,7 +36,7 @@ export class TakePanel {
   readonly #preset: HTMLSelectElement | undefined;
   readonly #note = make('p', { className: 'fine' });
   readonly #slots = make('div', { className: 'file-slots' });
-  readonly #policy = make('p', { className: 'fine policy' }, POLICY);
+  readonly #policy = make('p', { className: 'fine policy' }, policyWords());
   readonly #found = make('div', { className: 'found', role: 'status' });
   readonly #bar = make('progress', { max: 1, hidden: true, ariaLabel: 'Loading the model' });
   readonly #go = make('button', { type: 'button', className: 'primary' });

@@ -13,6 +13,7 @@ import {
   type VerifiedModel,
 } from 'tabreel';
 import { byId, isAmount, make, memory } from './dom';
+import { allowedWords } from './policy';
 import type { Device } from './recipe';
 import { licence, megabytes } from './words';
 
@@ -64,7 +65,7 @@ export async function showNeeds(knowledge: Knowledge): Promise<void> {
     ['Made from', card?.trainedOn ?? 'not stated'],
     ['Engine', ENGINE_BYTES > 0 ? `${megabytes(ENGINE_BYTES)} WebAssembly, compressed on the way if the server can` : 'not built yet'],
     ['On this device', keptWords(kept, notKept)],
-    ['Privacy', 'Prompts and clips stay in this tab; this page may only talk to the server it came from.'],
+    ['Privacy', `Prompts and clips stay in this tab; this page may only talk to ${allowedWords()}.`],
   ];
   rows.splice(2, 0, ['Memory', memoryWords(support)]);
   list.replaceChildren(...rows.flatMap(([term, words]) => [make('dt', {}, term), make('dd', {}, words)]));

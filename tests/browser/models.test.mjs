@@ -1,0 +1,262 @@
+// The dialog of models on the built page, as a visitor uses it: what there is, another model, entries of one's own, presets.
+import assert from 'node:assert/strict';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { PROMPT, SHORT, configure, finished, openPage, openSite, root } from './browser.mjs';
+
+const MODEL = join(root, 'models/small-world');
+const ENCODER = join(MODEL, 'text_encoder/model.safetensors');
+const VAE = join(MODEL, 'vae/diffusion_pytorch_model.safetensors');
+const shipped = JSON.parse(readFileSync(join(root, 'models/models.json'), 'utf8')).models;
+
+let browser;
+let server;
+let folder;
+let close;
+before(async () => void ({ browser, server, folder, close } = await openSite()));
+after(() => close?.());
+
+/** Runs a test on a fresh page, and demands that nothing went wrong in it and nobody else was asked for anything. */
+async function onPage(steps, options = {}) {
+  const page = await openPage(browser, server.url, options);
+  const strangers = [];
+  page.on('request', (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (protocol.startsWith('http') && origin !== new URL(server.url).origin) strangers.push(request.url());
+  });
+  try {
+    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+    await steps(page);
+    assert.deepEqual([page.problems, strangers], [[], []]);
+  } finally {
+    await page.context().close();
+  }
+}
+
+const entry = (page, id) => page.locator(`#models-list [data-id="${id}"]`);
+const isOpen = (page) => page.locator('#models').evaluate((dialog) => dialog.open);
+
+/** Makes a clip of the cheapest kind and returns what stands below it. */
+async function generate(page, more = {}) {
+  await configure(page, { ...SHORT, guidance: 1, ...more });
+  await page.fill('#prompt', PROMPT);
+  await page.click('#generate');
+  await page.locator('#working').waitFor({ timeout: 20_000 });
+  assert.equal(await finished(page), undefined);
+  return page.locator('#made').innerText();
+}
+
+/** A LoRA of rank 1 for a layer of the default model. */
+function writeLora(file) {
+  const { num_attention_heads: heads, attention_head_dim: dim } = JSON.parse(readFileSync(join(MODEL, 'transformer/config.json'), 'utf8'));
+  const values = Buffer.from(new Float32Array(heads * dim).map((_, i) => ((i % 7) - 3) / 4).buffer);
+  const tensor = (shape, at) => ({ dtype: 'F32', shape, data_offsets: [at, at + values.length] });
+  const layer = 'transformer.blocks.0.attn1.to_q';
+  const tensors = {
+    [`${layer}.lora_A.weight`]: tensor([1, heads * dim], 0),
+    [`${layer}.lora_B.weight`]: tensor([heads * dim, 1], values.length),
+  };
+  const header = Buffer.from(JSON.stringify(tensors));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  writeFileSync(file, Buffer.concat([length, header, values, values]));
+  return file;
+}
+
+describe('the list', () => {
+  test('shows each model with a verdict, its reason, size and licence, and fetches nothing', () =>
+    onPage(async (page) => {
+      await page.click('#open-models');
+      assert.equal(await page.locator('#models-list > li').count(), shipped.length);
+      for (const { id, name, license } of shipped) {
+        const item = entry(page, id);
+        assert.equal(await item.locator('h3').innerText(), name);
+        assert.match(await item.locator('.verdict').innerText(), /^(Runs here|May run here|Too large here|Not on this device).*: .+\.$/);
+        assert.equal(await item.locator('p a').first().getAttribute('href'), license.link);
+      }
+      assert.match(await entry(page, 'wan2.1-t2v-1.3b').innerText(), /needs 1\.6 GB on the CPU, where 2\.1 GB are allowed/);
+      assert.equal(await entry(page, 'small-world').getByRole('button', { name: 'Small world 2 is in use' }).isDisabled(), true);
+    }));
+
+  test('takes the focus, gives it back on Escape, and fits 360 px', () =>
+    onPage(
+      async (page) => {
+        await page.focus('#open-models');
+        await page.keyboard.press('Enter');
+        assert.ok(await isOpen(page));
+        assert.ok(await page.evaluate(() => document.querySelector('#models').contains(document.activeElement)));
+        await entry(page, 'wan2.2-ti2v-5b').getByRole('button', { name: 'Use Wan 2.2 TI2V 5B' }).click();
+        await page.click('#models-add > summary');
+        const [wide, high] = await page.evaluate(() => [document.querySelector('#models').scrollWidth, innerWidth]);
+        assert.ok(wide <= high, `${wide} px of content in ${high}`);
+        await page.keyboard.press('Escape');
+        assert.equal(await isOpen(page), false);
+        assert.equal(await page.evaluate(() => document.activeElement.id), 'open-models');
+        assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360);
+      },
+      { viewport: { width: 360, height: 740 } },
+    ));
+
+  test('every field has a label, and each id is there once', () =>
+    onPage(async (page) => {
+      await page.click('#open-models');
+      for (const button of await page.locator('#models-list > li > .acts button:enabled').all()) await button.click();
+      await page.click('#models-add > summary');
+      const faults = await page.evaluate(() => {
+        const fields = [...document.querySelectorAll('#models input, #models select')].filter(
+          (field) => !field.labels?.length && !field.ariaLabel,
+        );
+        const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id);
+        return [fields.map(({ id }) => id), ids.filter((id, i) => ids.indexOf(id) !== i)];
+      });
+      assert.deepEqual(faults, [[], []]);
+    }));
+});
+
+test('files of a host that the page may not talk to are given as links, and what was chosen for them is looked at', () =>
+  onPage(async (page) => {
+    await page.click('#open-models');
+    const item = entry(page, 'wan2.1-t2v-1.3b');
+    await item.getByRole('button', { name: 'Use Wan 2.1 T2V 1.3B' }).click();
+    const panel = item.locator('.take');
+    assert.match(
+      await panel.locator('.policy').innerText(),
+      /may only talk to the server it came from, so it cannot fetch these files itself/,
+    );
+    const links = await panel.locator('.file-slot a[href*="resolve/main"]').evaluateAll((all) => all.map(({ href }) => href));
+    assert.ok(links[0].startsWith('https://huggingface.co/Comfy-Org/'), links.join(' '));
+    assert.deepEqual(await panel.locator('select option').allInnerTexts(), ['full', 'self-forcing', 'rcm']);
+    assert.equal(await panel.getByLabel('LoRA').count(), 0);
+    await panel.locator('select').selectOption('self-forcing');
+    assert.equal(await panel.getByLabel('LoRA').count(), 1);
+    assert.match(await panel.innerText(), /91 MB \(not checked: licence\)/);
+
+    const told = (part) => panel.locator('.file-slot', { has: page.getByLabel(part) }).locator('.told');
+    await panel.getByLabel('Text encoder').setInputFiles(ENCODER);
+    await told('Text encoder')
+      .filter({ hasText: /umT5.*, 4\.\d MB|umT5.* MB/ })
+      .waitFor({ timeout: 60_000 });
+    await panel.getByLabel('Transformer').setInputFiles(VAE);
+    await told('Transformer')
+      .filter({ hasText: /This file is a vae .*, not a Transformer/ })
+      .waitFor({ timeout: 60_000 });
+    assert.match(await panel.locator('.found').innerText(), /Still to be chosen: VAE, LoRA/);
+    assert.ok(await panel.getByRole('button', { name: 'Use these files' }).isDisabled());
+  }));
+
+test('an entry by address with files of one’s own is looked at, added, used, exported, removed and imported', () =>
+  onPage(async (page) => {
+    const lora = writeLora(join(folder.path, 'mine.safetensors'));
+    await page.click('#open-models');
+    await page.click('#models-add > summary');
+    await page.click('#add-submit');
+    assert.match(await page.locator('#add-found').innerText(), /Give it a name/);
+    await page.getByLabel('Name').fill('Wörld & LoRA');
+    await page.getByLabel(/Address of a model folder/).fill('javascript:alert(1)');
+    await page.click('#add-submit');
+    assert.match(await page.locator('#add-found').innerText(), /url must be an http\(s\) address/);
+    await page.getByLabel(/Address of a model folder/).fill('models/small-world/');
+    await page.locator('#add-form').getByLabel('LoRA').setInputFiles(lora);
+    await page.locator('#add-lora-told').filter({ hasText: 'LoRA of 1 layers, rank 1' }).waitFor({ timeout: 60_000 });
+    await page.click('#add-look');
+    await page
+      .locator('#add-found')
+      .filter({ hasText: /small-world, 12 MB, licence: free to use/ })
+      .waitFor({ timeout: 20_000 });
+    await page.getByLabel('Licence, as its card says').fill('MIT');
+    await page.click('#add-submit');
+    assert.match(await page.locator('#models-status').innerText(), /Wörld & LoRA was added/);
+    const item = entry(page, 'wo-rld-lora');
+    assert.match(await item.innerText(), /yours/);
+
+    await item.getByRole('button', { name: 'Use Wörld & LoRA' }).click();
+    await item.getByRole('button', { name: /^(Fetch .* and use it|Use these files)$/ }).click();
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: 120_000 });
+    assert.match(await page.locator('#needs-line').innerText(), /Ready: Wörld & LoRA is loaded/);
+    await generate(page);
+
+    await page.click('#open-models');
+    assert.equal(await page.locator('#model-name').innerText(), 'Wörld & LoRA');
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click('#models-export')]);
+    const file = join(folder.path, download.suggestedFilename());
+    await download.saveAs(file);
+    assert.equal(JSON.parse(readFileSync(file, 'utf8')).models[0].name, 'Wörld & LoRA');
+    await item.getByRole('button', { name: 'Remove Wörld & LoRA from this list' }).click();
+    assert.equal(await item.count(), 0);
+    await page.setInputFiles('#models-import-file', file);
+    await item.waitFor();
+
+    // At the next visit the entry is there, and its file is asked for.
+    await page.reload();
+    await page.locator('#needs-line').filter({ hasText: 'Generate first fetches' }).waitFor({ timeout: 20_000 });
+    await page.click('#open-models');
+    await item.getByRole('button', { name: 'Use Wörld & LoRA' }).click();
+    assert.match(await item.locator('.found').innerText(), /Still to be chosen: LoRA/);
+
+    writeFileSync(file, '{ "tabreel": 1, "models": [{ "id": "x" }] }');
+    await page.setInputFiles('#models-import-file', file);
+    await page
+      .locator('#models-status')
+      .filter({ hasText: 'Nothing was imported: my-models.json: models[0].files must be a list' })
+      .waitFor();
+  }));
+
+test('a folder on a forbidden host is taken from the files that were downloaded', () =>
+  onPage(async (page) => {
+    const copy = join(folder.path, 'downloaded');
+    cpSync(MODEL, copy, { recursive: true });
+    await page.click('#open-models');
+    await page.click('#models-add > summary');
+    await page.getByLabel('Name').fill('Elsewhere');
+    await page.getByLabel(/Address of a model folder/).fill('somebody/small-world');
+    await page.click('#add-look');
+    assert.match(await page.locator('#add-found').innerText(), /may only talk to the server it came from, not to huggingface\.co/);
+    await page.click('#add-submit');
+    const item = entry(page, 'elsewhere');
+    await item.getByRole('button', { name: 'Use Elsewhere' }).click();
+    await item.getByLabel('Model folder').setInputFiles(copy);
+    await item.getByRole('button', { name: 'Look at the files' }).click();
+    await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: 120_000 });
+    await item.getByRole('button', { name: 'Use these files' }).click();
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: 120_000 });
+    await generate(page);
+  }));
+
+test('a preset fills the settings, an edit goes before it, and the clip says so', () =>
+  onPage(async (page) => {
+    await page.click('#open-settings');
+    const steps = page.locator('#steps');
+    assert.equal(await steps.inputValue(), '12');
+    await page.getByLabel('Preset').selectOption('draft');
+    assert.equal(await steps.inputValue(), '6');
+    assert.match(await page.locator('#preset-note').innerText(), /6 steps/);
+    await page.getByLabel('Preset').selectOption('fine');
+    assert.equal(await steps.inputValue(), '24');
+    await steps.fill('3');
+    await page.getByLabel('Preset').selectOption('draft');
+    assert.equal(await steps.inputValue(), '6');
+    await page.click('#defaults');
+    assert.deepEqual([await steps.inputValue(), await page.getByLabel('Preset').inputValue()], ['12', '']);
+    await page.getByLabel('Preset').selectOption('draft');
+    await page.click('#close-settings');
+    const { steps: _, ...rest } = SHORT;
+    await configure(page, { ...rest, guidance: 1 });
+    await page.fill('#prompt', PROMPT);
+    await page.click('#generate');
+    assert.equal(await finished(page), undefined);
+    await page.evaluate(() => (navigator.clipboard.writeText = (text) => ((globalThis.shared = text), Promise.resolve())));
+    await page.click('#share');
+    const link = await page.evaluate(() => globalThis.shared ?? location.href);
+    assert.match(link, /steps=6/);
+    assert.doesNotMatch(link, /preset=/);
+  }));
+
+test('damaged entries of an earlier visit are left out and said', () =>
+  onPage(async (page) => {
+    await page.evaluate(() => localStorage.setItem('tabreel.catalogue', '{ "models": [{ "id": 7 }] }'));
+    await page.reload();
+    await page.click('#open-models');
+    assert.match(await page.locator('#models-status').innerText(), /an own entry is left out/);
+    assert.equal(await page.locator('#models-list > li').count(), shipped.length);
+  }));
