@@ -93,7 +93,7 @@ export async function buildPages(quality = QUICK) {
     run('npm', ['run', 'build', '--workspace', name]);
     mark(name);
   };
-  build('pkg', pkg);
+  build('pkg', [...pkg, join(root, 'models/models.json')]);
   const www = ['src', 'public', 'plugins', 'index.html', 'sample.json', 'package.json', 'vite.config.ts', 'tsconfig.json'].map((name) =>
     join(root, 'www', name),
   );

@@ -8,6 +8,7 @@ const needed = [
   'dist/worker.js',
   'dist/element.js',
   'dist/tabreel.bundle.js',
+  'dist/models.json',
   'wasm/tabreel.js',
   'wasm/tabreel_bg.wasm',
   'LICENSE-MIT',

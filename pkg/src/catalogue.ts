@@ -106,15 +106,15 @@ export interface Catalogue {
 }
 
 /**
- * Reads a catalogue. Its names are snake_case, as in a model's card.
+ * Reads a catalogue, as text or as the JSON that it was. Its names are snake_case, as in a model's card.
  *
  * @param where - What messages call the file
  * @throws TabreelError `invalid-options`: file, field, rule and what was found
  */
-export function parseCatalogue(text: string, where = 'models.json'): Catalogue {
-  let json: unknown;
+export function parseCatalogue(source: string | object, where = 'models.json'): Catalogue {
+  let json: unknown = source;
   try {
-    json = JSON.parse(text);
+    if (typeof source === 'string') json = JSON.parse(source);
   } catch (error) {
     throw new TabreelError('invalid-options', `${where} is not JSON: ${(error as Error).message}`, { cause: error });
   }

@@ -17,7 +17,7 @@ import {
   type Support,
 } from '../src/index.js';
 
-const shipped = parseCatalogue(JSON.stringify(shippedJson));
+const shipped = parseCatalogue(shippedJson);
 const byId = (id: string): CatalogueEntry => shipped.models.find((entry) => entry.id === id)!;
 
 const license = { spdx: 'MIT', link: 'https://example.org/license' };

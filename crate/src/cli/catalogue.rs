@@ -1,7 +1,5 @@
 //! The catalogue that ships, `models/models.json`: here, the presets of models that bring no card. A page shows the rest of it.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -16,9 +14,8 @@ struct Catalogue {
     models: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Entry {
     known_as: String,
     presets: Presets,
@@ -48,7 +45,7 @@ pub async fn presets_of(registry: &Registry, files: &ModelFiles, card: &ModelCar
 }
 
 /// `presets: fine (24 steps); rcm (4 steps; needs the LoRA rcm)`; empty where there are none.
-pub fn words(presets: &BTreeMap<String, Preset>) -> String {
+pub fn words(presets: &Presets) -> String {
     if presets.is_empty() {
         return String::new();
     }
