@@ -47,9 +47,10 @@ function onCpu(needed: number | undefined, allowed: number, entry: CatalogueEntr
   }
   const words = `needs ${gigabytes(needed)} on the CPU, where ${gigabytes(allowed)} are allowed`;
   if (needed > allowed) return { verdict: 'too-large', runs: false, reason: words };
+  // Weights are expanded there: what is large is read again in each step.
   const large = entry.memory!.keptBytes > allowed / 4;
-  const slow = large ? '; a clip takes hours there, a GPU is advised' : '';
-  return { verdict: 'fits', runs: true, reason: `${words}${slow}${storageWords(entry, support)}` };
+  const slow = large ? ', layer by layer: a clip takes hours, a GPU is advised' : '';
+  return { verdict: large ? 'streams' : 'fits', runs: true, reason: `${words}${slow}${storageWords(entry, support)}` };
 }
 
 /** Where a download would not stay on the device. */

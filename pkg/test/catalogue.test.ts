@@ -106,9 +106,9 @@ test('an entry is judged by what the adapter allows, with the reason', () => {
     reason: 'needs a GPU, and clips are made on the CPU here',
   });
   expect(judgeEntry(byId('wan2.1-t2v-1.3b'), support({ recommended: 'cpu' }))).toEqual({
-    verdict: 'fits',
+    verdict: 'streams',
     runs: true,
-    reason: 'needs 1.6 GB on the CPU, where 2.1 GB are allowed; a clip takes hours there, a GPU is advised',
+    reason: 'needs 1.6 GB on the CPU, where 2.1 GB are allowed, layer by layer: a clip takes hours, a GPU is advised',
   });
   expect(judgeEntry(entry, support({ recommended: 'none', reason: 'This browser lacks WebAssembly SIMD.' }))).toMatchObject({
     verdict: 'unsupported',

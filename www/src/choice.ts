@@ -19,12 +19,14 @@ let chosen = remembered() ?? usual();
 
 export const choice = (): Choice => chosen;
 
-/** From now on this one. One that lies on a server is remembered for the next visit. */
+/** From now on this one. */
 export function choose(entry: CatalogueEntry, files: EntryChoice = {}): Choice {
   chosen = { entry, set: models.model(entry, files), preset: files.preset };
-  memory.set('model', isFolder(chosen) && files.model === undefined ? entry.id : null);
   return chosen;
 }
+
+/** The choice has come to something: one that lies on a server is remembered for the next visit. */
+export const keepChoice = (): void => memory.set('model', modelUrl() === undefined ? null : chosen.entry.id);
 
 /** Puts back what was there before a choice that came to nothing. */
 export function unchoose(before: Choice): void {

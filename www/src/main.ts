@@ -22,7 +22,7 @@ import { fromHash, type Recipe } from './recipe';
 import { startReopen } from './reopen';
 import { madeWords } from './result';
 import { isRunning, lastClip, present, startRunner, submit } from './runner';
-import { adoptCard, adoptRules, buildSettings, nextSeed, readSettings, writeSettings } from './settings';
+import { adoptCard, adoptRules, buildSettings, forgetEdits, nextSeed, readSettings, writeSettings } from './settings';
 import { adoptVocabulary, checkPrompt } from './vocabulary';
 import { seconds } from './words';
 
@@ -135,10 +135,14 @@ async function start(): Promise<void> {
     support: () => support,
     device: () => readSettings().device,
     onModel: adoptLoaded,
-    onChoice: () => adoptChoice(engine()?.model),
+    onChoice: () => {
+      forgetEdits();
+      return adoptChoice(engine()?.model);
+    },
   });
   const described = adoptChoice(undefined);
   [support] = await Promise.all([probe(), described]);
+  if (card) take(fromHash(location.hash));
   await needs();
 }
 
@@ -168,7 +172,6 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
     adoptCard(card, chosen.preset);
     adoptGrowSizes(card.sizes);
     adoptVocabulary(card);
-    take(fromHash(location.hash));
   }
   showExamples(card?.examples, (example) => {
     prompt.value = example;

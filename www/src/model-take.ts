@@ -55,7 +55,7 @@ export class TakePanel {
     this.#preset?.addEventListener('change', () => this.#rebuild());
     this.#look.addEventListener('click', () => void this.#inspect());
     this.#go.addEventListener('click', () => void this.#use());
-    this.#cancel.addEventListener('click', () => this.#running?.abort());
+    this.#cancel.addEventListener('click', () => this.stop());
     const licence = make(
       'p',
       { className: 'fine' },
@@ -68,6 +68,11 @@ export class TakePanel {
     const acts = make('div', { className: 'acts' }, this.#go, this.#look, this.#cancel);
     panel.replaceChildren(licence, ...(settings ? [settings] : []), this.#policy, this.#slots, this.#found, this.#bar, acts);
     this.#rebuild();
+  }
+
+  /** Stops loading. */
+  stop(): void {
+    this.#running?.abort();
   }
 
   /** The files that the chosen preset wants, each with its line or its place. */

@@ -3,7 +3,7 @@ import { TabreelError, addressIn, entryBytes, judgeEntry, type CatalogueEntry, t
 import { startAdd } from './model-add';
 import { TakePanel, type FilesInHand } from './model-take';
 import { checkedWord, fileWords, licenceLink } from './model-words';
-import { choice, choose, isFolder, models, unchoose, type Choice } from './choice';
+import { choice, choose, isFolder, keepChoice, models, unchoose, type Choice } from './choice';
 import { byId, make } from './dom';
 import { readyEngine } from './engine';
 import { asError } from './material';
@@ -25,6 +25,8 @@ let hooks: ModelsHooks;
 const dialog = byId<HTMLDialogElement>('models');
 const list = byId('models-list');
 const status = byId('models-status');
+/** The panel that was opened last. */
+let taking: TakePanel | undefined;
 /** Files that the visitor gave for entries of their own in this visit. */
 const inHand = new Map<string, FilesInHand>();
 
@@ -38,6 +40,8 @@ export function startModels(given: ModelsHooks): void {
     dialog.showModal();
   });
   byId('models-close').addEventListener('click', () => dialog.close());
+  // What is still being loaded then would come as a surprise later.
+  dialog.addEventListener('close', () => taking?.stop());
   // A click beside the dialog closes it, as Escape does.
   dialog.addEventListener('click', ({ target }) => target === dialog && dialog.close());
   startAdd({
@@ -186,7 +190,7 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
   panel.hidden = !opening;
   if (!opening) return;
   const given = inHand.get(entry.id) ?? {};
-  new TakePanel(panel, { entry, given, device: hooks.device(), use: (choice, tell, signal) => use(entry, choice, tell, signal) });
+  taking = new TakePanel(panel, { entry, given, device: hooks.device(), use: (choice, tell, signal) => use(entry, choice, tell, signal) });
 }
 
 /**
@@ -205,6 +209,7 @@ async function use(
     if (isRunning()) throw new TabreelError('invalid-options', 'a clip is being made: wait for it or cancel it, then choose again');
     const next = choose(entry, files);
     if (!isFolder(next)) await readyEngine(hooks.device(), signal, hooks.onModel, tell);
+    keepChoice();
     dialog.close();
     await hooks.onChoice();
   } catch (thrown) {

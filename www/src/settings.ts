@@ -156,6 +156,12 @@ export function adoptCard(card: ModelCard, preset?: string): void {
   edited();
 }
 
+/** Another model was chosen: sizes and steps that were chosen for the one before say nothing of it. */
+export function forgetEdits(): void {
+  const { device } = edits;
+  [edits, applied] = [device === undefined ? {} : { device }, {}];
+}
+
 const chosenPreset = (): Preset | undefined => presets[byId<HTMLSelectElement>('preset').value];
 
 /** Works out what is suggested: the model's settings, or those of the chosen preset in their place. */
