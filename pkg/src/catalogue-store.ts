@@ -30,6 +30,12 @@ export interface EntryChoice {
   loras?: Readonly<Record<string, FileSource>> | undefined;
 }
 
+/** What {@link ModelCatalogue.model} gives: `Tabreel.load` takes it. */
+export interface EntryModel extends ModelSet {
+  /** The entry's. */
+  presets: Record<string, Preset>;
+}
+
 const KEY = 'tabreel.catalogue';
 /** What was there and could not be read is put aside under this name, so that nothing of the visitor's is lost. */
 const DAMAGED = `${KEY}.damaged`;
@@ -108,10 +114,7 @@ export class ModelCatalogue {
    *
    * @throws TabreelError `invalid-options` where a file of the visitor's own is not in hand, or the preset is unknown
    */
-  model(
-    entry: CatalogueEntry,
-    { preset, model, files = {}, loras = {} }: EntryChoice = {},
-  ): ModelSet & { presets: Record<string, Preset> } {
+  model(entry: CatalogueEntry, { preset, model, files = {}, loras = {} }: EntryChoice = {}): EntryModel {
     if (preset !== undefined && entry.presets[preset] === undefined) {
       const names = Object.keys(entry.presets).join(', ') || 'none at all';
       throw new TabreelError('invalid-options', `preset of ${entry.name} must be one of ${names}, got "${preset}"`);

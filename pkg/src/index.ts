@@ -27,7 +27,14 @@ export {
   type License,
 } from './catalogue.js';
 export { judgeEntry, memoryBudget, type Verdict } from './catalogue-judge.js';
-export { ModelCatalogue, catalogue, type CatalogueOptions, type EntryChoice, type EntryStorage } from './catalogue-store.js';
+export {
+  ModelCatalogue,
+  catalogue,
+  type CatalogueOptions,
+  type EntryChoice,
+  type EntryModel,
+  type EntryStorage,
+} from './catalogue-store.js';
 export { Clip, drawSmooth, type SaveOptions } from './clip.js';
 export { edges } from './edges.js';
 export { TabreelError, type TabreelErrorCode } from './errors.js';

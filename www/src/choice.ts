@@ -1,5 +1,5 @@
 /** Which model the page uses, and the catalogue that it is chosen from. */
-import { catalogue, parseCatalogue, type CatalogueEntry, type EntryChoice, type ModelSet, type Preset } from 'tabreel';
+import { catalogue, parseCatalogue, type CatalogueEntry, type EntryChoice, type EntryModel } from 'tabreel';
 import shipped from '../../models/models.json?raw';
 import { memory } from './dom';
 
@@ -10,7 +10,7 @@ export const models = catalogue({ builtIn: parseCatalogue(shipped, 'models.json'
 export interface Choice {
   entry: CatalogueEntry;
   /** What is loaded. */
-  set: ModelSet & { presets: Record<string, Preset> };
+  set: EntryModel;
   /** The preset that it was chosen with. */
   preset?: string | undefined;
 }
@@ -34,7 +34,9 @@ export function unchoose(before: Choice): void {
 }
 
 /** A model of one folder has a card, which is read before anything large. */
-export const isFolder = ({ set }: Choice): boolean => set.model !== undefined && set.transformer === undefined && set.loras === undefined;
+export function isFolder({ set: { model, presets: _, ...parts } }: Choice): boolean {
+  return model !== undefined && Object.values(parts).every((part) => part === undefined);
+}
 
 /** The address of the model's folder; undefined for files in hand and loose files. */
 export function modelUrl(): string | undefined {
