@@ -665,9 +665,9 @@ lora?: string,
 /**
  * Widths and heights that it was made for, px, best first: the first is the default.
  */
-sizes?: [number, number][], };
+sizes?: Array<[number, number]>, };
 
-/** Bytes of weights that the engine keeps on a device where nobody says how many. */
+/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */
 export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648 } as const;
 
 /** The table of options, by name. */
