@@ -63,7 +63,8 @@ export class ModelCatalogue {
 
   /** All entries, the site's first. Never throws: an own entry that cannot be read is left out, and `problem` says so. */
   list(): CatalogueEntry[] {
-    return [...this.#builtIn, ...this.#own()];
+    // The site may list by now what the visitor had added.
+    return [...this.#builtIn, ...this.#own().filter(({ id }) => !this.#builtIn.some((entry) => entry.id === id))];
   }
 
   /**

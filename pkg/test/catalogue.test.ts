@@ -164,6 +164,9 @@ test('a damaged store costs what is damaged, and even that is put aside', () => 
   expect(models.list()).toEqual([]);
   expect(models.problem).toBeUndefined();
 
+  const early = storage({ 'tabreel.catalogue': text({ ...small, id: 'small-world' }) });
+  expect(catalogue({ builtIn: shipped, storage: early }).list()).toEqual(shipped.models);
+
   const nonsense = catalogue({ storage: storage({ 'tabreel.catalogue': '{"models": 7' }) });
   expect(nonsense.list()).toEqual([]);
   expect(nonsense.problem).toContain('own entries cannot be read');
