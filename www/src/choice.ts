@@ -2,6 +2,7 @@
 import { catalogue, parseCatalogue, type CatalogueEntry, type EntryChoice, type EntryModel } from 'tabreel';
 import shipped from '../../models/models.json?raw';
 import { memory } from './dom';
+import { fullAddress } from './policy';
 
 /** The site's entries and the visitor's own. */
 export const models = catalogue({ builtIn: parseCatalogue(shipped, 'models.json') });
@@ -41,7 +42,7 @@ export function isFolder({ set: { model, presets: _, ...parts } }: Choice): bool
 /** The address of the model's folder; undefined for files in hand and loose files. */
 export function modelUrl(): string | undefined {
   const { model } = chosen.set;
-  return typeof model === 'string' && isFolder(chosen) ? new URL(model, document.baseURI).href : undefined;
+  return typeof model === 'string' && isFolder(chosen) ? fullAddress(model) : undefined;
 }
 
 function usual(): Choice {

@@ -2,6 +2,7 @@
 import { addressIn, type CatalogueFile, type License } from 'tabreel';
 import { make } from './dom';
 import { PART_WORDS } from './file-slot';
+import { fullAddress } from './policy';
 import { bytesWords, licence } from './words';
 
 /** A licence with its link. */
@@ -15,7 +16,9 @@ export function fileWords(file: CatalogueFile, hosts: Readonly<Record<string, st
   const { part, bytes, license, unverified } = file;
   const url = addressIn(hosts, file);
   const where: Node | string =
-    url === undefined ? `${file.file}, a file of yours` : make('a', { href: url, target: '_blank', rel: 'noreferrer' }, nameOf(url));
+    url === undefined
+      ? `${file.file}, a file of yours`
+      : make('a', { href: part === 'model' ? fullAddress(url) : url, target: '_blank', rel: 'noreferrer' }, nameOf(url));
   const size = bytes === undefined ? 'size not known' : bytesWords(bytes);
   const unchecked = unverified.length > 0 ? ` (not checked: ${unverified.map(checkedWord).join(', ')})` : '';
   return [`${PART_WORDS[part]}: `, where, `, ${size}${unchecked}`, ...(license ? [', ', licenceLink(license)] : [])];

@@ -7,6 +7,7 @@ import { choice, choose, isFolder, keepChoice, models, unchoose, type Choice } f
 import { byId, make } from './dom';
 import { readyEngine } from './engine';
 import { asError } from './material';
+import { fullAddress } from './policy';
 import type { Device } from './recipe';
 import { isRunning } from './runner';
 import { bytesWords, explain } from './words';
@@ -92,10 +93,12 @@ const focusEntry = (id: string): void => list.querySelector<HTMLElement>(`[data-
 function entryItem(entry: CatalogueEntry): HTMLElement {
   const { id, name, about, own } = entry;
   const used = choice().entry.id === id;
+  // Of loose files another preset may want another LoRA.
+  const settled = used && isFolder(choice());
   const title = make('h3', { id: `model-${id}` }, name);
-  const use = make('button', { type: 'button', disabled: used }, used ? 'In use' : 'Use…');
+  const use = make('button', { type: 'button', disabled: settled }, settled ? 'In use' : used ? 'Use anew…' : 'Use…');
   const panel = make('div', { className: 'take', hidden: true });
-  use.setAttribute('aria-label', used ? `${name} is in use` : `Use ${name}`);
+  use.setAttribute('aria-label', settled ? `${name} is in use` : `Use ${name}${used ? ' anew' : ''}`);
   use.setAttribute('aria-expanded', 'false');
   use.addEventListener('click', () => void startUse(entry, use, panel));
   const acts = make('div', { className: 'acts' }, use);
@@ -181,9 +184,9 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
     entry.files.length === 1 &&
     only?.part === 'model' &&
     address !== undefined &&
-    new URL(address, document.baseURI).origin === location.origin
+    new URL(fullAddress(address)).origin === location.origin
   ) {
-    return use(entry, {});
+    return use(entry, {}).catch(() => undefined); // it has been said
   }
   const opening = panel.hidden;
   button.setAttribute('aria-expanded', String(opening));
