@@ -1,9 +1,8 @@
 //! `tabreel generate | convert | card | inspect | serve`.
 
 mod card;
-pub mod clips;
 mod catalogue;
-mod clips;
+pub mod clips;
 mod convert;
 mod generate;
 mod given;
