@@ -37,6 +37,7 @@ const parts = {
   },
   /** Unit, property, floor and command-line tests, and parity with the reference on the CPU. */
   async rust() {
+    ensureFfmpeg();
     await cargoTest(OURS);
   },
   /** The same parity cases through WebGPU with our kernels on, and each kernel beside its twin. */

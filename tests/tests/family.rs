@@ -73,6 +73,7 @@ fn options() -> GenerateOptions {
         num_steps: 6,
         guidance_scale: 1.0,
         seed: 3,
+        preset: None,
         flow_shift: None,
         sampler: None,
         sigmas: None,

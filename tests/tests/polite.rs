@@ -91,6 +91,7 @@ fn options() -> GenerateOptions {
         num_steps: 3,
         guidance_scale: 4.0,
         seed: 1,
+        preset: None,
         flow_shift: None,
         sampler: None,
         sigmas: None,
