@@ -224,7 +224,7 @@ test('a shader that the driver refuses after the trial ends in words and a way o
       assert.equal(await generate(page, gpu), undefined);
       assert.ok(await page.evaluate(() => caches.has('tabreel-kernels')));
       await page.evaluate(() => new BroadcastChannel('refuse').postMessage(0));
-      const error = await generate(page, { ...gpu, size: '64x96' });
+      const error = await generate(page, { ...gpu, size: '192x128' });
       assert.equal(error?.code, 'unsupported-device', error?.words);
       assert.match(error.words, /driver/);
       assert.equal(await page.evaluate(() => caches.has('tabreel-kernels')), false);

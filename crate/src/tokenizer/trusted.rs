@@ -1,6 +1,7 @@
 //! What the `tokenizers` crate trusts unread in a `tokenizer.json`, and would panic at.
 //!
-//! Source: tokenizers 0.23.2 `normalizers/mod.rs` (`expect("Precompiled")`), `processors/template.rs` (`apply_template`).
+//! Source: tokenizers 0.23.2 `normalizers/mod.rs` (`expect("Precompiled")`), `decoders/mod.rs` (`expect("Helper")`),
+//! `processors/template.rs` (`apply_template`).
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,10 +10,8 @@ use super::charsmap;
 use super::unigram::base64;
 use crate::error::{Error, Result};
 
-/// What is no JSON passes: the crate says so better.
-///
 /// # Errors
-/// [`Error::Tokenizer`] naming the part and what is wrong with it.
+/// [`Error::Tokenizer`] when it is no JSON, or naming the part and what is wrong with it.
 pub(super) fn check(json: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
     struct File {
@@ -20,8 +19,14 @@ pub(super) fn check(json: &[u8]) -> Result<()> {
         normalizer: Value,
         #[serde(default)]
         post_processor: Value,
+        /// Read whole, not looked at: the crate panics at one that it cannot read.
+        #[serde(default, rename = "decoder")]
+        _decoder: Value,
     }
-    let Ok(File { normalizer, post_processor }) = serde_json::from_slice::<File>(json) else { return Ok(()) };
+    // What is skipped over is not looked into for this.
+    let text = std::str::from_utf8(json).map_err(|e| wrong(e.to_string()))?;
+    let file = serde_json::from_str::<File>(text).map_err(|e| wrong(e.to_string()))?;
+    let File { normalizer, post_processor, .. } = file;
     each_object(&normalizer, |fields| {
         let text = fields.get("precompiled_charsmap");
         if text.is_none() && fields.get("type").is_none_or(|kind| kind != "Precompiled") {
@@ -87,7 +92,17 @@ mod tests {
             assert!(told(&json).contains("no base64"), "{json}");
         }
         assert!(told(r#"{"normalizer":{"type":"Precompiled"}}"#).contains("no base64"));
-        assert_eq!((told("{"), told("{}"), told(r#"{"normalizer":null}"#)), Default::default());
+        assert_eq!((told("{}"), told(r#"{"normalizer":null}"#)), Default::default());
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_before_the_crate_panics_at_it() {
+        assert!(told("{").contains("EOF"));
+        // Found by fuzzing: a control character in a decoder.
+        assert!(told("{\"decoder\":{\"type\":\"\u{1}\"}}").contains("control character"));
+        assert!(told(r#"{"decoder":1e999}"#).contains("out of range"));
+        let latin = check(b"{\"model\":\"\xe9\"}").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(latin.contains("utf-8"), "{latin}");
     }
 
     #[test]

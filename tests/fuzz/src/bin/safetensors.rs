@@ -1,4 +1,4 @@
-//! safetensors files, LoRA's too.
+//! safetensors files.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
