@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::Result;
 use crate::host::Event;
-use crate::models::family::Prepared;
+use crate::models::family::{Interval, Prepared};
 use crate::noise::TorchRng;
 use crate::pace::{Later, Pace};
 use crate::schedulers::Scheduler;
@@ -41,9 +41,11 @@ impl Sampling<'_> {
     ) -> Result<Tensor<5>> {
         let timesteps = self.scheduler.timesteps().to_vec();
         let num_steps = timesteps.len().saturating_sub(self.start_step);
-        for (index, &timestep) in timesteps.iter().enumerate().skip(self.start_step) {
+        for (index, &from) in timesteps.iter().enumerate().skip(self.start_step) {
+            let to = timesteps.get(index + 1).copied().unwrap_or(0.0);
+            let interval = Interval { from: from as f32, to: to as f32 };
             let started = pace.host().now_secs();
-            let velocity = self.guided(&latents, timestep as f32, pace).await?;
+            let velocity = self.guided(&latents, interval, pace).await?;
             let step = index - self.start_step + 1;
             if after_step.wanted() && step < num_steps {
                 let clean = self.scheduler.denoised(velocity.clone(), index, latents.clone())?;
@@ -60,9 +62,9 @@ impl Sampling<'_> {
         Ok(self.prepared.finish(latents))
     }
 
-    /// The velocity at one timestep, led away from the negative prompt where there is one.
-    async fn guided(&self, latents: &Tensor<5>, timestep: f32, pace: &Pace<'_>) -> Result<Tensor<5>> {
-        let mut velocities = self.prepared.velocity(latents, timestep, pace).await?.into_iter();
+    /// The velocity of one step, led away from the negative prompt where there is one.
+    async fn guided(&self, latents: &Tensor<5>, interval: Interval, pace: &Pace<'_>) -> Result<Tensor<5>> {
+        let mut velocities = self.prepared.velocity(latents, interval, pace).await?.into_iter();
         match (velocities.next(), velocities.next()) {
             (Some(conditional), Some(free)) => Ok(free.clone() + (conditional - free) * self.guidance_scale),
             (Some(conditional), None) => Ok(conditional),

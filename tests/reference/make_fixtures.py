@@ -471,6 +471,15 @@ def pipe_flf2v(c, cfg):
     return {"transformer": tr, "vae": vae}
 
 
+@case(**dict(P, model=dict(WAN, gate_value=0.25, deltatime_type="t-r"), shift=5.0, cfg=2.0))
+def pipe_anyflow(c, cfg):
+    """Flow-map steps: the model is told where each step leads (here by how far), and Euler goes there."""
+    tr, vae, _, kw = wan_parts(c, cfg, D.AnyFlowTransformer3DModel)
+    p = quiet(D.AnyFlowPipeline(tokenizer=None, text_encoder=None, vae=vae, scheduler=D.FlowMapEulerDiscreteScheduler(shift=cfg["shift"]), transformer=tr))
+    finish(c, lambda **k: p(num_frames=cfg["frames"], **kw, **k), vae, 0)
+    return {"transformer": tr, "vae": vae}
+
+
 @case(**dict(P, strength=0.75))
 def pipe_v2v(c, cfg):
     """SDEdit: the noised latents are given (strength picks the start), so no random draw is inside."""

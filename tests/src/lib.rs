@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 /// The repository's root folder.
@@ -76,6 +77,16 @@ pub fn read_arrays(file: &Path) -> Result<BTreeMap<String, Array>, String> {
             Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values }))
         })
         .collect()
+}
+
+/// Arrays by name as the bytes of a `.safetensors` file, f32.
+pub fn safetensors_file(arrays: &BTreeMap<String, Array>) -> Vec<u8> {
+    let bytes: Vec<Vec<u8>> =
+        arrays.values().map(|array| array.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = arrays.iter().zip(&bytes).map(|((name, array), bytes)| {
+        (name, TensorView::new(Dtype::F32, array.shape.clone(), bytes).expect("as many values as its shape says"))
+    });
+    safetensors::serialize(views, None).expect("names and lengths that a header can hold")
 }
 
 fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {

@@ -20,8 +20,7 @@ mod text;
 
 /// Kinds that the generator can write and later issues will port; found in a folder, they are listed,
 /// and count neither as passed nor as failed.
-const NOT_YET: &[&str] =
-    &["anyflow", "clip_vision", "dit", "latte", "ltx_dit", "ltx_vae090", "ltx_vae091", "ltx_vae095", "t5"];
+const NOT_YET: &[&str] = &["clip_vision", "dit", "latte", "ltx_dit", "ltx_vae090", "ltx_vae091", "ltx_vae095", "t5"];
 
 /// Relative L2 that each output must stay within.
 fn tolerance(compute: &Compute) -> f64 {
@@ -32,6 +31,7 @@ fn tolerance(compute: &Compute) -> f64 {
 fn run(case: &mut Case, compute: &Compute) -> Option<Result<(), String>> {
     Some(match case.kind() {
         "wan_t2v" | "wan_ti2v" | "wan_flf2v" | "wan_vace" => models::transformer(case, compute),
+        "anyflow" => models::flow_map(case, compute),
         "wan_vae21" | "wan_vae22" => models::vae(case, compute),
         "wan_gguf" => models::quantized_transformer(case, compute),
         "gguf" => models::gguf_types(case, compute),
@@ -39,7 +39,9 @@ fn run(case: &mut Case, compute: &Compute) -> Option<Result<(), String>> {
         "umt5" => text::umt5(case, compute),
         "tokenizer" => text::tokenizer(case),
         "schedulers" => pipelines::schedulers(case, compute),
-        "pipe_t2v" | "pipe_ti2v" | "pipe_flf2v" | "pipe_v2v" | "pipe_vace" => pipelines::latents(case, compute),
+        "pipe_t2v" | "pipe_ti2v" | "pipe_flf2v" | "pipe_v2v" | "pipe_vace" | "pipe_anyflow" => {
+            pipelines::latents(case, compute)
+        }
         "folder_t2v" | "folder_t2v_euler" => pipelines::folder(case, compute),
         _ => return None,
     })

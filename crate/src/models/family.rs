@@ -118,6 +118,11 @@ pub trait Denoiser {
     /// What it can be given besides text.
     fn capabilities(&self) -> Capabilities;
 
+    /// True if it predicts the mean velocity from a step's beginning to its end, and so needs a solver that goes straight there.
+    fn is_flow_map(&self) -> bool {
+        false
+    }
+
     /// Whether it belongs to this codec; the pipeline has compared the latent channels.
     ///
     /// # Errors
@@ -158,6 +163,15 @@ pub struct Request<'a> {
     pub batched: bool,
 }
 
+/// Where a step begins and where it ends, on the scale 0 (clean) … 1000 (noise).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The time of the latents that the model sees.
+    pub from: f32,
+    /// The time that the scheduler goes to; only flow-map models look at it.
+    pub to: f32,
+}
+
 /// A denoiser ready for one clip.
 pub trait Prepared {
     /// Latent frames before the clip's own (reference pictures), which are not shown.
@@ -168,8 +182,8 @@ pub trait Prepared {
     /// The velocity for each prompt of the request, in that order.
     ///
     /// # Shapes
-    /// `latents` `[1, z, f, h, w]`, `timestep` 0…1000 → as many of the same
-    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, timestep: f32, pace: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>>;
+    /// `latents` `[1, z, f, h, w]` → as many of the same
+    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, step: Interval, pace: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>>;
 
     /// What is known to be exact put into the finished latents.
     fn finish(&self, latents: Tensor<5>) -> Tensor<5> {

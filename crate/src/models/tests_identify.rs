@@ -101,6 +101,20 @@ fn the_published_transformers_are_known_by_their_shapes() {
     let (name, config, _) = transformer(&wan(5120, 13824, 36, 16, 39, &[]));
     assert_eq!((name.as_str(), config.in_channels, config.num_attention_heads), ("Wan I2V 14B", 36, 40));
 
+    let second: (&str, &[usize]) = ("condition_embedder.delta_embedder.linear_1.weight", &[1536, 256]);
+    let (_, known) = Registry::default().identify(&wan(1536, 8960, 16, 16, 29, &[second])).unwrap().unwrap();
+    let scheduler = known.scheduler.unwrap();
+    assert_eq!(known.name, "Wan AnyFlow 1.3B");
+    assert_eq!(known.config["_class_name"], "AnyFlowTransformer3DModel");
+    assert_eq!(
+        (&scheduler["_class_name"], scheduler["shift"].as_f64()),
+        (&json!("FlowMapEulerDiscreteScheduler"), Some(5.0))
+    );
+    assert_eq!((known.defaults.num_steps, known.defaults.guidance_scale), (Some(4), Some(1.0)));
+    let far: (&str, &[usize]) = ("far_patch_embedding.weight", &[1536, 16, 1, 4, 4]);
+    let causal = Registry::default().identify(&wan(1536, 8960, 16, 16, 29, &[second, far])).unwrap_err().to_string();
+    assert!(causal.contains("makes all frames at once, found a causal one"), "{causal}");
+
     let odd = Registry::default().identify(&wan(48, 96, 4, 4, 1, &[])).unwrap_err().to_string();
     assert!(odd.contains("a multiple of 128, every published Wan's head, or a config.json, found width 48"), "{odd}");
 }

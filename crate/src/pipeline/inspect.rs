@@ -123,7 +123,9 @@ async fn whole(
     load::model_index(files, registry).await?;
     let known = load::known(registry, files).await?;
     let card = load::card_beside(files, known.as_ref()).await?;
-    let scheduler = load::scheduler(files, known.and_then(|known| known.scheduler)).await?;
+    let usual = known.and_then(|known| known.scheduler);
+    let found = load::scheduler(files, usual.clone()).await?;
+    let scheduler = load::suited(found, usual, denoiser.as_ref())?;
     Pipeline::new(Compute::cpu(), Parts { text: Some(text), denoiser, codec, scheduler, card }).map(drop)
 }
 

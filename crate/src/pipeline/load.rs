@@ -12,11 +12,11 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::kernels::check::prepare;
-use crate::models::family::{Component, Entry, Known};
+use crate::models::family::{Component, Denoiser, Entry, Known};
 use crate::models::names;
 use crate::models::registry::{self, Registry};
 use crate::nn::loader::Loader;
-use crate::schedulers::{Scheduler, SchedulerConfig};
+use crate::schedulers::{CLASSES, Scheduler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::weights::lora::Lora;
 use crate::weights::{WeightFile, WeightSet};
@@ -25,8 +25,14 @@ use crate::weights::{WeightFile, WeightSet};
 pub(super) const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
 
 /// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
-const PIPELINES: [&str; 5] =
-    ["WanPipeline", "WanVACEPipeline", "WanVideoToVideoPipeline", "WanImageToVideoPipeline", "WanDMDPipeline"];
+const PIPELINES: [&str; 6] = [
+    "WanPipeline",
+    "WanVACEPipeline",
+    "WanVideoToVideoPipeline",
+    "WanImageToVideoPipeline",
+    "WanDMDPipeline",
+    "AnyFlowPipeline",
+];
 
 impl Pipeline {
     /// Builds every component of a folder, reading each tensor when its turn comes.
@@ -61,7 +67,8 @@ impl Pipeline {
         let index = model_index(files, registry).await?;
         let known = known(registry, files).await?;
         let card = card_beside(files, known.as_ref()).await?;
-        let scheduler = scheduler(files, known.and_then(|known| known.scheduler)).await?;
+        let usual = known.and_then(|known| known.scheduler);
+        let found = scheduler(files, usual.clone()).await?;
         // Before any weights: convolutions pack theirs for the kernel that will run.
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
             host.event(Event::warning(format!("on this GPU {finding}: a slower one is used instead")));
@@ -94,6 +101,7 @@ impl Pipeline {
         progress(4).await?;
 
         let text = Some(TextStage { tokenizer, encoder });
+        let scheduler = suited(found, usual, denoiser.as_ref())?;
         let mut pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, card })?;
         pipeline.plan = Some(plan);
         pipeline.plan_clip();
@@ -153,7 +161,6 @@ pub(super) async fn model_index(files: &ModelFiles, registry: &Registry) -> Resu
 /// How the folder's scheduler is set, tried on a grid of two steps: what cannot make one is the file's fault, not the caller's.
 pub(super) async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Result<SchedulerConfig> {
     const FILE: &str = "scheduler/scheduler_config.json";
-    const CLASSES: [&str; 2] = ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"];
     let json = match usual {
         Some(usual) if !files.contains(FILE) => usual.to_string().into_bytes(),
         _ => files.require(FILE).await?,
@@ -163,6 +170,14 @@ pub(super) async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Resul
         .and_then(|mut scheduler| scheduler.set_timesteps(2))
         .map_err(|e| Error::weights(FILE, "settings that can be sampled with", e.to_string()))?;
     Ok(config)
+}
+
+/// The scheduler for this denoiser: one told by its tensors brings its usual one where the folder's is for another kind.
+pub(super) fn suited(found: SchedulerConfig, usual: Option<Value>, denoiser: &dyn Denoiser) -> Result<SchedulerConfig> {
+    match usual {
+        Some(usual) if denoiser.is_flow_map() && !found.is_flow_map() => SchedulerConfig::from_json(&usual.to_string()),
+        _ => Ok(found),
+    }
 }
 
 /// A component whose files' headers have been read.

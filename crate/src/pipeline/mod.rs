@@ -127,6 +127,13 @@ impl Pipeline {
             return wrong(format!("out_channels {z}"), parts.denoiser.latent_channels());
         }
         parts.denoiser.check_codec(parts.codec.as_ref())?;
+        if parts.denoiser.is_flow_map() && !parts.scheduler.is_flow_map() {
+            return Err(Error::weights(
+                "scheduler/scheduler_config.json",
+                "class FlowMapEulerDiscreteScheduler, for a model that predicts a step's mean velocity",
+                format!("class {}", parts.scheduler.class()),
+            ));
+        }
         Ok(Self { compute, parts, memory: StageMemory::default(), plan: None, embedded: Embedded::default() })
     }
 
@@ -223,6 +230,15 @@ impl Pipeline {
         options.check(self.rules())?;
         let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
         self.parts.codec.stride().cells(size)?;
+        // UniPC and fresh noise read a velocity as the one at the step's beginning.
+        match options.sampler.as_deref() {
+            Some(sampler) if self.parts.denoiser.is_flow_map() && sampler != "euler" => {
+                return Err(Error::options(format!(
+                    "sampler must be euler or left open for a flow-map model, got {sampler}"
+                )));
+            }
+            _ => {}
+        }
         condition.merge(size, &self.capabilities())
     }
 

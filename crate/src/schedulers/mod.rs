@@ -26,6 +26,13 @@ pub use unipc::UniPcConfig;
 
 use crate::error::{Error, Result};
 
+const UNIPC: &str = "UniPCMultistepScheduler";
+const EULER: &str = "FlowMatchEulerDiscreteScheduler";
+const FLOW_MAP: &str = "FlowMapEulerDiscreteScheduler";
+
+/// The classes of a [`SchedulerConfig`].
+pub const CLASSES: [&str; 3] = [UNIPC, EULER, FLOW_MAP];
+
 /// A diffusers `scheduler_config.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "_class_name")]
@@ -48,6 +55,20 @@ impl SchedulerConfig {
     /// [`Error::InvalidOptions`] for anything but JSON of one of the three classes.
     pub fn from_json(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|e| Error::InvalidOptions(format!("scheduler_config.json: {e}")))
+    }
+
+    /// True if it goes straight from each level to the next along a mean velocity, as flow-map models need it.
+    pub fn is_flow_map(&self) -> bool {
+        matches!(self, Self::FlowMap(_))
+    }
+
+    /// The class as diffusers names it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::UniPc(_) => UNIPC,
+            Self::Euler(_) => EULER,
+            Self::FlowMap(_) => FLOW_MAP,
+        }
     }
 
     /// Replaces the fixed shift of the levels towards noise; [`Scheduler::new`] checks it.
@@ -73,6 +94,8 @@ impl SchedulerConfig {
         *self = match (sampler, &*self) {
             // What it says beyond the grid (order, corrector) is its own.
             (Sampler::UniPc, Self::UniPc(_)) => return,
+            // Its steps are Euler's, on a grid of its own.
+            (Sampler::Euler, Self::FlowMap(_)) => return,
             (Sampler::UniPc, _) => Self::UniPc(UniPcConfig {
                 num_train_timesteps,
                 flow_shift: shift,

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
-use tabreel::models::family::VideoCodec;
+use tabreel::models::family::{Interval, VideoCodec};
 use tabreel::models::taehv::{self, Taehv};
+use tabreel::models::wan::config::TRANSFORMER_CLASSES;
 use tabreel::models::wan::{Control, Tiles, Timesteps, Vae, WanTransformer};
 use tabreel::models::wan::{TransformerConfig, VaeConfig};
 use tabreel::models::{names, registry};
@@ -30,8 +31,7 @@ pub fn weights(case: &Case, file: &str) -> Result<Rc<WeightSet>, String> {
 /// The transformer in `file`, with the config under `key`.
 pub fn load_transformer(case: &Case, compute: &Compute, key: &str, file: &str) -> Result<WanTransformer, String> {
     let json = case.config[key].to_string();
-    let classes = ["WanTransformer3DModel", "WanVACETransformer3DModel"];
-    let config: TransformerConfig = config::parse(json.as_bytes(), key, &classes).map_err(say)?;
+    let config: TransformerConfig = config::parse(json.as_bytes(), key, TRANSFORMER_CLASSES).map_err(say)?;
     block_on(WanTransformer::load(&Loader::new(&weights(case, file)?, compute.device()), &config)).map_err(say)
 }
 
@@ -80,6 +80,27 @@ fn forward(case: &mut Case, compute: &Compute, model: &WanTransformer) -> Result
         case.compare_tensor("out.image", image);
     }
     Ok(())
+}
+
+/// A flow-map model between two times. The reference has the frames before the channels, and times for each frame.
+pub fn flow_map(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    let model = load_transformer(case, compute, "weights", "weights.safetensors")?;
+    let (device, pace) = (compute.device(), Pace::new(&SilentHost, compute));
+    let time = |name: &str| -> Result<f32, String> {
+        let times = &case.get(name)?.values;
+        let same = times.iter().all(|time| *time == times[0]);
+        same.then_some(times[0]).ok_or_else(|| format!("{name}: frames with times of their own are not supported"))
+    };
+    let step = Timesteps::Step(Interval { from: time("in.timestep")?, to: time("in.r_timestep")? });
+    let latents = case.get("in.hidden_states")?.tensor::<5>(device).swap_dims(1, 2);
+    let embeds = case.get("in.encoder_hidden_states")?.tensor::<3>(device);
+    let sample = block_on(model.forward(latents.clone(), &step, embeds.clone(), None, None, &pace)).map_err(say)?;
+    case.compare_tensor("out.sample", sample.swap_dims(1, 2));
+    let one_time = block_on(model.forward(latents, &Timesteps::Shared(800.0), embeds, None, None, &pace));
+    match one_time {
+        Ok(_) => Err("one time alone was taken".into()),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Encoding and decoding at several lengths, whole and in tiles, from each weight file that the case has.

@@ -153,7 +153,11 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
         text: None,
         denoiser: Box::new(WanDenoiser::new(transformer, case.kind() == "pipe_ti2v")),
         codec: Box::new(load(case)?),
-        scheduler: serde_json::from_value(unipc(&args["shift"], 2)).map_err(say)?,
+        scheduler: serde_json::from_value(match case.kind() {
+            "pipe_anyflow" => json!({ "_class_name": "FlowMapEulerDiscreteScheduler", "shift": args["shift"] }),
+            _ => unipc(&args["shift"], 2),
+        })
+        .map_err(say)?,
         card: ModelCard::default(),
     };
     let pipeline = Pipeline::new(compute.clone(), parts).map_err(say)?;

@@ -4,7 +4,9 @@
 use burn::tensor::{Tensor, TensorData};
 use tabreel::condition::Capabilities;
 use tabreel::error::Result;
-use tabreel::models::family::{Component, DecodeStream, Denoiser, Entry, Prepared, Request, VideoCodec, needs_config};
+use tabreel::models::family::{
+    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, VideoCodec, needs_config,
+};
 use tabreel::models::footage::Footage;
 use tabreel::pace::{Later, Pace};
 use tabreel::size::{ClipSize, Stride};
@@ -83,13 +85,13 @@ struct Pulled {
 
 impl Prepared for Pulled {
     /// x = (1 − σ) · target + σ · noise, so noise − target = (x − target) / σ.
-    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, timestep: f32, _: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>> {
+    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, step: Interval, _: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>> {
         Box::pin(async move {
             let target = match &self.first {
                 Some(first) => first.clone().expand(latents.dims()),
                 None => latents.zeros_like(),
             };
-            let velocity = (latents.clone() - target) * (self.pull * 1000.0 / f64::from(timestep));
+            let velocity = (latents.clone() - target) * (self.pull * 1000.0 / f64::from(step.from));
             Ok(vec![velocity; self.prompts])
         })
     }

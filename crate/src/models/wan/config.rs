@@ -1,6 +1,6 @@
 //! Configurations of Wan's transformer and VAE.
 //!
-//! Source: diffusers 0.42.1 `models/transformers/transformer_wan.py`, `transformer_wan_vace.py`,
+//! Source: diffusers 0.42.1 `models/transformers/transformer_wan.py`, `transformer_wan_vace.py`, `transformer_anyflow.py`,
 //! `models/autoencoders/autoencoder_kl_wan.py`.
 
 use serde::Deserialize;
@@ -10,7 +10,11 @@ use crate::error::Result;
 use crate::size::Stride;
 
 /// The `_class_name`s of the transformers.
-pub(super) const TRANSFORMER_CLASSES: &[&str] = &["WanTransformer3DModel", "WanVACETransformer3DModel"];
+pub const TRANSFORMER_CLASSES: &[&str] = &["WanTransformer3DModel", "WanVACETransformer3DModel", FLOW_MAP_CLASS];
+/// The `_class_name` of the transformer that is told both times of a step.
+pub(super) const FLOW_MAP_CLASS: &str = "AnyFlowTransformer3DModel";
+/// A tensor that only such a transformer has.
+pub(super) const SECOND_TIME: &str = "condition_embedder.delta_embedder.linear_1.weight";
 /// The `_class_name`s of the VAEs.
 pub(super) const VAE_CLASSES: &[&str] = &["AutoencoderKLWan"];
 
@@ -23,10 +27,24 @@ pub fn multiples(transformer: &[u8], vae: &[u8]) -> Option<[usize; 3]> {
     Some([time.checked_mul(t)?, space.checked_mul(h)?, space.checked_mul(w)?]).filter(|all| !all.contains(&0))
 }
 
-/// `WanTransformer3DModel`, and `WanVACETransformer3DModel` when `vace_layers` is set.
+/// What a flow-map model embeds beside the time at which a step begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum DeltaTime {
+    /// The time at which it ends.
+    #[serde(rename = "r")]
+    Target,
+    /// How far it goes.
+    #[serde(rename = "t-r")]
+    Length,
+}
+
+/// `WanTransformer3DModel`; `WanVACETransformer3DModel` when `vace_layers` is set; `AnyFlowTransformer3DModel` by its class.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct TransformerConfig {
+    /// The class, where the file names it.
+    #[serde(rename = "_class_name")]
+    pub class: String,
     /// Latent frames, rows and columns in one token.
     pub patch_size: [usize; 3],
     /// Attention heads.
@@ -63,11 +81,16 @@ pub struct TransformerConfig {
     pub vace_in_channels: usize,
     /// Whether tokens have times of their own; diffusers writes it into model_index.json, which goes before.
     pub expand_timesteps: bool,
+    /// Share of the second time embedding of a flow-map model, 0…1.
+    pub gate_value: f64,
+    /// What that embedding is of.
+    pub deltatime_type: DeltaTime,
 }
 
 impl Default for TransformerConfig {
     fn default() -> Self {
         Self {
+            class: String::new(),
             patch_size: [1, 2, 2],
             num_attention_heads: 40,
             attention_head_dim: 128,
@@ -86,6 +109,8 @@ impl Default for TransformerConfig {
             vace_layers: Vec::new(),
             vace_in_channels: 96,
             expand_timesteps: false,
+            gate_value: 0.25,
+            deltatime_type: DeltaTime::Target,
         }
     }
 }
@@ -99,6 +124,11 @@ impl TransformerConfig {
     /// Latent channels out.
     pub fn out_channels(&self) -> usize {
         self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    /// True for a model that is told where a step leads, and predicts the mean velocity on the way (AnyFlow 2605.13724).
+    pub fn is_flow_map(&self) -> bool {
+        self.class == FLOW_MAP_CLASS
     }
 
     /// Refuses what the model could only answer with a panic or numbers that are not finite.
@@ -133,6 +163,13 @@ impl TransformerConfig {
             return fields.refuse("freq_dim", "an even number", self.freq_dim);
         }
         fields.positive("eps", self.eps)?;
+        if !(0.0..=1.0).contains(&self.gate_value) {
+            return fields.refuse("gate_value", "a number from 0 to 1", self.gate_value);
+        }
+        // Its reference puts image tokens before the text's, where Wan attends to them beside it.
+        if let Some(dim) = self.image_dim.filter(|_| self.is_flow_map()) {
+            return fields.refuse("image_dim", format!("none for {FLOW_MAP_CLASS} (not supported)"), dim);
+        }
         if self.vace_layers.is_empty() {
             return Ok(());
         }
@@ -353,47 +390,4 @@ impl VaeConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vae_whose_levels_do_not_match_its_scale_is_refused() {
-        let config = VaeConfig { dim_mult: vec![1, 2], temperal_downsample: vec![true], ..VaeConfig::default() };
-        assert!(config.check("vae/config.json").is_err());
-        assert!(VaeConfig::default().check("vae/config.json").is_ok());
-    }
-
-    fn vae(change: impl Fn(&mut VaeConfig)) -> String {
-        let mut config = VaeConfig::default();
-        change(&mut config);
-        config.check("vae/config.json").err().map(|e| e.to_string()).unwrap_or_default()
-    }
-
-    #[test]
-    fn numbers_of_a_vae_that_could_only_end_in_a_fault_are_named() {
-        assert!(
-            vae(|c| c.latents_std[3] = f32::INFINITY).contains("vae/config.json: latents_std[3]: expected a finite")
-        );
-        assert!(vae(|c| c.latents_std[0] = 0.0).contains("latents_std[0]"));
-        assert!(vae(|c| c.latents_mean[1] = f32::NAN).contains("latents_mean[1]"));
-        assert!(vae(|c| c.patch_size = Some(1 << 30)).contains("patch_size"));
-        assert!(vae(|c| c.decoder_base_dim = Some(0)).contains("decoder_base_dim"));
-        assert!(vae(|c| c.dim_mult[2] = 0).contains("dim_mult[2]"));
-        assert!(vae(|c| c.out_channels = 12).contains("out_channels: expected 3"));
-    }
-
-    #[test]
-    fn numbers_of_a_transformer_that_could_only_end_in_a_fault_are_named() {
-        let text = |change: fn(&mut TransformerConfig)| {
-            let mut config = TransformerConfig::default();
-            change(&mut config);
-            config.check("transformer/config.json").err().map(|e| e.to_string()).unwrap_or_default()
-        };
-        assert_eq!(text(|_| ()), "");
-        assert!(text(|c| c.num_attention_heads = usize::MAX / 64 + 2).contains("json: num_attention_heads"));
-        assert!(text(|c| c.eps = -1e-6).contains("eps: expected a finite number above 0"));
-        assert!(text(|c| c.eps = 1e-60).contains("eps"));
-        assert!(text(|c| c.vace_layers = vec![0, 5, 5]).contains("each once"));
-        assert!(text(|c| c.patch_size[1] = 0).contains("patch_size[1]"));
-    }
-}
+mod tests;

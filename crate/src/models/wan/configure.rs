@@ -1,10 +1,12 @@
 //! Wan's models told by their tensors: loose files bring no config.json.
 //!
 //! Source: the config.json files of `Wan-AI/*-Diffusers` as diffusers' `convert_wan_to_diffusers.py` writes them; what the
-//! makers suggest: `wan/configs` and the README of <https://github.com/Wan-Video/Wan2.1> and `Wan2.2`.
+//! makers suggest: `wan/configs` and the README of <https://github.com/Wan-Video/Wan2.1> and `Wan2.2`; AnyFlow: diffusers
+//! `pipeline_anyflow.py` and `scheduling_flow_map_euler_discrete.py`.
 
 use serde_json::{Value, json};
 
+use super::config::{FLOW_MAP_CLASS, SECOND_TIME};
 use crate::error::{Error, Result};
 use crate::models::family::Known;
 use crate::models::sizes::{along, layers, shared};
@@ -58,7 +60,17 @@ pub fn transformer(set: &WeightSet) -> Result<Known> {
         config["vace_layers"] = (0..vace).map(|i| i * stride.max(1)).collect::<Vec<_>>().into();
         config["vace_in_channels"] = shared(set, "vace_patch_embedding.weight", hidden * PATCH)?.into();
     }
+    let flow_map = set.get(SECOND_TIME).is_some();
+    if flow_map {
+        config["_class_name"] = FLOW_MAP_CLASS.into();
+    }
+    // AnyFlow's causal sibling sees earlier frames through an embedding of its own.
+    if set.get("far_patch_embedding.weight").is_some() {
+        let rule = "a transformer that makes all frames at once";
+        return Err(Error::weights("far_patch_embedding.weight", rule, "a causal one (FAR), which is not supported"));
+    }
     let kind = match (vace > 0, in_channels > out_channels, out_channels) {
+        _ if flow_map => "AnyFlow",
         (true, ..) => "2.1 VACE",
         (_, _, 48) => "2.2 TI2V",
         (_, true, _) => "I2V",
@@ -71,18 +83,23 @@ pub fn transformer(set: &WeightSet) -> Result<Known> {
         _ => format!("of width {hidden} with {num_layers} layers"),
     };
     let wide = out_channels == 48;
+    let scheduler = match flow_map {
+        true => flow_map_euler(),
+        false => unipc(if wide { 5.0 } else { 3.0 }),
+    };
     Ok(Known {
         name: format!("Wan {kind} {size}"),
         config,
-        scheduler: Some(unipc(if wide { 5.0 } else { 3.0 })),
+        scheduler: Some(scheduler),
         defaults: ModelDefaults {
             negative_prompt: Some(NEGATIVE.into()),
             width: Some(if wide { 1280 } else { 832 }),
             height: Some(if wide { 704 } else { 480 }),
             num_frames: Some(if wide { 121 } else { 81 }),
             fps: Some(if wide { 24.0 } else { 16.0 }),
-            num_steps: Some(50),
-            guidance_scale: Some(5.0),
+            // AnyFlow was distilled with its guidance inside, and to any number of steps; its makers show 4.
+            num_steps: Some(if flow_map { 4 } else { 50 }),
+            guidance_scale: Some(if flow_map { 1.0 } else { 5.0 }),
             ..ModelDefaults::default()
         },
     })
@@ -95,6 +112,11 @@ fn unipc(flow_shift: f64) -> Value {
         "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": flow_shift,
         "final_sigmas_type": "zero", "lower_order_final": true, "predict_x0": true,
     })
+}
+
+/// The scheduler of AnyFlow's folders.
+fn flow_map_euler() -> Value {
+    json!({ "_class_name": "FlowMapEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 5.0 })
 }
 
 /// A VAE of 2.1 or 2.2, at any width (`lightvaew2_1` has a quarter of the first's).

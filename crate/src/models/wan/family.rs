@@ -8,18 +8,16 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::block::feed_forward_rows;
 use super::condition::{first_last_channels, vace_control};
-use super::config::{TRANSFORMER_CLASSES, TransformerConfig, VAE_CLASSES, VaeConfig};
+use super::config::{FLOW_MAP_CLASS, SECOND_TIME, TRANSFORMER_CLASSES, TransformerConfig};
 use super::configure;
 use super::fixed::Fixed;
-use super::tiling::{Tiled, Tiles};
-use super::transformer::{Timesteps, WanTransformer};
+use super::time::Timesteps;
+use super::transformer::WanTransformer;
 use super::vace::Control;
-use super::vae::{DecodeStream, Vae};
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::models::family::{self, Component, Denoiser, Entry, Prepared, Request, Room, VideoCodec};
-use crate::models::footage::Footage;
+use crate::models::family::{Component, Denoiser, Entry, Interval, Prepared, Request, VideoCodec};
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 
@@ -31,29 +29,18 @@ pub const TRANSFORMER_ENTRY: Entry<dyn Denoiser> = Entry {
     load: load_denoiser,
 };
 
-/// Their VAEs.
-pub const VAE_ENTRY: Entry<dyn VideoCodec> = Entry {
-    classes: VAE_CLASSES,
-    owns: |set| set.get("post_quant_conv.weight").is_some(),
-    configure: configure::vae,
-    load: load_vae,
-};
-
 fn load_denoiser<'a>(component: &'a Component<'a>) -> Later<'a, Box<dyn Denoiser>> {
     Box::pin(async move {
-        let config: TransformerConfig = config::parse(component.config, component.file, TRANSFORMER_ENTRY.classes)?;
+        let mut config: TransformerConfig = config::parse(component.config, component.file, TRANSFORMER_CLASSES)?;
+        // Whatever the class says (it may say nothing): a second time embedding is there to be used.
+        if component.loader.has(SECOND_TIME) {
+            config.class = FLOW_MAP_CLASS.into();
+        }
         // Wan 2.2 TI2V: the one checkpoint whose tokens have times of their own.
         let said = component.index["expand_timesteps"].as_bool();
         let clean_first = said.unwrap_or(config.expand_timesteps);
         let transformer = WanTransformer::load(&component.loader, &config).await?;
         Ok(Box::new(WanDenoiser::new(transformer, clean_first)) as Box<dyn Denoiser>)
-    })
-}
-
-fn load_vae<'a>(component: &'a Component<'a>) -> Later<'a, Box<dyn VideoCodec>> {
-    Box::pin(async move {
-        let config: VaeConfig = config::parse(component.config, component.file, VAE_ENTRY.classes)?;
-        Ok(Box::new(Vae::load(&component.loader, &config).await?) as Box<dyn VideoCodec>)
     })
 }
 
@@ -82,6 +69,8 @@ impl WanDenoiser {
     /// `clean_first`: the checkpoint was trained with a time for each token (`expand_timesteps` in model_index.json).
     pub fn new(transformer: WanTransformer, clean_first: bool) -> Self {
         let c = transformer.config();
+        // A flow-map model is told one pair of times for all tokens.
+        let clean_first = clean_first && !c.is_flow_map();
         let entrance = match (c.vace_layers.is_empty(), c.in_channels > c.out_channels(), clean_first) {
             (false, _, _) => Entrance::Vace,
             (true, true, _) => Entrance::Channels,
@@ -171,6 +160,10 @@ impl Denoiser for WanDenoiser {
                 ..Capabilities::default()
             },
         }
+    }
+
+    fn is_flow_map(&self) -> bool {
+        self.transformer.config().is_flow_map()
     }
 
     fn check_codec(&self, codec: &dyn VideoCodec) -> Result<()> {
@@ -287,18 +280,20 @@ impl Prepared for WanPrepared<'_> {
         self.lead
     }
 
-    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, timestep: f32, pace: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>> {
+    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, step: Interval, pace: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>> {
         Box::pin(async move {
             let [_, _, frames, height, width] = latents.dims();
+            let whole = match self.transformer.config().is_flow_map() {
+                true => Timesteps::Step(step),
+                false => Timesteps::Shared(step.from),
+            };
             let (input, timesteps) = match &self.form {
-                Form::None | Form::Vace(_) => (latents.clone(), Timesteps::Shared(timestep)),
-                Form::Channels(extra) => {
-                    (Tensor::cat(vec![latents.clone(), extra.clone()], 1), Timesteps::Shared(timestep))
-                }
+                Form::None | Form::Vace(_) => (latents.clone(), whole),
+                Form::Channels(extra) => (Tensor::cat(vec![latents.clone(), extra.clone()], 1), whole),
                 Form::CleanFirst(first) => {
                     let [pt, ph, pw] = self.transformer.config().patch_size;
                     let per_frame = (height / ph) * (width / pw);
-                    let mut values = vec![timestep; frames / pt * per_frame];
+                    let mut values = vec![step.from; frames / pt * per_frame];
                     values.iter_mut().take(per_frame).for_each(|t| *t = 0.0);
                     (with_first(latents.clone(), first), Timesteps::PerToken(values))
                 }
@@ -334,81 +329,3 @@ fn with_first(latents: Tensor<5>, first: &Tensor<5>) -> Tensor<5> {
 
 /// Rows of prompt embeddings, as the pipeline pads them.
 const MOST_TOKENS: usize = 512;
-
-impl VideoCodec for Vae {
-    fn stride(&self) -> Stride {
-        self.config().stride()
-    }
-
-    fn latent_channels(&self) -> usize {
-        self.config().z_dim
-    }
-
-    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
-        Box::pin(self.encode_normalised(video, pace))
-    }
-
-    fn encode_within<'a>(&'a self, video: &'a dyn Footage, room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
-        Box::pin(async move {
-            // The encoder's widest tensors are the decoder's: four frames of the picture at full size.
-            let moments = match Tiles::for_room(self.config(), video.size(), room) {
-                Some(tiles) => self.encode_tiled(video, tiles, pace).await?,
-                None => Self::encode(self, video, pace).await?,
-            };
-            Ok(self.normalised(moments))
-        })
-    }
-
-    fn decode_stream(&self) -> Box<dyn family::DecodeStream + '_> {
-        Box::new(Decoding { vae: self, stream: Self::decode_stream(self) })
-    }
-
-    fn decode_tiles<'a>(
-        &'a self,
-        latents: Tensor<5>,
-        room: Room,
-        pace: &'a Pace<'_>,
-    ) -> Later<'a, Option<Box<dyn family::DecodeStream + 'a>>> {
-        Box::pin(async move {
-            let [_, _, frames, height, width] = latents.dims();
-            let Stride { time, space } = self.config().stride();
-            let size = ClipSize { frames: (frames - 1) * time + 1, height: height * space, width: width * space };
-            let Some(tiles) = Tiles::for_room(self.config(), size, room) else { return Ok(None) };
-            let tiled = self.tiled(&self.denormalise(latents), tiles, pace).await?;
-            Ok(tiled.map(|tiled| Box::new(tiled) as Box<dyn family::DecodeStream>))
-        })
-    }
-
-    fn peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
-        match Tiles::for_room(self.config(), size, room) {
-            None => self.config().decoding(size.height, size.width).total,
-            Some(tiles) => tiles.peak_bytes(self.config(), size),
-        }
-    }
-
-    fn least_bytes(&self, size: ClipSize) -> u64 {
-        let c = self.config();
-        let width = c.decoder_base_dim.unwrap_or(c.base_dim) * c.dim_mult.first().copied().unwrap_or(1);
-        // The last convolutions of a chunk: what goes in and what comes out, as floats.
-        let chunk = ClipSize { frames: size.frames.min(self.stride().time), ..size };
-        chunk.pixels() / (c.patch() * c.patch()) as u64 * (2 * width * 4) as u64
-    }
-}
-
-struct Decoding<'a> {
-    vae: &'a Vae,
-    stream: DecodeStream<'a>,
-}
-
-impl family::DecodeStream for Decoding<'_> {
-    fn push<'a>(&'a mut self, latent: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
-        Box::pin(self.stream.push(self.vae.denormalise(latent), pace))
-    }
-}
-
-impl family::DecodeStream for Tiled<'_> {
-    fn push<'a>(&'a mut self, _: Tensor<5>, _: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
-        let frames = self.next().ok_or_else(|| Error::Internal("more latent frames than were decoded by tiles".into()));
-        Box::pin(std::future::ready(frames))
-    }
-}

@@ -1,8 +1,9 @@
 //! Wan 2.1 and 2.2: diffusion transformer (with and without the VACE control branch) and causal 3-D VAE.
 //!
-//! Source: Wan technical report 2503.20314, VACE 2503.07598; layouts as in diffusers 0.42.1.
+//! Source: Wan technical report 2503.20314, VACE 2503.07598, AnyFlow 2605.13724; layouts as in diffusers 0.42.1.
 
 mod block;
+mod codec;
 pub mod condition;
 pub mod config;
 mod configure;
@@ -14,18 +15,21 @@ mod names_vae;
 mod resample;
 mod residual;
 mod tiling;
+mod time;
 mod transformer;
 mod vace;
 mod vae;
 
 pub use block::{Block, Context, Projected};
-pub use config::{TransformerConfig, VaeConfig};
+pub use codec::VAE_ENTRY;
+pub use config::{DeltaTime, TransformerConfig, VaeConfig};
 pub use configure::NEGATIVE;
-pub use family::{TRANSFORMER_ENTRY, VAE_ENTRY, WanDenoiser};
+pub use family::{TRANSFORMER_ENTRY, WanDenoiser};
 pub use fixed::Fixed;
 pub use names_transformer::TransformerNames;
 pub use names_vae::VaeNames;
 pub use tiling::{Tiled, Tiles};
-pub use transformer::{Timesteps, WanTransformer};
+pub use time::Timesteps;
+pub use transformer::WanTransformer;
 pub use vace::Control;
 pub use vae::{DecodeStream, Decoder, Vae};

@@ -1,13 +1,14 @@
 //! The Wan diffusion transformer, T2V / I2V / TI2V, with the VACE control branch where the checkpoint has one.
 //!
-//! Source: diffusers `transformer_wan.py`, `transformer_wan_vace.py`.
+//! Source: diffusers `transformer_wan.py`, `transformer_wan_vace.py`, `transformer_anyflow.py`.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor};
 
 use super::block::{Block, Context};
 use super::config::TransformerConfig;
 use super::fixed::{Contexts, Fixed, through};
 use super::image::ImageEmbedding;
+use super::time::{TimeEmbedding, Timesteps};
 use super::vace::{Control, VaceBranch};
 use crate::error::{Error, Result};
 use crate::nn::layers::Layers;
@@ -16,29 +17,15 @@ use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
 use crate::nn::patch::{PatchEmbedding, unpatchify};
 use crate::nn::rope::Rope;
-use crate::nn::timestep::timestep_features;
 use crate::nn::tokens::Tokens;
 use crate::pace::{Later, Pace};
-
-/// How noisy the input is, on the scale 0 (clean) … 1000 (noise).
-#[derive(Debug, Clone)]
-pub enum Timesteps {
-    /// One value for all.
-    Shared(f32),
-    /// One value for each clip of the batch, length B.
-    PerClip(Vec<f32>),
-    /// One value for each token, length B × L (known frames are clean: Wan 2.2 TI2V).
-    PerToken(Vec<f32>),
-}
 
 /// A loaded transformer.
 #[derive(Debug)]
 pub struct WanTransformer {
     config: TransformerConfig,
     patch_embedding: PatchEmbedding,
-    time_linear_1: Linear,
-    time_linear_2: Linear,
-    time_proj: Linear,
+    time: TimeEmbedding,
     text_linear_1: Linear,
     text_linear_2: Linear,
     image_embedder: Option<ImageEmbedding>,
@@ -80,9 +67,7 @@ impl WanTransformer {
                 config.patch_size,
             )
             .await?,
-            time_linear_1: Linear::load(&embedder.at("time_embedder.linear_1"), config.freq_dim, d).await?,
-            time_linear_2: Linear::load(&embedder.at("time_embedder.linear_2"), d, d).await?,
-            time_proj: Linear::load(&embedder.at("time_proj"), d, 6 * d).await?,
+            time: TimeEmbedding::load(&embedder, config).await?,
             text_linear_1: Linear::load(&embedder.at("text_embedder.linear_1"), config.text_dim, d).await?,
             text_linear_2: Linear::load(&embedder.at("text_embedder.linear_2"), d, d).await?,
             image_embedder,
@@ -175,7 +160,7 @@ impl WanTransformer {
         if clips == 1 && prompts > 1 {
             x = x.repeat_dim(0, prompts);
         }
-        let time = self.embed_time(timesteps, x.dims()[0], x.dims()[1])?;
+        let time = self.time.embed(timesteps, x.dims()[0], x.dims()[1])?;
         let x = self.run(x, time, &fixed.tokens, &[fixed], pace).await?;
         Ok(unpatchify(x, self.config.patch_size, fixed.grid))
     }
@@ -199,7 +184,7 @@ impl WanTransformer {
         }
         let x = Tensor::cat(rows, 1); // [1, ΣL, D]
         let tokens = Tokens::packed(&clips.iter().map(|(_, _, fixed)| fixed.tokens.rope()).collect::<Vec<_>>());
-        let time = self.embed_time(&Timesteps::PerToken(times), 1, x.dims()[1])?;
+        let time = self.time.embed(&Timesteps::PerToken(times), 1, x.dims()[1])?;
         let fixed: Vec<&Fixed> = clips.iter().map(|(_, _, fixed)| *fixed).collect();
         let x = self.run(x, time, &tokens, &fixed, pace).await?;
         let unpacked = tokens.segments().zip(&fixed).map(|(segment, fixed)| {
@@ -267,46 +252,6 @@ impl WanTransformer {
             )));
         }
         Ok([frames / pt, height / ph, width / pw])
-    }
-
-    /// Time embedding `[1 or B, 1 or L, D]` and the blocks' six modulation vectors `[1 or B, 1 or L, 6, D]`.
-    fn embed_time(&self, timesteps: &Timesteps, batch: usize, tokens: usize) -> Result<(Tensor<3>, Tensor<4>)> {
-        let shared;
-        let (values, batch, rows) = match timesteps {
-            Timesteps::Shared(t) => {
-                shared = vec![*t];
-                (&shared, 1, 1)
-            }
-            Timesteps::PerClip(t) => (t, batch, 1),
-            // Known frames are the same in all clips of a guided batch.
-            Timesteps::PerToken(t) if t.len() == tokens => (t, 1, tokens),
-            Timesteps::PerToken(t) => (t, batch, tokens),
-        };
-        if values.len() != batch * rows {
-            return Err(Error::options(format!("{} timesteps are needed, got {}", batch * rows, values.len())));
-        }
-        // Few values differ (a clean and a noisy one, as a rule): embed each once, then spread by index.
-        let mut distinct: Vec<f32> = Vec::new();
-        let indices: Vec<i32> = values
-            .iter()
-            .map(|t| {
-                let found = distinct.iter().position(|d| d == t);
-                found.unwrap_or_else(|| {
-                    distinct.push(*t);
-                    distinct.len() - 1
-                }) as i32
-            })
-            .collect();
-        let features =
-            TensorData::new(timestep_features(&distinct, self.config.freq_dim), [distinct.len(), self.config.freq_dim]);
-        let features = Tensor::<2>::from_data(features, &self.device);
-        let temb = self.time_linear_2.forward(self.time_linear_1.forward_then(features, Epilogue::Silu));
-        let six = self.time_proj.forward(activation::silu(temb.clone()));
-
-        let d = self.config.hidden_dim();
-        let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [values.len()]), &self.device);
-        let temb = temb.select(0, indices.clone()).reshape([batch, rows, d]);
-        Ok((temb, six.select(0, indices).reshape([batch, rows, 6, d])))
     }
 
     fn embed_context(&self, prompt_embeds: Tensor<3>, image_embeds: Option<Tensor<3>>) -> Result<Context> {
