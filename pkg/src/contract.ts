@@ -159,6 +159,10 @@ transformer: PlannedPart,
  */
 vae: PlannedPart, 
 /**
+ * The image encoder of models that look at given pictures.
+ */
+imageEncoder?: PlannedPart, 
+/**
  * Bytes that a GPU holds at most while a clip of the default size is made from the longest prompt; on the CPU not
  * planned.
  */
@@ -169,7 +173,7 @@ peakBytes?: number, };
  */
 export type InspectedPart = { 
 /**
- * `tokenizer`, `text_encoder`, `transformer`, `vae`, `lora` or `unknown`.
+ * `tokenizer`, `text_encoder`, `transformer`, `vae`, `image_encoder`, `lora` or `unknown`.
  */
 part: string, 
 /**

@@ -173,6 +173,18 @@ test('a folder without a card is found out: shards by their index, else single f
     'vae/diffusion_pytorch_model.gguf': 4,
   });
   expect(server.requests.every((asked) => asked.headers['authorization'] === 'Bearer t')).toBe(true);
+  // An image encoder is asked for where the index names one.
+  expect(card.files.some(({ path }) => path.startsWith('image_encoder'))).toBe(false);
+  put('model_index.json', '{"image_encoder":["transformers","CLIPVisionModel"]}');
+  put('image_encoder/config.json', '{}');
+  put('image_encoder/model.safetensors', 'clip');
+  const looks = await describeModel({ url: base(), headers });
+  expect(looks.files.filter(({ path }) => path.startsWith('image_encoder/'))).toEqual([
+    { path: 'image_encoder/config.json', bytes: 2 },
+    { path: 'image_encoder/model.safetensors', bytes: 4 },
+  ]);
+  put('model_index.json', '{"image_encoder":[null,null]}');
+  expect((await describeModel({ url: base(), headers })).files).toHaveLength(card.files.length);
   server.files.delete('/m/text_encoder/model-2.safetensors');
   expect(await caught(describeModel(base()))).toMatchObject({
     code: 'weights',
@@ -190,7 +202,7 @@ test('a folder in hand needs no list and no network; only what a model needs is 
     'mine/vae/config.json': config.slice().buffer,
     'mine/vae/deep/x.safetensors': new Blob(['x']),
     'mine/samples.png': new Blob(['x']),
-    'mine/image_encoder/model.safetensors': new Blob(['x']),
+    'mine/safety_checker/model.safetensors': new Blob(['x']),
     'mine\\tokenizer\\spiece.model': new Blob(['words']),
     'other.json': new Blob(['x']),
   };

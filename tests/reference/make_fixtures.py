@@ -480,6 +480,27 @@ def pipe_anyflow(c, cfg):
     return {"transformer": tr, "vae": vae}
 
 
+@case(**dict(P, model=dict(WAN, in_channels=12, image_dim=32, added_kv_proj_dim=48, pos_embed_seq_len=10), text_len=512, frames=5, steps=2,
+             image_encoder=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, patch_size=14, image_size=28, projection_dim=16, hidden_act="gelu")))
+def pipe_clip(c, cfg):
+    """Wan 2.1 FLF2V and I2V style: beside the extra channels the model attends to CLIP's view of the pictures (8 bits, at the clip's size,
+    as the published examples bring them there)."""
+    from PIL import Image
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    tr, vae, sch, kw = wan_parts(c, cfg)
+    one = c.init(D.WanTransformer3DModel(**dict(cfg["model"], pos_embed_seq_len=None)))
+    clip, side = c.init(TF.CLIPVisionModel(TF.CLIPVisionConfig(**cfg["image_encoder"]))), cfg["image_encoder"]["image_size"]
+    look = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=side)
+    a, b = ((c.rand(cfg["height"], cfg["width"], 3) * 255).byte() for _ in range(2)); c.add(in__image_u8=a, in__last_image_u8=b)
+    a, b = (Image.fromarray(x.numpy()) for x in (a, b))
+    seen = torch.from_numpy(np.stack(look(images=[a, b])["pixel_values"]))
+    c.add(out__pixel_values=seen, out__image_embeds=clip(seen, output_hidden_states=True).hidden_states[-2])
+    run = lambda m, **k: quiet(D.WanImageToVideoPipeline(tokenizer=None, text_encoder=None, vae=vae, scheduler=sch, transformer=m, image_encoder=clip, image_processor=look))(
+        image=a, num_frames=cfg["frames"], output_type="latent", **kw, **k).frames
+    c.add(out__latents=run(tr, last_image=b), out__latents_i2v=run(one))
+    return {"transformer": tr, "transformer_i2v": one, "vae": vae, "image_encoder": clip}
+
+
 @case(**dict(P, strength=0.75))
 def pipe_v2v(c, cfg):
     """SDEdit: the noised latents are given (strength picks the start), so no random draw is inside."""

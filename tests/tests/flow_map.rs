@@ -52,6 +52,7 @@ fn latents(pipeline: &Pipeline, sampler: Option<&str>) -> Result<Vec<f32>, Error
         num_steps: 2,
         guidance_scale: 1.0,
         seed: 3,
+        preset: None,
         flow_shift: None,
         sampler: sampler.map(str::to_owned),
         sigmas: None,

@@ -28,6 +28,9 @@ pub struct ModelArgs {
     /// VAE in place of the folder's: Wan's own, or a tiny one (TAEHV).
     #[arg(long, value_name = "FILE|DIR")]
     vae: Option<PathBuf>,
+    /// Image encoder in place of the folder's, for models that look at the given picture (CLIP ViT-H).
+    #[arg(long, value_name = "FILE|DIR")]
+    image_encoder: Option<PathBuf>,
     /// LoRA for the transformer, and how strongly it is applied (1 if not given). Can be given several times.
     #[arg(long, value_name = "FILE[=STRENGTH]")]
     lora: Vec<String>,
@@ -54,6 +57,7 @@ impl ModelArgs {
             ("text_encoder", &self.text_encoder),
             ("tokenizer", &self.tokenizer),
             ("vae", &self.vae),
+            ("image_encoder", &self.image_encoder),
         ];
         for (part, path) in parts {
             if let Some(path) = path {

@@ -1,4 +1,4 @@
-//! The door by which a model comes in: what a text encoder, a denoiser and a video codec must do. The pipeline knows these
+//! The door by which a model comes in: what a text encoder, an image encoder, a denoiser and a video codec must do. The pipeline knows these
 //! traits and nothing behind them; [`super::registry`] says which folder's class is which model's.
 
 use burn::tensor::Tensor;
@@ -27,6 +27,26 @@ pub trait TextEncoder {
 
     /// Bytes that a GPU holds at most while so many tokens are embedded, besides the weights.
     fn peak_bytes(&self, _tokens: usize) -> u64 {
+        0
+    }
+}
+
+/// Pictures to tokens that a denoiser attends to beside the prompt's.
+pub trait ImageEncoder {
+    /// Width of a token, D_image.
+    fn dim(&self) -> usize;
+
+    /// Tokens of a picture, Li.
+    fn tokens(&self) -> usize;
+
+    /// Brings a picture to the form in which it was trained to see it, and encodes it.
+    ///
+    /// # Shapes
+    /// `planes` `[3, H, W]` in −1…1, `size` height and width in px → `[1, Li, D_image]`
+    fn encode<'a>(&'a self, planes: &'a [f32], size: [usize; 2], pace: &'a Pace<'_>) -> Later<'a, Tensor<3>>;
+
+    /// Bytes that a GPU holds at most while a picture is encoded, besides the weights.
+    fn peak_bytes(&self) -> u64 {
         0
     }
 }
@@ -123,6 +143,27 @@ pub trait Denoiser {
         false
     }
 
+    /// Refuses what of a clip's condition it cannot do without or with, beyond its capabilities.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::InvalidOptions`] naming what is missing.
+    fn check(&self, _: &Timeline) -> Result<()> {
+        Ok(())
+    }
+
+    /// True if it attends to an image encoder's view of the given pictures, and so needs one.
+    fn looks(&self) -> bool {
+        false
+    }
+
+    /// Whether it belongs to this image encoder; asked where it looks.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] naming the configuration's field.
+    fn check_image_encoder(&self, _: &dyn ImageEncoder) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether it belongs to this codec; the pipeline has compared the latent channels.
     ///
     /// # Errors
@@ -157,6 +198,8 @@ pub struct Request<'a> {
     pub timeline: &'a Timeline<'a>,
     /// The codec, for encoding it.
     pub codec: &'a dyn VideoCodec,
+    /// For a denoiser that looks.
+    pub image_encoder: Option<&'a dyn ImageEncoder>,
     /// One or, guided, two rows of prompt embeddings, `[1, Lt, D_text]` each: the prompt, the negative prompt.
     pub prompts: Vec<Tensor<3>>,
     /// Whether both rows may go through the model as one batch: faster on a GPU, twice the scratch memory.

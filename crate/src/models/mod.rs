@@ -1,5 +1,6 @@
-//! The models, a folder each: video models and text encoders.
+//! The models, a folder each: video models, text and picture encoders.
 
+pub mod clip;
 pub mod family;
 pub mod footage;
 pub mod names;

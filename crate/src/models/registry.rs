@@ -1,7 +1,7 @@
 //! Which model a folder holds. To add a family: its folder, and its lines in [`Registry::default`].
 
-use super::family::{Component, Denoiser, Entry, Known, TextEncoder, VideoCodec};
-use super::{taehv, umt5, wan};
+use super::family::{Component, Denoiser, Entry, ImageEncoder, Known, TextEncoder, VideoCodec};
+use super::{clip, taehv, umt5, wan};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::weights::WeightSet;
@@ -10,6 +10,8 @@ use crate::weights::WeightSet;
 pub struct Registry {
     /// Text encoders.
     pub text_encoders: Vec<Entry<dyn TextEncoder>>,
+    /// Image encoders.
+    pub image_encoders: Vec<Entry<dyn ImageEncoder>>,
     /// Denoisers.
     pub denoisers: Vec<Entry<dyn Denoiser>>,
     /// Video codecs.
@@ -20,6 +22,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             text_encoders: vec![umt5::ENTRY],
+            image_encoders: vec![clip::ENTRY],
             denoisers: vec![wan::TRANSFORMER_ENTRY],
             codecs: vec![wan::VAE_ENTRY, taehv::ENTRY],
         }
@@ -31,6 +34,8 @@ impl Default for Registry {
 pub enum Role {
     /// Words to embeddings.
     TextEncoder,
+    /// Pictures to tokens.
+    ImageEncoder,
     /// Noise to latents.
     Denoiser,
     /// Latents to pixels.
@@ -39,12 +44,13 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::TextEncoder, Self::Denoiser, Self::Codec];
+    pub const ALL: [Self; 4] = [Self::TextEncoder, Self::ImageEncoder, Self::Denoiser, Self::Codec];
 
     /// The folder of such a part in a model.
     pub fn part(self) -> &'static str {
         match self {
             Self::TextEncoder => "text_encoder",
+            Self::ImageEncoder => "image_encoder",
             Self::Denoiser => "transformer",
             Self::Codec => "vae",
         }
@@ -54,6 +60,7 @@ impl Role {
     pub fn words(self) -> &'static str {
         match self {
             Self::TextEncoder => "text encoder",
+            Self::ImageEncoder => "image encoder",
             Self::Denoiser => "denoiser",
             Self::Codec => "video codec",
         }
@@ -65,8 +72,9 @@ impl Registry {
     pub fn role(&self, set: &WeightSet) -> Option<Role> {
         let denoiser = self.denoisers.iter().any(|entry| (entry.owns)(set)).then_some(Role::Denoiser);
         let encoder = || self.text_encoders.iter().any(|entry| (entry.owns)(set)).then_some(Role::TextEncoder);
+        let looks = || self.image_encoders.iter().any(|entry| (entry.owns)(set)).then_some(Role::ImageEncoder);
         let codec = || self.codecs.iter().any(|entry| (entry.owns)(set)).then_some(Role::Codec);
-        denoiser.or_else(encoder).or_else(codec)
+        denoiser.or_else(encoder).or_else(looks).or_else(codec)
     }
 
     /// What a set of tensors (diffusers names) is, by its tensors alone; `None` if nothing here knows it.
@@ -78,6 +86,7 @@ impl Registry {
         let known = match role {
             Role::Denoiser => told(&self.denoisers, set),
             Role::TextEncoder => told(&self.text_encoders, set),
+            Role::ImageEncoder => told(&self.image_encoders, set),
             Role::Codec => told(&self.codecs, set),
         };
         known.map(|known| Ok((role, known?))).transpose()

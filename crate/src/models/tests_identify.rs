@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 
+use super::clip::ClipVisionConfig;
 use super::names;
 use super::registry::{Registry, Role};
 use super::taehv::TaehvConfig;
@@ -117,6 +118,36 @@ fn the_published_transformers_are_known_by_their_shapes() {
 
     let odd = Registry::default().identify(&wan(48, 96, 4, 4, 1, &[])).unwrap_err().to_string();
     assert!(odd.contains("a multiple of 128, every published Wan's head, or a config.json, found width 48"), "{odd}");
+}
+
+#[test]
+fn the_published_image_encoder_is_known_by_its_shapes() {
+    let at = |prefix: &str| {
+        let shapes_of: [(&str, &[usize]); 5] = [
+            ("embeddings.class_embedding", &[1280]),
+            ("embeddings.patch_embedding.weight", &[1280, 3, 14, 14]),
+            ("embeddings.position_embedding.weight", &[257, 1280]),
+            ("encoder.layers.0.mlp.fc1.weight", &[5120, 1280]),
+            ("encoder.layers.31.mlp.fc1.weight", &[5120, 1280]),
+        ];
+        let named: Vec<(String, &[usize])> =
+            shapes_of.iter().map(|(name, s)| (format!("{prefix}{name}"), *s)).collect();
+        shapes(&named.iter().map(|(name, shape)| (name.as_str(), *shape)).collect::<Vec<_>>())
+    };
+    for prefix in ["vision_model.", ""] {
+        let (role, known) = Registry::default().identify(&at(prefix)).unwrap().unwrap();
+        assert_eq!((role, known.name.as_str()), (Role::ImageEncoder, "CLIP ViT-H"));
+        let config: ClipVisionConfig = serde_json::from_value(known.config).unwrap();
+        config.check("image_encoder/config.json").unwrap();
+        assert_eq!((config.image_size, config.tokens(), config.num_hidden_layers), (224, 257, 32));
+        assert_eq!((config.num_attention_heads, config.intermediate_size), (16, 5120));
+    }
+    let other = shapes(&[
+        ("vision_model.embeddings.class_embedding", &[1024]),
+        ("vision_model.embeddings.patch_embedding.weight", &[1024, 3, 14, 14]),
+    ]);
+    let why = Registry::default().identify(&other).unwrap_err().to_string();
+    assert!(why.contains("width 1280, of the ViT-H that Wan uses, or a config.json, found width 1024"), "{why}");
 }
 
 fn codec(set: &WeightSet) -> (String, serde_json::Value) {

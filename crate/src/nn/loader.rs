@@ -112,6 +112,11 @@ impl Loader {
         Ok(())
     }
 
+    /// Marks what lies here as used: the model has it, and nobody needs it.
+    pub fn leave(&self) {
+        self.set.mark_used(&self.prefix);
+    }
+
     /// Where tensors go.
     pub fn device(&self) -> &Device {
         &self.device

@@ -46,7 +46,7 @@ impl ModelFiles {
         self.files.insert(path.into(), source);
     }
 
-    /// Puts a loose file in the place of a whole part (`transformer`, `text_encoder`, `tokenizer` or `vae`): what the folder
+    /// Puts a loose file in the place of a whole part (`transformer`, `text_encoder`, `tokenizer`, `vae` or `image_encoder`): what the folder
     /// had there, its configuration too, is taken out, and the part is told by its tensors.
     pub fn replace_part(&mut self, part: &str, name: &str, source: Rc<dyn ByteSource>) {
         self.clear_part(part);
@@ -166,7 +166,7 @@ impl ModelFiles {
 
 /// The folders of a model's components; nothing else below a model's folder is read, however large or deep it is.
 #[cfg(not(target_arch = "wasm32"))]
-const FOLDERS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "transformer", "vae"];
+const FOLDERS: [&str; 6] = ["image_encoder", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"];
 
 /// The files of a model folder that a load needs: configurations, tokenizer and weights, by their paths in it, sorted.
 ///

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
-use super::load::{self, COMPONENTS, Opened};
+use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened};
 use super::plan::{Plan, bytes_on};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
 use crate::error::Result;
 use crate::host::{Host, SilentHost};
-use crate::models::family::{Component, Entry};
+use crate::models::family::{Component, Denoiser, Entry, ImageEncoder, VideoCodec};
 use crate::models::names;
 use crate::models::registry::{self, Registry};
 use crate::nn::loader::Loader;
@@ -46,7 +46,7 @@ pub struct Inspection {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct InspectedPart {
-    /// `tokenizer`, `text_encoder`, `transformer`, `vae`, `lora` or `unknown`.
+    /// `tokenizer`, `text_encoder`, `transformer`, `vae`, `image_encoder`, `lora` or `unknown`.
     pub part: String,
     /// Its files, by their paths in the model.
     pub files: Vec<String>,
@@ -88,6 +88,7 @@ pub async fn inspect(
     let encoder = look.component("text_encoder", &registry.text_encoders).await;
     let denoiser = look.component("transformer", &registry.denoisers).await;
     let codec = look.component("vae", &registry.codecs).await;
+    let image = look.component(IMAGE_ENCODER, &registry.image_encoders).await;
     let (mut parts, sets) = (look.parts, look.sets);
     for lora in files.loras() {
         parts.push(lora_part(&files, registry, lora).await?);
@@ -98,14 +99,18 @@ pub async fn inspect(
     }
 
     let has = |name: &str| parts.iter().any(|part| part.part == name);
-    let missing: Vec<String> = COMPONENTS.iter().filter(|name| !has(name)).map(|name| (*name).to_owned()).collect();
+    let looks = denoiser.as_ref().is_some_and(|denoiser| denoiser.looks()).then_some(IMAGE_ENCODER);
+    let needed = COMPONENTS.into_iter().chain(looks);
+    let missing: Vec<String> = needed.filter(|name| !has(name)).map(str::to_owned).collect();
     let mut plan = None;
     let mut problem = parts.iter().find_map(|part| part.problem.as_ref().map(|why| format!("{}: {why}", part.part)));
     if let (Ok(tokenizer), Some(encoder), Some(denoiser), Some(codec)) = (tokenizer, encoder, denoiser, codec) {
-        if let [encoder, transformer, vae] = &sets[..] {
-            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae]));
+        if let [encoder, transformer, vae, rest @ ..] = &sets[..] {
+            let image = rest.first().filter(|_| denoiser.looks());
+            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae], image.map(AsRef::as_ref)));
         }
-        let fits = whole(registry, &files, TextStage { tokenizer, encoder }, denoiser, codec).await;
+        let stages = (TextStage { tokenizer, encoder }, image);
+        let fits = whole(registry, &files, stages, denoiser, codec).await;
         problem = problem.or_else(|| fits.err().map(|why| why.to_string()));
     }
     let (runs, reason) = verdict(&missing, problem, plan.as_ref());
@@ -116,9 +121,9 @@ pub async fn inspect(
 async fn whole(
     registry: &Registry,
     files: &ModelFiles,
-    text: TextStage,
-    denoiser: Box<dyn crate::models::family::Denoiser>,
-    codec: Box<dyn crate::models::family::VideoCodec>,
+    (text, image): (TextStage, Option<Box<dyn ImageEncoder>>),
+    denoiser: Box<dyn Denoiser>,
+    codec: Box<dyn VideoCodec>,
 ) -> Result<()> {
     load::model_index(files, registry).await?;
     let known = load::known(registry, files).await?;
@@ -126,7 +131,7 @@ async fn whole(
     let usual = known.and_then(|known| known.scheduler);
     let found = load::scheduler(files, usual.clone()).await?;
     let scheduler = load::suited(found, usual, denoiser.as_ref())?;
-    Pipeline::new(Compute::cpu(), Parts { text: Some(text), denoiser, codec, scheduler, card }).map(drop)
+    Pipeline::new(Compute::cpu(), Parts { text: Some(text), image, denoiser, codec, scheduler, card }).map(drop)
 }
 
 fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> (bool, String) {
@@ -142,8 +147,10 @@ fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> 
         let allowed = in_words(plan.budget);
         return (false, format!("needs {} for its weights, this device allows {allowed}", in_words(resident)));
     }
+    let image = plan.image_encoder.map(|part| ("image encoder", part));
     let streamed: Vec<&str> = [("text encoder", plan.text_encoder), ("transformer", plan.transformer)]
         .iter()
+        .chain(&image)
         .filter(|(_, part)| part.streamed)
         .map(|(name, _)| *name)
         .collect();

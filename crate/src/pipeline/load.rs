@@ -23,6 +23,8 @@ use crate::weights::{WeightFile, WeightSet};
 
 /// Components of a folder, in loading order.
 pub(super) const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transformer", "vae"];
+/// And one that only some models have.
+pub(super) const IMAGE_ENCODER: &str = "image_encoder";
 
 /// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
 const PIPELINES: [&str; 6] = [
@@ -73,12 +75,14 @@ impl Pipeline {
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
             host.event(Event::warning(format!("on this GPU {finding}: a slower one is used instead")));
         }
+        let image_encoder = match files.part_bytes(IMAGE_ENCODER) {
+            0 => None,
+            _ => Some(Opened::new(files, IMAGE_ENCODER, &registry.image_encoders).await?),
+        };
+        let steps: Vec<&'static str> =
+            COMPONENTS.into_iter().chain(image_encoder.as_ref().map(|_| IMAGE_ENCODER)).collect();
         let progress = async |done: usize| {
-            host.event(Event::Loading {
-                loaded: done,
-                total: COMPONENTS.len(),
-                what: COMPONENTS[done.min(COMPONENTS.len() - 1)],
-            });
+            host.event(Event::Loading { loaded: done, total: steps.len(), what: steps[done.min(steps.len() - 1)] });
             host.tick().await;
             if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
         };
@@ -87,7 +91,8 @@ impl Pipeline {
             Opened::with_loras(files, "transformer", &registry.denoisers, host).await?,
             Opened::new(files, "vae", &registry.codecs).await?,
         ];
-        let plan = Plan::new(&compute, budget, [&text_encoder.set, &transformer.set, &vae.set]);
+        let looked = image_encoder.as_ref().map(|part| part.set.as_ref());
+        let mut plan = Plan::new(&compute, budget, [&text_encoder.set, &transformer.set, &vae.set], looked);
         let building = Building { compute: &compute, index: &index, host };
 
         progress(0).await?;
@@ -99,10 +104,19 @@ impl Pipeline {
         progress(3).await?;
         let codec = building.component(vae, plan.vae, &registry.codecs).await?;
         progress(4).await?;
+        let mut image = None;
+        match (image_encoder, plan.image_encoder) {
+            (Some(part), Some(planned)) if denoiser.looks() => {
+                image = Some(building.component(part, planned, &registry.image_encoders).await?);
+                progress(5).await?;
+            }
+            // Some folders bring one that their model has no use for.
+            _ => plan.image_encoder = None,
+        }
 
         let text = Some(TextStage { tokenizer, encoder });
         let scheduler = suited(found, usual, denoiser.as_ref())?;
-        let mut pipeline = Self::new(compute, Parts { text, denoiser, codec, scheduler, card })?;
+        let mut pipeline = Self::new(compute, Parts { text, image, denoiser, codec, scheduler, card })?;
         pipeline.plan = Some(plan);
         pipeline.plan_clip();
         pipeline.memory.loaded(&pipeline.compute, host);

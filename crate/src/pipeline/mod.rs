@@ -29,7 +29,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host, Quiet, Stage};
 use crate::memory::{StageMemory, buffer_of};
-use crate::models::family::{Denoiser, Prepared, Request, Room, TextEncoder, VideoCodec};
+use crate::models::family::{Denoiser, ImageEncoder, Prepared, Request, Room, TextEncoder, VideoCodec};
 use crate::models::footage::Pictures;
 use crate::noise::TorchRng;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
@@ -53,6 +53,8 @@ pub struct Pipeline {
 pub struct Parts {
     /// Without it only given prompt embeddings can be used.
     pub text: Option<TextStage>,
+    /// Pictures to tokens; for denoisers that look.
+    pub image: Option<Box<dyn ImageEncoder>>,
     /// Noise to latents.
     pub denoiser: Box<dyn Denoiser>,
     /// Latents to frames.
@@ -127,6 +129,9 @@ impl Pipeline {
             return wrong(format!("out_channels {z}"), parts.denoiser.latent_channels());
         }
         parts.denoiser.check_codec(parts.codec.as_ref())?;
+        if let Some(encoder) = parts.image.as_ref().filter(|_| parts.denoiser.looks()) {
+            parts.denoiser.check_image_encoder(encoder.as_ref())?;
+        }
         if parts.denoiser.is_flow_map() && !parts.scheduler.is_flow_map() {
             return Err(Error::weights(
                 "scheduler/scheduler_config.json",
@@ -164,7 +169,13 @@ impl Pipeline {
 
     /// What the model can be given besides text.
     pub fn capabilities(&self) -> Capabilities {
-        self.parts.denoiser.capabilities()
+        match self.parts.denoiser.looks() && self.parts.image.is_none() {
+            true => Capabilities {
+                why: "it needs CLIP's view of the picture, and was loaded without its image_encoder/".into(),
+                ..Capabilities::default()
+            },
+            false => self.parts.denoiser.capabilities(),
+        }
     }
 
     /// Tokens a prompt may have; longer ones are cut with a warning.
@@ -239,16 +250,19 @@ impl Pipeline {
             }
             _ => {}
         }
-        condition.merge(size, &self.capabilities())
+        let timeline = condition.merge(size, &self.capabilities())?;
+        self.parts.denoiser.check(&timeline)?;
+        Ok(timeline)
     }
 
     /// Bytes that the GPU holds at most while a clip of this size is made from a prompt of so many tokens, `rows` prompts at once;
     /// `None` on the CPU, and for parts put together by hand.
     pub fn planned_bytes(&self, size: ClipSize, tokens: usize, rows: usize) -> Option<u64> {
         let plan = self.plan.as_ref().filter(|_| self.compute.is_gpu())?;
-        let Parts { text, denoiser, codec, .. } = &self.parts;
+        let Parts { text, image, denoiser, codec, .. } = &self.parts;
         Some(plan.peak(StagePeaks {
             encode: text.as_ref().map_or(0, |text| text.encoder.peak_bytes(tokens)),
+            look: image.as_ref().map_or(0, |image| image.peak_bytes()),
             denoise: denoiser.peak_bytes(size, codec.as_ref(), rows),
             decode: codec.peak_bytes(size, self.room()),
         }))
@@ -330,7 +344,8 @@ impl Pipeline {
         let rows = if batched { prompts.len() } else { 1 };
         let planned_bytes = self.planned_bytes(timeline.size, tokens.0, rows);
         let within = Within { codec: codec.as_ref(), room: self.room() };
-        let request = Request { timeline, codec: &within, prompts, batched };
+        let image_encoder = self.parts.image.as_deref();
+        let request = Request { timeline, codec: &within, image_encoder, prompts, batched };
         let prepared = denoiser.prepare(request, &pace).await?;
         let start = self.start(options, inputs, timeline, prepared.as_ref(), &pace).await?;
 

@@ -54,6 +54,10 @@ pub struct Plan {
     pub transformer: PlannedPart,
     /// The video codec; it always stays.
     pub vae: PlannedPart,
+    /// The image encoder of models that look at given pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub image_encoder: Option<PlannedPart>,
     /// Bytes that a GPU holds at most while a clip of the default size is made from the longest prompt; on the CPU not
     /// planned.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +70,8 @@ pub struct Plan {
 pub struct StagePeaks {
     /// Words to embeddings.
     pub encode: u64,
+    /// A picture to tokens.
+    pub look: u64,
     /// Conditions and steps.
     pub denoise: u64,
     /// Latents to frames.
@@ -73,52 +79,67 @@ pub struct StagePeaks {
 }
 
 impl Plan {
-    /// For the weights of a text encoder, a transformer and a video codec.
-    pub fn new(compute: &Compute, budget: Option<u64>, [encoder, transformer, vae]: [&WeightSet; 3]) -> Self {
+    /// For the weights of a text encoder, a transformer and a video codec, and of an image encoder where there is one.
+    pub fn new(
+        compute: &Compute,
+        budget: Option<u64>,
+        [encoder, transformer, vae]: [&WeightSet; 3],
+        image_encoder: Option<&WeightSet>,
+    ) -> Self {
+        let measured = |set| Measured::new(compute.is_gpu(), set);
         Self::of_bytes(
             budget.unwrap_or_else(|| default_budget(compute)),
-            [encoder, transformer, vae].map(|set| Measured::new(compute.is_gpu(), set)),
+            [encoder, transformer, vae].map(measured),
+            image_encoder.map(measured),
         )
     }
 
     /// Bytes of weights that are on the device at once, at least: what is kept and the largest passing layer.
     pub fn weight_bytes(&self) -> u64 {
-        self.kept_bytes().saturating_add(self.text_encoder.passing_bytes.max(self.transformer.passing_bytes))
+        self.kept_bytes().saturating_add(self.parts().map(|part| part.passing_bytes).max().unwrap_or(0))
     }
 
     /// True if any part is streamed.
     pub fn streams(&self) -> bool {
-        self.text_encoder.streamed || self.transformer.streamed
+        self.parts().any(|part| part.streamed)
     }
 
     /// Bytes that are on the device all the time.
     pub fn kept_bytes(&self) -> u64 {
-        [self.text_encoder, self.transformer, self.vae].iter().map(|part| part.kept_bytes).sum()
+        self.parts().map(|part| part.kept_bytes).sum()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = PlannedPart> {
+        [self.text_encoder, self.transformer, self.vae].into_iter().chain(self.image_encoder)
     }
 
     /// Bytes that a clip with these stages takes at most.
     pub fn peak(&self, stages: StagePeaks) -> u64 {
-        let (encoder, transformer) = (self.text_encoder.passing_bytes, self.transformer.passing_bytes);
+        let transformer = self.transformer.passing_bytes;
         // The load read a layer of each to check it; they are gone when the first stage ends.
-        let encode = encoder.saturating_add(transformer).saturating_add(stages.encode);
+        let encode = self.parts().map(|part| part.passing_bytes).sum::<u64>().saturating_add(stages.encode);
+        let look = self.image_encoder.map_or(0, |part| part.passing_bytes).saturating_add(stages.look);
         let denoise = transformer.saturating_add(stages.denoise);
         // Where layers pass, one more was measured.
         let pages = if self.streams() { 2 * SMALL_PAGE } else { SMALL_PAGE };
-        self.kept_bytes().saturating_add(encode.max(denoise).max(stages.decode)).saturating_add(pages)
+        self.kept_bytes().saturating_add(encode.max(look).max(denoise).max(stages.decode)).saturating_add(pages)
     }
 
-    fn of_bytes(budget: u64, [encoder, transformer, vae]: [Measured; 3]) -> Self {
+    fn of_bytes(budget: u64, [encoder, transformer, vae]: [Measured; 3], image: Option<Measured>) -> Self {
         let part = |part: Measured, streamed| PlannedPart {
             bytes: part.all,
             streamed,
             kept_bytes: if streamed { part.all - part.in_layers + part.upload } else { part.all },
             passing_bytes: if streamed { part.layer } else { 0 },
         };
-        let text_encoder = part(encoder, encoder.all > budget / ENCODER_SHARE);
+        // What is needed once a clip.
+        let once = |measured: Measured| part(measured, measured.all > budget / ENCODER_SHARE);
+        let (text_encoder, image_encoder) = (once(encoder), image.map(once));
         let vae = part(vae, false);
-        let beside = vae.kept_bytes + text_encoder.kept_bytes + text_encoder.passing_bytes;
+        let beside: u64 =
+            [vae, text_encoder].iter().chain(&image_encoder).map(|part| part.kept_bytes + part.passing_bytes).sum();
         let transformer = part(transformer, transformer.all.saturating_add(beside) > budget);
-        Self { budget, text_encoder, transformer, vae, peak_bytes: None }
+        Self { budget, text_encoder, transformer, vae, image_encoder, peak_bytes: None }
     }
 }
 
@@ -214,13 +235,25 @@ mod tests {
 
     #[test]
     fn stages_are_added_up_beside_what_stays() {
-        let plan = Plan::of_bytes(1000, [2000, 500, 300].map(whole));
+        let plan = Plan::of_bytes(1000, [2000, 500, 300].map(whole), None);
         assert!(plan.text_encoder.streamed && plan.transformer.streamed);
         assert_eq!(plan.kept_bytes(), 20 + 5 + 300);
-        let peak = |encode, denoise, decode| plan.peak(StagePeaks { encode, denoise, decode }) - 2 * SMALL_PAGE;
+        let peak =
+            |encode, denoise, decode| plan.peak(StagePeaks { encode, look: 0, denoise, decode }) - 2 * SMALL_PAGE;
         assert_eq!(peak(7, 0, 0), 325 + 200 + 50 + 7);
         assert_eq!(peak(0, 400, 0), 325 + 50 + 400);
         assert_eq!(peak(0, 0, 900), 325 + 900);
+    }
+
+    #[test]
+    fn an_image_encoder_is_streamed_unless_it_is_small_and_counts_in_its_stage() {
+        let small = Plan::of_bytes(1000, [100, 200, 100].map(whole), Some(whole(200)));
+        assert!(!small.streams());
+        assert_eq!(small.kept_bytes(), 600);
+        let plan = Plan::of_bytes(1000, [100, 200, 100].map(whole), Some(whole(500)));
+        assert!(plan.image_encoder.is_some_and(|part| part.streamed) && !plan.transformer.streamed);
+        let stages = StagePeaks { encode: 0, look: 70, denoise: 30, decode: 30 };
+        assert_eq!(plan.peak(stages) - 2 * SMALL_PAGE, 400 + 5 + 50 + 70);
     }
 
     #[test]
@@ -232,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_small_model_stays_whole() {
-        let plan = Plan::of_bytes(GB, [2 << 20, 8 << 20, 5 << 20].map(whole));
+        let plan = Plan::of_bytes(GB, [2 << 20, 8 << 20, 5 << 20].map(whole), None);
         assert!(!plan.text_encoder.streamed && !plan.transformer.streamed && !plan.vae.streamed);
     }
 
@@ -241,7 +274,7 @@ mod tests {
         // Wan 1.3B at 4 bits with umT5-xxl and its VAE.
         let bytes = [3 * GB, GB * 3 / 4, GB / 2];
         let streamed = |budget| {
-            let plan = Plan::of_bytes(budget, bytes.map(whole));
+            let plan = Plan::of_bytes(budget, bytes.map(whole), None);
             (plan.text_encoder.streamed, plan.transformer.streamed)
         };
         assert_eq!(streamed(4 * GB), (true, false));

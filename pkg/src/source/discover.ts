@@ -5,7 +5,7 @@ import { addressOf, type RemoteFolder } from './remote.js';
 import { fetchText, identify, type RequestOptions } from './request.js';
 
 /** The folders of a model that are read. */
-export const COMPONENTS = ['scheduler', 'tokenizer', 'text_encoder', 'transformer', 'vae'] as const;
+export const COMPONENTS = ['scheduler', 'tokenizer', 'text_encoder', 'transformer', 'vae', 'image_encoder'] as const;
 
 export const INDEX = 'model_index.json';
 
@@ -16,10 +16,11 @@ const CONFIGURATION: Record<(typeof COMPONENTS)[number], string[]> = {
   text_encoder: ['config.json'],
   transformer: ['config.json'],
   vae: ['config.json'],
+  image_encoder: ['config.json'],
 };
 /** Names of weights without an ending, as diffusers and transformers write them. */
 const STEMS = ['diffusion_pytorch_model', 'model'];
-const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae'];
+const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae', 'image_encoder'];
 
 /**
  * A card made from what a folder holds.
@@ -29,13 +30,25 @@ const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae'];
 export async function listFolder(folder: RemoteFolder, noCard: string, options: RequestOptions): Promise<ModelCard> {
   const index = await fetchText(addressOf(folder, INDEX), INDEX, options);
   if (index.text === undefined) throw new TabreelError('fetch', `${noCard}; ${index.missing}`);
-  const found = await Promise.all(COMPONENTS.map((component) => listComponent(folder, component, options)));
+  const { text } = index;
+  const wanted = COMPONENTS.filter((component) => component !== 'image_encoder' || names(text, component));
+  const found = await Promise.all(wanted.map((component) => listComponent(folder, component, options)));
   const files = [...(await present(folder, [INDEX], options)), ...found.flat()];
   const name = decodeURIComponent(folder.base.replace(/\/resolve\/[^/]+\/$/, '/'))
     .split('/')
     .filter(Boolean)
     .at(-1);
   return parseCard(JSON.stringify({ name, files }), 'the list of files');
+}
+
+/** Whether the index names a class for a component, `["transformers", "CLIPVisionModel"]`; one that a model lacks is `[null, null]`. */
+function names(index: string, component: string): boolean {
+  try {
+    const entry = (JSON.parse(index) as Record<string, unknown> | null)?.[component];
+    return Array.isArray(entry) && typeof entry[1] === 'string';
+  } catch {
+    return false; // What is wrong with it, its loading says.
+  }
 }
 
 async function listComponent(folder: RemoteFolder, component: (typeof COMPONENTS)[number], options: RequestOptions): Promise<ModelFile[]> {

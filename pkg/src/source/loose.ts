@@ -47,12 +47,20 @@ export interface LooseParts {
   tokenizer?: PartSource | undefined;
   /** Wan's own VAE, or a tiny one (TAEHV). */
   vae?: PartSource | undefined;
+  /** CLIP's ViT-H, for models that look at the given picture (Wan 2.1 I2V, first + last frame). */
+  imageEncoder?: PartSource | undefined;
   /** Several add up. */
   loras?: readonly LoraSource[] | undefined;
 }
 
 /** The parts, and their folders in a model. */
-export const PARTS = { transformer: 'transformer', textEncoder: 'text_encoder', tokenizer: 'tokenizer', vae: 'vae' } as const;
+export const PARTS = {
+  transformer: 'transformer',
+  textEncoder: 'text_encoder',
+  tokenizer: 'tokenizer',
+  vae: 'vae',
+  imageEncoder: 'image_encoder',
+} as const;
 
 /** A file with its place in the model. */
 interface Found {

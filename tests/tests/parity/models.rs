@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
+use tabreel::models::clip::{self, ClipVision, ClipVisionConfig};
 use tabreel::models::family::{Interval, VideoCodec};
 use tabreel::models::taehv::{self, Taehv};
 use tabreel::models::wan::config::TRANSFORMER_CLASSES;
@@ -135,6 +136,27 @@ pub fn vae(case: &mut Case, compute: &Compute) -> Result<(), String> {
             case.compare_tensor("out.moments_tiled", moments);
         }
     }
+    Ok(())
+}
+
+/// The image encoder in `file`, with the config under `key`.
+pub fn load_clip(case: &Case, compute: &Compute, key: &str, file: &str) -> Result<ClipVision, String> {
+    let json = case.config[key].to_string();
+    let config: ClipVisionConfig = config::parse(json.as_bytes(), key, clip::ENTRY.classes).map_err(say)?;
+    let set = weights(case, file)?;
+    let model = block_on(ClipVision::load(&Loader::new(&set, compute.device()), &config)).map_err(say)?;
+    match set.unused().first() {
+        Some(left) => Err(format!("{key}: {left} was not used")),
+        None => Ok(model),
+    }
+}
+
+/// The state before the last layer, for pixels that are given.
+pub fn clip_vision(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    let model = load_clip(case, compute, "weights", "weights.safetensors")?;
+    let pixels = case.get("in.pixel_values")?.tensor::<4>(compute.device());
+    let state = block_on(model.forward(pixels, &Pace::new(&SilentHost, compute))).map_err(say)?;
+    case.compare_tensor("out.penultimate", state);
     Ok(())
 }
 

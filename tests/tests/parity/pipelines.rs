@@ -10,6 +10,8 @@ use tabreel::condition::{Capabilities, Condition, Picture, Piece, Values};
 use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::{Event, Host, SilentHost};
+use tabreel::models::clip::pixel_values;
+use tabreel::models::family::ImageEncoder;
 use tabreel::models::umt5::{Umt5Config, Umt5Encoder};
 use tabreel::models::wan::VaeConfig;
 use tabreel::models::wan::condition::vace_control;
@@ -24,7 +26,7 @@ use tabreel::size::ClipSize;
 use tabreel::tokenizer::Tokenizer;
 use tabreel_tests::{Array, Case};
 
-use crate::models::{load_transformer, load_vae, say};
+use crate::models::{load_clip, load_transformer, load_vae, say};
 
 fn scheduler(config: Value) -> Result<Scheduler, String> {
     let config: SchedulerConfig = serde_json::from_value(config).map_err(say)?;
@@ -114,23 +116,7 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let pace = Pace::new(&SilentHost, compute);
     let device = compute.device();
     let condition = condition(case, &args)?;
-    let steps = count(&args, "steps")?;
-    let options = GenerateOptions {
-        prompt: "given as embeddings".into(),
-        negative_prompt: String::new(),
-        width: count(&args, "width")?,
-        height: count(&args, "height")?,
-        num_frames: count(&args, "frames")?,
-        fps: 8.0,
-        num_steps: steps,
-        guidance_scale: number(&args, "cfg")?,
-        seed: 0,
-        preset: None,
-        flow_shift: None,
-        sampler: None,
-        sigmas: None,
-        preview: false,
-    };
+    let options = options(&args)?;
     let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
     if case.kind() == "pipe_vace" {
         let timeline = condition.merge(size, &Capabilities::all()).map_err(say)?;
@@ -140,17 +126,10 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
         let control = vace_control(&vae, size, timeline.video.as_ref(), &references, device, &pace);
         case.compare_tensor("out.conditioning", block_on(control).map_err(say)?);
     }
-    let tensor = |name: &str| case.get(name).map(|a| a.tensor::<3>(device));
-    let inputs = Inputs {
-        condition,
-        latents: Some(case.get("in.latents")?.tensor::<5>(device)),
-        prompt_embeds: Some(PromptEmbeds {
-            prompt: tensor("in.prompt_embeds")?,
-            negative: Some(tensor("in.negative_prompt_embeds")?),
-        }),
-    };
+    let inputs = inputs(case, condition, device)?;
     let parts = Parts {
         text: None,
+        image: None,
         denoiser: Box::new(WanDenoiser::new(transformer, case.kind() == "pipe_ti2v")),
         codec: Box::new(load(case)?),
         scheduler: serde_json::from_value(match case.kind() {
@@ -170,6 +149,104 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let shown = latents.narrow(2, references, clip.latents_shape[2] - references);
     case.compare_tensor("out.video", block_on(vae.decode(vae.denormalise(shown), &pace)).map_err(say)?);
     frames_sent(case, &host)
+}
+
+/// The options of a case whose prompts are given as embeddings.
+fn options(args: &Value) -> Result<GenerateOptions, String> {
+    Ok(GenerateOptions {
+        prompt: "given as embeddings".into(),
+        negative_prompt: String::new(),
+        width: count(args, "width")?,
+        height: count(args, "height")?,
+        num_frames: count(args, "frames")?,
+        fps: 8.0,
+        num_steps: count(args, "steps")?,
+        guidance_scale: number(args, "cfg")?,
+        seed: 0,
+        preset: None,
+        flow_shift: None,
+        sampler: None,
+        sigmas: None,
+        preview: false,
+    })
+}
+
+/// Its noise and embeddings, beside what is known of the clip.
+fn inputs(case: &Case, condition: Condition, device: &Device) -> Result<Inputs, String> {
+    let tensor = |name: &str| case.get(name).map(|a| a.tensor::<3>(device));
+    Ok(Inputs {
+        condition,
+        latents: Some(case.get("in.latents")?.tensor::<5>(device)),
+        prompt_embeds: Some(PromptEmbeds {
+            prompt: tensor("in.prompt_embeds")?,
+            negative: Some(tensor("in.negative_prompt_embeds")?),
+        }),
+    })
+}
+
+/// Models that look at their pictures: what CLIP sees, its tokens, and the latents of first + last frame and of a first frame.
+pub fn clip(case: &mut Case, compute: &Compute) -> Result<(), String> {
+    let args = case.config["args"].clone();
+    let (options, device) = (options(&args)?, compute.device());
+    let size = [options.height, options.width];
+    let load_clip = |case: &Case| load_clip(case, compute, "image_encoder", "image_encoder.safetensors");
+    let (encoder, pace) = (load_clip(case)?, Pace::new(&SilentHost, compute));
+    let side = count(&args["image_encoder"], "image_size")?;
+    let pictures = ["in.image_u8", "in.last_image_u8"].map(|name| {
+        let rgb = &case.get(name)?.values;
+        let rgba = rgb.chunks_exact(3).flat_map(|p| [p[0] as u8, p[1] as u8, p[2] as u8, 255]).collect();
+        Picture::new(options.width, options.height, Values::Rgba(rgba)).map_err(say)
+    });
+    let [first, last] = pictures;
+    let (first, last) = (first?, last?);
+    let (mut seen, mut embeds) = (Vec::new(), Vec::new());
+    for picture in [&first, &last] {
+        let planes = picture.planes(size[0], size[1]).map_err(say)?;
+        seen.extend(pixel_values(&planes, size, side));
+        embeds.push(block_on(encoder.encode(&planes, size, &pace)).map_err(say)?);
+    }
+    case.compare("out.pixel_values", &Array { shape: vec![2, 3, side, side], values: seen });
+    case.compare_tensor("out.image_embeds", Tensor::cat(embeds, 0));
+
+    let pipeline = |case: &Case, key: &str, looks: bool| -> Result<Pipeline, String> {
+        let transformer = load_transformer(case, compute, key, &format!("{key}.safetensors"))?;
+        let parts = Parts {
+            text: None,
+            image: if looks { Some(Box::new(load_clip(case)?)) } else { None },
+            denoiser: Box::new(WanDenoiser::new(transformer, false)),
+            codec: Box::new(load_vae(case, compute, "vae", "vae.safetensors")?),
+            scheduler: serde_json::from_value(unipc(&args["shift"], 2)).map_err(say)?,
+            card: ModelCard::default(),
+        };
+        Pipeline::new(compute.clone(), parts).map_err(say)
+    };
+    let condition = |last: Option<&Picture>| {
+        let mut pieces = vec![Piece::frame(0, first.clone())];
+        pieces.extend(last.map(|last| Piece::frame(-1, last.clone())));
+        Condition { pieces, paste: false, ..Condition::default() }
+    };
+    for (key, last, output) in
+        [("transformer", Some(&last), "out.latents"), ("transformer_i2v", None, "out.latents_i2v")]
+    {
+        let inputs = inputs(case, condition(last), device)?;
+        let clip = block_on(pipeline(case, key, true)?.generate(&options, &inputs, &SilentHost)).map_err(say)?;
+        case.compare(output, &Array { shape: clip.latents_shape.to_vec(), values: clip.latents });
+    }
+    // What such a model cannot do is refused before anything is computed.
+    let refused = |key: &str, looks: bool, last: Option<&Picture>| -> Result<String, String> {
+        let checked = pipeline(case, key, looks)?.check(&options, &condition(last));
+        Ok(checked.err().map(|e| e.to_string()).unwrap_or_default())
+    };
+    for (said, rule) in [
+        (refused("transformer", true, None)?, "needs a picture for the last frame"),
+        (refused("transformer_i2v", true, Some(&last))?, "takes no last frame"),
+        (refused("transformer_i2v", false, None)?, "without its image_encoder/"),
+    ] {
+        if !said.contains(rule) {
+            return Err(format!("\"{rule}\" was to be said, not \"{said}\""));
+        }
+    }
+    Ok(())
 }
 
 /// What the case gives of the clip, as pieces.

@@ -16,7 +16,7 @@ pub(super) const FLOW_MAP_CLASS: &str = "AnyFlowTransformer3DModel";
 /// A tensor that only such a transformer has.
 pub(super) const SECOND_TIME: &str = "condition_embedder.delta_embedder.linear_1.weight";
 /// The `_class_name`s of the VAEs.
-pub(super) const VAE_CLASSES: &[&str] = &["AutoencoderKLWan"];
+pub const VAE_CLASSES: &[&str] = &["AutoencoderKLWan"];
 
 /// What a clip's frames (less one), height and width must be multiples of; `None` when one of the two configurations is of
 /// another family.

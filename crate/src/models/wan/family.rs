@@ -17,7 +17,7 @@ use super::vace::Control;
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::models::family::{Component, Denoiser, Entry, Interval, Prepared, Request, VideoCodec};
+use crate::models::family::{Component, Denoiser, Entry, ImageEncoder, Interval, Prepared, Request, VideoCodec};
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 
@@ -85,17 +85,37 @@ impl WanDenoiser {
         &self.transformer
     }
 
+    /// True if it was trained to see the last frame beside the first.
+    fn looks_at_both(&self) -> bool {
+        self.looks() && self.transformer.config().pos_embed_seq_len.is_some()
+    }
+
+    /// CLIP's view of the first and, in models that look at both, the last frame, at the clip's size: `[1 or 2, Li, D_image]`.
+    async fn seen(
+        &self,
+        timeline: &Timeline<'_>,
+        encoder: Option<&dyn ImageEncoder>,
+        pace: &Pace<'_>,
+    ) -> Result<Option<Tensor<3>>> {
+        if !self.looks() {
+            return Ok(None);
+        }
+        let encoder = encoder.ok_or_else(|| Error::options("this model needs an image encoder"))?;
+        let last = if self.looks_at_both() { known_last(timeline)? } else { None };
+        let size = [timeline.size.height, timeline.size.width];
+        let mut views = Vec::new();
+        for planes in known_frame(timeline, 0)?.iter().chain(&last) {
+            views.push(encoder.encode(planes, size, pace).await?);
+        }
+        Ok((!views.is_empty()).then(|| Tensor::cat(views, 0)))
+    }
+
     async fn form(&self, timeline: &Timeline<'_>, codec: &dyn VideoCodec, pace: &Pace<'_>) -> Result<Form> {
         let ClipSize { frames, height, width } = timeline.size;
         let device = self.transformer.device();
         let picture =
             |values: &[f32]| Tensor::<5>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, height, width]), device);
-        let frame = |at: usize| -> Result<Option<Tensor<5>>> {
-            let shown = timeline.video.as_ref().map(|video| video.frame(at)).transpose()?.flatten();
-            // These models take whole frames only.
-            let known = shown.filter(|shown| shown.to_generate.iter().all(|open| *open <= 0.5));
-            Ok(known.map(|shown| picture(&shown.planes)))
-        };
+        let frame = |at: usize| known_frame(timeline, at).map(|planes| planes.map(|planes| picture(&planes)));
         match self.entrance {
             Entrance::None => Ok(Form::None),
             Entrance::Vace => {
@@ -117,7 +137,7 @@ impl WanDenoiser {
             Entrance::Channels => {
                 let first =
                     frame(0)?.ok_or_else(|| Error::options("this model needs a picture for the first frame"))?;
-                let last = if frames > 1 { frame(frames - 1)? } else { None };
+                let last = known_last(timeline)?.map(|planes| picture(&planes));
                 Ok(Form::Channels(first_last_channels(codec, frames, first, last, pace).await?))
             }
             Entrance::CleanFirst => match frame(0)? {
@@ -125,6 +145,20 @@ impl WanDenoiser {
                 None => Ok(Form::None),
             },
         }
+    }
+}
+
+/// The planes `[3, H, W]` of a frame that is known whole.
+fn known_frame(timeline: &Timeline<'_>, at: usize) -> Result<Option<Vec<f32>>> {
+    let shown = timeline.video.as_ref().map(|video| video.frame(at)).transpose()?.flatten();
+    Ok(shown.filter(|shown| shown.to_generate.iter().all(|open| *open <= 0.5)).map(|shown| shown.planes))
+}
+
+/// The last frame where it is another than the first and known.
+fn known_last(timeline: &Timeline<'_>) -> Result<Option<Vec<f32>>> {
+    match timeline.size.frames {
+        1 => Ok(None),
+        frames => known_frame(timeline, frames - 1),
     }
 }
 
@@ -148,22 +182,42 @@ impl Denoiser for WanDenoiser {
                 Capabilities { image: true, ..Capabilities::text_only("it takes text and a first frame only") }
             }
             Entrance::None => Capabilities::text_only("it was trained on text alone and has no control branch"),
-            Entrance::Channels if self.transformer.config().image_dim.is_some() => Capabilities {
-                why: "it needs CLIP's view of the picture, which is not supported yet".into(),
-                ..Capabilities::default()
-            },
-            Entrance::Channels => Capabilities {
-                image: true,
-                last_image: true,
-                source: true,
-                why: "it was trained with a first frame, and takes a last one beside it".into(),
-                ..Capabilities::default()
-            },
+            Entrance::Channels => {
+                let last_image = !self.looks() || self.looks_at_both();
+                let also = if last_image { ", and takes a last one beside it" } else { "" };
+                let why = format!("it was trained with a first frame{also}");
+                Capabilities { image: true, last_image, source: true, why, ..Capabilities::default() }
+            }
         }
     }
 
     fn is_flow_map(&self) -> bool {
         self.transformer.config().is_flow_map()
+    }
+
+    fn check(&self, timeline: &Timeline) -> Result<()> {
+        if self.looks_at_both() && known_last(timeline)?.is_none() {
+            return Err(Error::options("this model needs a picture for the last frame beside the first one's"));
+        }
+        Ok(())
+    }
+
+    fn looks(&self) -> bool {
+        self.entrance == Entrance::Channels && self.transformer.config().image_dim.is_some()
+    }
+
+    fn check_image_encoder(&self, encoder: &dyn ImageEncoder) -> Result<()> {
+        let c = self.transformer.config();
+        for (field, found, expected) in [
+            ("image_dim", c.image_dim, encoder.dim()),
+            ("pos_embed_seq_len", c.pos_embed_seq_len, 2 * encoder.tokens()),
+        ] {
+            if let Some(found) = found.filter(|found| *found != expected) {
+                let rule = format!("{field} {expected}, as the image encoder has it");
+                return Err(Error::weights("transformer/config.json", rule, found.to_string()));
+            }
+        }
+        Ok(())
     }
 
     fn check_codec(&self, codec: &dyn VideoCodec) -> Result<()> {
@@ -197,13 +251,15 @@ impl Denoiser for WanDenoiser {
                 _ => None,
             };
             let rows = request.prompts.len();
+            let seen = self.seen(timeline, request.image_encoder, pace).await?;
             let passes = match request.batched {
                 true => vec![Tensor::cat(request.prompts, 0)],
                 false => request.prompts,
             };
             let mut fixed = Vec::with_capacity(passes.len());
             for prompts in passes {
-                fixed.push(self.transformer.prepare(cells, prompts, None, control)?);
+                let seen = seen.clone().map(|seen| seen.repeat_dim(0, prompts.dims()[0]));
+                fixed.push(self.transformer.prepare(cells, prompts, seen, control)?);
             }
             let prepared: Box<dyn Prepared + 'a> =
                 Box::new(WanPrepared { transformer: &self.transformer, form, fixed, rows, lead });
