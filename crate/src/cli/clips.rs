@@ -100,6 +100,7 @@ pub fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
         Some(ImageFormat::WebP) => {
             let mut decoder = WebPDecoder::new(open()?).map_err(damaged)?;
             decoder.set_limits(limits).map_err(damaged)?;
+            pictures::check_room(&decoder, path, most_bytes)?;
             if !decoder.has_animation() {
                 return single(path, most_bytes);
             }

@@ -15,6 +15,21 @@ pub fn limits(most_bytes: u64) -> Limits {
     limits
 }
 
+/// Refuses a picture whose pixels are too many: not every decoder keeps to its limits.
+///
+/// # Errors
+/// [`Error::InvalidOptions`] naming both numbers.
+pub fn check_room(decoder: &impl ImageDecoder, path: &Path, most_bytes: u64) -> Result<()> {
+    let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
+    if bytes <= most_bytes {
+        return Ok(());
+    }
+    Err(Error::options(format!(
+        "{} must have at most {most_bytes} bytes of pixels, {width} × {height} px make {bytes}: make it smaller",
+        path.display()
+    )))
+}
+
 /// A PNG, JPEG, WebP, GIF (its first frame) or BMP file, told by its content; turned as its EXIF says. It may have `most_bytes`
 /// bytes of pixels.
 ///
@@ -28,6 +43,7 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Picture> {
     let mut reader = ImageReader::open(path).map_err(failed)?.with_guessed_format().map_err(failed)?;
     reader.limits(limits(most_bytes));
     let mut decoder = reader.into_decoder().map_err(damaged)?;
+    check_room(&decoder, path, most_bytes)?;
     let orientation = decoder.orientation().map_err(damaged)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     picture.apply_orientation(orientation);

@@ -234,7 +234,8 @@ pub fn clip(case: &mut Case, compute: &Compute) -> Result<(), String> {
     }
     // What such a model cannot do is refused before anything is computed.
     let refused = |key: &str, looks: bool, last: Option<&Picture>| -> Result<String, String> {
-        let checked = pipeline(case, key, looks)?.check(&options, &condition(last));
+        let (pipeline, condition) = (pipeline(case, key, looks)?, condition(last));
+        let checked = pipeline.check(&options, &condition);
         Ok(checked.err().map(|e| e.to_string()).unwrap_or_default())
     };
     for (said, rule) in [
