@@ -152,7 +152,7 @@ test('an entry by address with files of one’s own is looked at, added, used, e
     await page.click('#models-add > summary');
     await page.click('#add-submit');
     assert.match(await page.locator('#add-found').innerText(), /Give it a name/);
-    await page.getByLabel('Name').fill('Wörld & LoRA');
+    await page.getByLabel('Name', { exact: true }).fill('Wörld & LoRA');
     await page.getByLabel(/Address of a model folder/).fill('javascript:alert(1)');
     await page.click('#add-submit');
     assert.match(await page.locator('#add-found').innerText(), /url must be an http\(s\) address/);
@@ -173,7 +173,7 @@ test('an entry by address with files of one’s own is looked at, added, used, e
     await item.getByRole('button', { name: 'Use Wörld & LoRA' }).click();
     await item.getByRole('button', { name: /^(Fetch .* and use it|Use these files)$/ }).click();
     await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: 120_000 });
-    assert.match(await page.locator('#needs-line').innerText(), /Ready: Wörld & LoRA is loaded/);
+    await page.locator('#needs-line').filter({ hasText: 'Ready: Wörld & LoRA is loaded' }).waitFor({ timeout: 20_000 });
     await generate(page);
 
     await page.click('#open-models');
@@ -189,7 +189,7 @@ test('an entry by address with files of one’s own is looked at, added, used, e
 
     // At the next visit the entry is there, and its file is asked for.
     await page.reload();
-    await page.locator('#needs-line').filter({ hasText: 'Generate first fetches' }).waitFor({ timeout: 20_000 });
+    await page.locator('#needs-line').filter({ hasText: 'Ready: model already on this device' }).waitFor({ timeout: 20_000 });
     await page.click('#open-models');
     await item.getByRole('button', { name: 'Use Wörld & LoRA' }).click();
     assert.match(await item.locator('.found').innerText(), /Still to be chosen: LoRA/);
@@ -208,7 +208,7 @@ test('a folder on a forbidden host is taken from the files that were downloaded'
     cpSync(MODEL, copy, { recursive: true });
     await page.click('#open-models');
     await page.click('#models-add > summary');
-    await page.getByLabel('Name').fill('Elsewhere');
+    await page.getByLabel('Name', { exact: true }).fill('Elsewhere');
     await page.getByLabel(/Address of a model folder/).fill('somebody/small-world');
     await page.click('#add-look');
     assert.match(await page.locator('#add-found').innerText(), /may only talk to the server it came from, not to huggingface\.co/);
