@@ -114,7 +114,8 @@ impl Scene {
     fn decode(&self, vae: &Vae, config: &VaeConfig) -> Array {
         let pace = Pace::new(&SilentHost, &self.compute);
         let side = 2 * config.scale_factor_spatial;
-        let moments = block_on(vae.encode(self.tensor(1, [1, 3, 5, side, side]) * 0.3, &pace)).expect("latents");
+        let moments =
+            block_on(vae.encode(&(self.tensor::<5>(1, [1, 3, 5, side, side]) * 0.3), &pace)).expect("latents");
         let latents = moments.narrow(1, 0, config.z_dim);
         let video = block_on(vae.decode(latents.clone(), &pace)).expect("a clip");
         let flat = |x: Tensor<5>| {
