@@ -19,8 +19,14 @@ const mark = (part, text = '') => {
   writeFileSync(stamp(part), text);
 };
 
-/** Our own crate in one piece: what several pieces each have a copy of would make the wasm larger. */
-const WHOLE = ['--config', 'profile.release.package.tabreel.codegen-units=1'];
+/**
+ * Our own crate in one piece: what several pieces each have a copy of would make the wasm larger. What runs once a prompt or a
+ * picture is made small, not fast.
+ */
+const WHOLE = ['tabreel.codegen-units=1', 'tokenizers.opt-level="s"', 'image.opt-level="s"'].flatMap((setting) => [
+  '--config',
+  `profile.release.package.${setting}`,
+]);
 
 /** crate → pkg/wasm/tabreel.js, tabreel.d.ts, tabreel_bg.wasm. */
 export function buildWasm(profile = 'release') {

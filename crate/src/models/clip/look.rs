@@ -7,7 +7,7 @@
 
 /// Mean and deviation of each channel in CLIP's training pictures, 0…1 (`OPENAI_CLIP_MEAN`, `OPENAI_CLIP_STD`).
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// # Shapes
 /// `planes` `[3, H, W]` in −1…1 → `[3, side, side]`
