@@ -44,6 +44,7 @@ fn load(files: &ModelFiles) -> Result<Pipeline, Error> {
 fn latents(pipeline: &Pipeline, sampler: Option<&str>) -> Result<Vec<f32>, Error> {
     let options = GenerateOptions {
         prompt: "A red ball moves left.".into(),
+        class_label: None,
         negative_prompt: String::new(),
         width: 48,
         height: 32,

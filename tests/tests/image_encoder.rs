@@ -58,6 +58,7 @@ fn latents(pipeline: &Pipeline, level: u8) -> Result<Vec<f32>, Error> {
     let picture = Picture::new(48, 32, Values::Rgba(rgba)).expect("a picture");
     let options = GenerateOptions {
         prompt: "A red ball moves left.".into(),
+        class_label: None,
         negative_prompt: String::new(),
         width: 48,
         height: 32,
