@@ -37,7 +37,7 @@ class Coder:
 
     @torch.no_grad()
     def __call__(self, x):
-        with torch.autocast('cpu', torch.bfloat16):
+        with common.autocast():
             z = self.vae.encode(x).latent_dist.mode()
         return (z.float() - self.mean) / self.std
 
@@ -67,7 +67,7 @@ GRAIN = 8   # the truth's mask has this many squares to a side of a latent cell
 
 def truth(scenes, frames, h, w, side):
     """What is in each latent cell, for the side loss of train_dit.py: the objects' mask in 4 frames of GRAIN x GRAIN squares
-    packed to bytes [B,32,f,h,w], and shape and colour of what covers most of it, 0 for nothing [B,2,f,h,w]; both uint8."""
+    packed to bytes [B,32,f,h,w], and shape, colour and motion of what covers most of it, 0 for nothing [B,3,f,h,w]; both uint8."""
     out = []
     for s in scenes:
         top = world.topmost(s, frames, h * GRAIN // side, w * GRAIN // side)           # [F,H,W], 0 or 1 + index
@@ -76,7 +76,7 @@ def truth(scenes, frames, h, w, side):
         bits = ((c > 0).view(-1, 8, *c.shape[1:]) * (1 << torch.arange(8)).view(1, 8, 1, 1, 1)).sum(1)
         share = torch.stack([(c == i + 1).float().mean(0) for i in range(len(s.things))])
         most, which = share.max(0)
-        kind = torch.tensor([[1 + world.SHAPES.index(o.shape), 1 + list(world.COLORS).index(o.color)] for o in s.things])[which].permute(3, 0, 1, 2)
+        kind = torch.tensor([[1 + world.SHAPES.index(o.shape), 1 + list(world.COLORS).index(o.color), 1 + world.MOTIONS.index(o.motion)] for o in s.things])[which].permute(3, 0, 1, 2)
         out.append((bits.byte(), (kind * (most > .02)).byte()))
     return torch.stack([b for b, _ in out]), torch.stack([k for _, k in out])
 
@@ -143,20 +143,22 @@ def main():
     p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--out', default=common.RUNS + '/latents')
     p.add_argument('--clips', type=int, default=12000); p.add_argument('--seed', type=int, default=11); p.add_argument('--size', type=int, default=16)
     p.add_argument('--frames', type=int, default=0, help='only clips of this many frames; 0 = every bucket')
+    p.add_argument('--two', type=float, default=.3, help='share of scenes of two objects'); p.add_argument('--none', type=float, default=KINDS['none'], help='share of clips without a condition')
     a = p.parse_args()
     torch.set_num_threads(1); os.makedirs(a.out, exist_ok=True)
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     n, made, start = 0, 0, time.time()
+    kinds_of = {k: s * (a.none / KINDS['none'] if k == 'none' else (1 - a.none) / (1 - KINDS['none'])) for k, s in KINDS.items()}
     buckets = [b for b in BUCKETS if a.frames in (0, b[0])]
     while made < a.clips:
         rng = random.Random(a.seed * 100003 + n)
         f, h, w, _ = rng.choices(buckets, [b[3] for b in buckets])[0]
-        allowed = {k: s for k, s in KINDS.items() if f > 1 or k in ('none', 'boxes', 'edges', 'reference')}
+        allowed = {k: s for k, s in kinds_of.items() if f > 1 or k in ('none', 'boxes', 'edges', 'reference')}
         kind = rng.choices(list(allowed), list(allowed.values()))[0]
         size = a.size * (4 if f == 1 else 1)
         file = f'{a.out}/shard-{a.seed}-{n}.pt'; n += 1
         if not os.path.exists(file):
-            x, _, objects, scenes = world.batch(rng, size, f, h, w)
+            x, _, objects, scenes = world.batch(rng, size, f, h, w, two=a.two)
             z, where = code(x), cells(objects, code.side)
             bits, kinds = truth(scenes, f, h, w, code.side)
             item = {'kind': kind, 'scenes': [asdict(s) for s in scenes], 'frames': f}

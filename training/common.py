@@ -5,9 +5,11 @@ batch is per process). Data are procedural: what a step sees depends only on (se
 needs no random state besides torch's own, which is kept too.
 """
 import argparse
+import functools
 import math
 import os
 import random
+import signal
 import time
 
 import torch
@@ -31,10 +33,24 @@ def arguments(description, **defaults):
     return a
 
 
+@functools.cache
+def has_bf16():
+    """Whether this machine multiplies in bf16: a GPU, or a CPU with the instructions. Others emulate it, slower than f32."""
+    if torch.cuda.is_available():
+        return True
+    flags = open('/proc/cpuinfo').read() if os.path.exists('/proc/cpuinfo') else ''
+    return 'avx512_bf16' in flags or 'amx_bf16' in flags
+
+
+def autocast():
+    """bf16 on the CPU where it is fast, else nothing."""
+    return torch.autocast('cpu', torch.bfloat16, enabled=has_bf16())
+
+
 def begin(a, some_unused=False):
-    """some_unused: not every parameter takes part in every step. Accelerator in bf16 (the CPU needs ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 where AMX is advertised but unusable)."""
-    torch.set_num_threads(a.threads)
-    acc = Accelerator(mixed_precision='bf16', kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)])
+    """some_unused: not every parameter takes part in every step. Accelerator in bf16 where the machine has it (the CPU needs ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 where AMX is advertised but unusable)."""
+    torch.set_num_threads(a.threads); stop_on_sigterm()
+    acc = Accelerator(mixed_precision='bf16' if has_bf16() else 'no', kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)])
     torch.manual_seed(a.seed * 1000 + acc.process_index)
     return acc
 
@@ -78,9 +94,17 @@ class Clock:
         return time.time() - self.start
 
 
+STOP = []   # a SIGTERM has come: the step under way is the last
+
+
+def stop_on_sigterm():
+    """kill PID (of the launcher too, which passes it on) ends a stage as if its time were over, checkpoint and export included."""
+    signal.signal(signal.SIGTERM, lambda *_: STOP.append(True))
+
+
 def goes_on(acc, clock, seconds):
     """The first process decides for all: clocks differ, and one that stops alone leaves the others waiting for its gradients."""
-    more = torch.tensor([clock() < seconds], dtype=torch.int32, device=acc.device)
+    more = torch.tensor([clock() < seconds and not STOP], dtype=torch.int32, device=acc.device)
     if acc.num_processes > 1:
         torch.distributed.broadcast(more, 0)
     return bool(more)

@@ -1,9 +1,10 @@
-"""Stage 4: the diffusion transformer (WanVACETransformer3DModel); the text encoder of stage 2 stays as it is.
+"""Stage 4: the diffusion transformer (WanVACETransformer3DModel); the text encoder of stage 2 stays as it is, or learns along (--encoder).
 
     accelerate launch train_dit.py --seconds 4800
 
 Flow matching: x = (1 - s) z + s noise, the model sees (x, 1000 s, text, control) and learns noise - z. s is
-logit-normal, shifted by --shift. Captions are worded anew at every use, dropped (empty prompt) one time in ten.
+logit-normal, shifted by --shift, a share of --high by --high-shift (layout and what belongs to which of two objects are
+decided above s = .9). Captions are worded anew at every use, dropped (empty prompt) one time in ten.
 Matrices of the blocks are trained by Muon, all else by AdamW. Exports averaged weights to OUT/export as it goes.
 """
 import glob
@@ -18,6 +19,7 @@ from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
 
 import common
 import metric
+import optim
 import train_text
 import world
 from cache_latents import GRAIN, Coder
@@ -53,40 +55,74 @@ class FloatAttention:
 class Truth(torch.nn.Module):
     """A linear head that reads the picture's truth out of a middle block: representation alignment (2410.06940) with what the
     program that drew the scene knows in place of a foreign encoder. Training only, it is not exported."""
-    BITS, SHAPES, COLORS = 4 * GRAIN * GRAIN, 1 + len(world.SHAPES), 1 + len(world.COLORS)
+    PARTS = [4 * GRAIN * GRAIN, 1 + len(world.SHAPES), 1 + len(world.COLORS), 1 + len(world.MOTIONS)]
 
     def __init__(self, dim):
         super().__init__()
         self.norm = torch.nn.LayerNorm(dim)
-        self.out = torch.nn.Linear(dim, self.BITS + self.SHAPES + self.COLORS)
+        self.out = torch.nn.Linear(dim, sum(self.PARTS))
 
     def forward(self, tokens, bits, kinds):
-        """tokens [B,n,dim]; bits [B,32,f,h,w] and kinds [B,2,f,h,w] as cache_latents.truth gives them -> mask loss, kind loss"""
-        mask, shape, color = self.out(self.norm(tokens.float())).split([self.BITS, self.SHAPES, self.COLORS], -1)
+        """tokens [B,n,dim]; bits [B,32,f,h,w] and kinds [B,3,f,h,w] as cache_latents.truth gives them -> mask loss, kind loss"""
+        mask, *guesses = self.out(self.norm(tokens.float())).split(self.PARTS, -1)
         want = ((bits.flatten(2).transpose(1, 2).unsqueeze(-1) >> torch.arange(8, device=bits.device)) & 1).flatten(2).float()
         kinds = kinds.flatten(2).long()
         return (F.binary_cross_entropy_with_logits(mask, want),
-                F.cross_entropy(shape.transpose(1, 2), kinds[:, 0]) + F.cross_entropy(color.transpose(1, 2), kinds[:, 1]))
+                sum(F.cross_entropy(g.transpose(1, 2), kinds[:, i]) for i, g in enumerate(guesses)))
+
+
+class Binding(torch.nn.Module):
+    """A linear head that reads from the text encoder's state at each word of an object's phrase what is said of that object: so
+    a cell that looks at `green` finds the green thing's shape and motion there, not its neighbour's. Training only."""
+    PARTS = [len(world.COLORS), len(world.SHAPES), len(world.MOTIONS), 2, 2]
+
+    def __init__(self, dim):
+        super().__init__()
+        self.out = torch.nn.Linear(dim, sum(self.PARTS))
+
+    def forward(self, states, said):
+        """states [B,n,dim]; said [B,n,5]: class by part, -100 outside the objects' phrases -> loss"""
+        guesses = self.out(states).flatten(0, 1).split(self.PARTS, -1)
+        parts = [F.cross_entropy(g, said[..., i].flatten(), reduction='sum') for i, g in enumerate(guesses)]
+        return sum(parts) / (said[..., 0] >= 0).sum().clamp(min=1)
+
+
+def said_by_word(tok, text, scene, phrases):
+    """[LENGTH,5] for Binding. Every word of the world is one piece, so the pieces before a phrase can be counted apart."""
+    out = torch.full((train_text.LENGTH, len(Binding.PARTS)), -100); at = 0
+    pieces = lambda t: len(tok(t, add_special_tokens=False).input_ids) if t.strip() else 0
+    for o, phrase in zip(scene.things, phrases):
+        at = text.find(phrase, at)
+        if at < 0:
+            break
+        first = pieces(text[:at]); at += len(phrase)
+        out[first:pieces(text[:at])] = torch.tensor([list(world.COLORS).index(o.color), world.SHAPES.index(o.shape), world.MOTIONS.index(o.motion), int(o.large), int(o.fast)])
+    return out
 
 
 class Model(torch.nn.Module):
-    def __init__(self, transformer, encoder, truth):
+    """encoder_learns: the text encoder is trained too (with Binding), else it stays as stage 2 left it."""
+    def __init__(self, transformer, encoder, truth, encoder_learns):
         super().__init__()
-        self.transformer, self.encoder, self.truth = transformer, encoder, truth
+        self.transformer, self.encoder, self.truth, self.encoder_learns = transformer, encoder, truth, encoder_learns
+        if encoder_learns:
+            self.binding = Binding(encoder.config.d_model)
         transformer.blocks[TRUTH_AT].register_forward_hook(self.keep)
 
     def keep(self, module, args, output):
         self.middle = output
 
-    def forward(self, x, sigma, control, ids, mask, bits, kinds):
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):   # the encoder of stage 2 stays as it is
+    def forward(self, x, sigma, control, ids, mask, bits, kinds, said):
+        """-> velocity, losses of mask, kinds and words"""
+        with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()), torch.autocast(x.device.type, enabled=False):
             states = self.encoder(ids, mask).last_hidden_state.float()
+            bound = self.binding(states, said) if self.encoder_learns else torch.zeros(())
         text = states * mask.unsqueeze(-1)           # zeros after the prompt, as WanPipeline pads
         out = self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample
         with torch.autocast(x.device.type, enabled=False):
             seen = self.truth(self.middle, bits, kinds)
         del self.middle
-        return out, *seen
+        return out, *seen, bound
 
 
 class Clips:
@@ -136,26 +172,35 @@ def collate(items, rng, code, tok, device):
     frames = items[0][4]
     gray = code.gray(frames, z.shape[3] * code.side, z.shape[4] * code.side)[0]
     none = torch.cat([gray, gray, torch.ones(code.side ** 2, *gray.shape[1:])])
-    control, texts = [], []
+    control, texts, said = [], [], []
     for _, c, m, scene, *_ in items:
         has_ref = z.shape[2] > gray.shape[1]
         control.append(none if c is None or (not has_ref and rng.random() < DROP_CONDITION) else torch.cat([c.float(), m.float()]))
-        texts.append('' if rng.random() < .1 else world.caption(scene, rng, frames == 1))
+        text, phrases = ('', []) if rng.random() < .1 else world.worded(scene, rng, frames == 1)
+        texts.append(text); said.append(said_by_word(tok, text, scene, phrases))
     ids, mask = train_text.tokenize(tok, texts)
     objects, bits, kinds = (torch.stack([i[k] for i in items]) for k in (5, 6, 7))
-    return [t.to(device) for t in (z, torch.stack(control), ids, mask, objects.float(), bits, kinds)]
+    return [t.to(device) for t in (z, torch.stack(control), ids, mask, objects.float(), bits, kinds, torch.stack(said))]
 
 
-def optimizers(model, lr, muon):
+def optimizers(model, lr, muon, encoder):
     """Muon for the blocks' matrices, AdamW for embeddings, norms, biases, tables, in and out projections, text encoder."""
     inner = [p for n, p in model.transformer.named_parameters() if muon and p.ndim == 2 and 'blocks.' in n]
     ids = {id(p) for p in inner}
     rest = [p for p in [*model.transformer.parameters(), *model.truth.parameters()] if id(p) not in ids]
     groups = [{'params': rest, 'scale': 1.}]
+    if encoder:
+        groups.append({'params': [*model.encoder.parameters(), *model.binding.parameters()], 'scale': encoder})
     opts = [torch.optim.AdamW(groups, lr=lr, betas=(.9, .98), weight_decay=.0)]
     if inner:
-        opts.append(torch.optim.Muon([{'params': inner, 'scale': 2.}], lr=lr, weight_decay=.01, momentum=.95, ns_steps=4, adjust_lr_fn='match_rms_adamw'))
+        opts.append(optim.Muon([{'params': inner, 'scale': 2.}], lr=lr, steps=4))
     return opts
+
+
+def mean(values):
+    """of those that are not None, as text"""
+    values = [v for v in values if v is not None]
+    return f'{sum(values) / len(values):.4f}' if values else '-'
 
 
 def export(model, out):
@@ -189,22 +234,22 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1.)
+                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, encoder=0., bind=.1, high=0., high_shift=14., ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
-    encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder', dtype=torch.float32).requires_grad_(False)
+    encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder', dtype=torch.float32).requires_grad_(a.encoder > 0)
     transformer = WanVACETransformer3DModel(**SHAPE)
     with torch.no_grad():      # start as the mean: no output, no hints, blocks that add little (adaLN-Zero)
         transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
         for b in transformer.vace_blocks:
             b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
-    model = Model(transformer, encoder, Truth(SHAPE['num_attention_heads'] * SHAPE['attention_head_dim']))
+    model = Model(transformer, encoder, Truth(SHAPE['num_attention_heads'] * SHAPE['attention_head_dim']), a.encoder > 0)
     if a.start:
         start_from(a.start, model)
     plain = dict(transformer.attn_processors)
     transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})
-    opts = optimizers(model, a.lr, a.muon)
+    opts = optimizers(model, a.lr, a.muon, a.encoder)
     ema = common.Ema(model, a.ema)
     step, elapsed = common.resume(acc, a, model, ema, opts)
     wrapped, *opts = acc.prepare(model, *opts)
@@ -219,30 +264,32 @@ def main():
         clips.refresh()
         rng = common.step_rng(a, acc, step)
         items, key = clips.draw(rng, int(a.tokens))
-        z, control, ids, mask, objects, bits, kinds = collate(items, rng, code, tok, acc.device)
+        z, control, ids, mask, objects, bits, kinds, said = collate(items, rng, code, tok, acc.device)
         u = torch.sigmoid(torch.randn(len(z), device=z.device) * 1.1)
-        sigma = a.shift * u / (1 + (a.shift - 1) * u)
+        shift = torch.where(torch.rand(len(z), device=z.device) < a.high, a.high_shift, a.shift)
+        sigma = shift * u / (1 + (shift - 1) * u)
         noise = torch.randn_like(z); s = sigma.view(-1, 1, 1, 1, 1)
         rate = common.schedule(clock(), a.seconds, step, warm=60)
         for o in opts:
             for g in o.param_groups:
                 g['lr'] = a.lr * rate * g['scale']
-        v, outline, kind = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, bits, kinds)
+        v, outline, kind, bound = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, bits, kinds, said)
         error = v.float() - (noise - z)
         loss = (error ** 2).mean()
         error = torch.einsum('dc,bcfhw->bdfhw', root, error) ** 2   # what the eye sees of it
         # Outlines are a few cells: weigh them once the layout stands (above s = 0.85 the weight would call objects
         # where there are none).
         weight = 1 + a.objects * objects * ((1 - s) / .15).clamp(max=1)
-        acc.backward((weight * error).mean() / weight.mean() + a.truth * (outline + .2 * kind))
+        acc.backward((weight * error).mean() / weight.mean() + a.truth * (outline + .2 * kind) + a.bind * bound)
         acc.clip_grad_norm_(model.parameters(), 1.)
         for o in opts:
             o.step(); o.zero_grad()
         step += 1; ema.update(step)
         if key[0] == 17:
-            losses.append((loss.item(), error.mean().item(), outline.item(), kind.item()))
+            near, far = (error[(sigma < .85) == low].mean().item() if ((sigma < .85) == low).any() else None for low in (True, False))
+            losses.append((loss.item(), near, far, outline.item(), kind.item(), bound.item()))
         if step % 50 == 0:
-            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s 17 frames: loss, seen, mask, kind {" ".join(f"{sum(l) / len(l):.4f}" for l in zip(*losses))} lr {a.lr * rate:.1e} clips {clips.count()}')
+            common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s 17 frames: loss, seen below and above s = .85, mask, kind, words {" ".join(mean(l) for l in zip(*losses))} lr {a.lr * rate:.1e} clips {clips.count()}')
             losses = []
         if clock() - saved > a.save_every:
             saved = clock(); common.save(acc, a, model, ema, opts, step, clock())

@@ -76,13 +76,13 @@ def sample_thing(rng, slot=None):
                  rng.choice([0., 0., rng.uniform(.1, .4)]), rng.uniform(.35, .65))
 
 
-def sample_scene(rng, held_out=False, things=None):
-    """held_out False: never a held-out combination; True: every object is one; None: no matter."""
+def sample_scene(rng, held_out=False, things=None, two=.3):
+    """two: the share of scenes of two objects, unless `things` says how many. held_out False: never a held-out combination; True: every object is one; None: no matter."""
     while True:
         s = Scene(rng.choice(list(SKIES)), rng.choice(list(GROUNDS)), rng.uniform(.08, .42),
                   (rng.uniform(-.8, .8), rng.uniform(-.8, -.4), rng.uniform(.10, .17)),
                   rng.uniform(0, 6) if rng.random() < .3 else None, rng.choice([0., 0., 0., 0., 0., 0., -.5, .5]))
-        n = things or (2 if rng.random() < .3 else 1)
+        n = things or (2 if rng.random() < two else 1)
         side = rng.choice([-1, 1])
         s.things = [sample_thing(rng, None if n == 1 else (side if i == 0 else -side)) for i in range(n)]
         hidden = [is_held_out(o.color, o.shape, o.motion, s.sky, s.ground) for o in s.things]
@@ -262,6 +262,11 @@ def say_thing(rng, o, ing, still_image, full=False):
 
 def caption(s, rng, still_image=False, full=False):
     """One wording of the scene. Parts may be left out, as people leave them out, unless `full`."""
+    return worded(s, rng, still_image, full)[0]
+
+
+def worded(s, rng, still_image=False, full=False):
+    """-> a caption, and the phrase in it that says each object"""
     ing = int(rng.random() < .35)
     things = [say_thing(rng, o, ing, still_image, full) for o in s.things]
     subject = rng.choice([' and ', ' and ', ', ']).join(things)
@@ -289,7 +294,7 @@ def caption(s, rng, still_image=False, full=False):
     if s.pan and rng.random() < .9:
         side = 'left' if s.pan < 0 else 'right'
         text += rng.choice([f', camera pans {side}', f', the camera moves {side}', f', panning {side}'])
-    return ' '.join(text.split()).replace(' ,', ',').lstrip(', ')
+    return ' '.join(text.split()).replace(' ,', ',').lstrip(', '), things
 
 
 def labels(s):
