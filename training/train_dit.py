@@ -52,6 +52,10 @@ class FloatAttention:
         return attn.to_out[1](attn.to_out[0](out))
 
 
+def attention(transformer):
+    transformer.set_attn_processor({k: FloatAttention(p) for k, p in transformer.attn_processors.items()})
+
+
 class Truth(torch.nn.Module):
     """A linear head that reads the picture's truth out of a middle block: representation alignment (2410.06940) with what the
     program that drew the scene knows in place of a foreign encoder. Training only, it is not exported."""
@@ -112,17 +116,43 @@ class Model(torch.nn.Module):
     def keep(self, module, args, output):
         self.middle = output
 
+    def states(self, ids, mask):
+        """-> [B,n,dim], zeros after the prompt, as WanPipeline pads"""
+        with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()), torch.autocast(ids.device.type, enabled=False):
+            return self.encoder(ids, mask).last_hidden_state.float() * mask.unsqueeze(-1)
+
     def forward(self, x, sigma, control, ids, mask, bits, kinds, said):
         """-> velocity, losses of mask, kinds and words"""
-        with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()), torch.autocast(x.device.type, enabled=False):
-            states = self.encoder(ids, mask).last_hidden_state.float()
-            bound = self.binding(states, said) if self.encoder_learns else torch.zeros(())
-        text = states * mask.unsqueeze(-1)           # zeros after the prompt, as WanPipeline pads
+        text = self.states(ids, mask)
+        with torch.autocast(x.device.type, enabled=False):
+            bound = self.binding(text, said) if self.encoder_learns else torch.zeros(())
         out = self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample
         with torch.autocast(x.device.type, enabled=False):
             seen = self.truth(self.middle, bits, kinds)
         del self.middle
         return out, *seen, bound
+
+
+class Teacher:
+    """A frozen model whose guidance the student learns to do without (guidance distillation, 2210.03142): its target is
+    what the teacher predicts for the prompt, or a share `data` of the real velocity, plus (guide - 1) times the way from the
+    teacher's empty prompt to its prompt, down to s = `above`; below, guidance is 1. An empty prompt is never guided, so
+    that the student's own guidance above 1, and with it a negative prompt, goes on working."""
+    def __init__(self, folder, text, guide, above, data):
+        self.guide, self.above, self.data = guide, above, data
+        self.model = Model(WanVACETransformer3DModel(**SHAPE), text, torch.nn.Identity(), False)
+        start_from(folder, self.model)
+        attention(self.model.transformer)
+        self.model.requires_grad_(False)
+
+    @torch.no_grad()
+    def target(self, x, sigma, control, ids, mask, empty, velocity):
+        """empty: ids and mask of the empty prompt; velocity: noise - clean -> the student's target, as x"""
+        text = torch.cat([self.model.states(ids, mask), self.model.states(*empty).expand(len(x), -1, -1)])
+        twice = lambda t: torch.cat([t, t])
+        with_prompt, without = self.model.transformer(twice(x), twice(sigma) * 1000, text, control_hidden_states=twice(control)).sample.float().chunk(2)
+        more = ((sigma >= self.above) * (self.guide - 1)).view(-1, 1, 1, 1, 1)
+        return with_prompt.lerp(velocity, self.data) + more * (with_prompt - without)
 
 
 class Clips:
@@ -234,7 +264,7 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, encoder=0., bind=.1, high=0., high_shift=14., ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1.)
+                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, encoder=0., bind=.1, high=0., high_shift=14., teacher='', guide=3., guide_above=0., data=1., ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -247,8 +277,11 @@ def main():
     model = Model(transformer, encoder, Truth(SHAPE['num_attention_heads'] * SHAPE['attention_head_dim']), a.encoder > 0)
     if a.start:
         start_from(a.start, model)
-    plain = dict(transformer.attn_processors)
-    transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})
+    attention(transformer)
+    teacher = None
+    if a.teacher:
+        teacher = Teacher(a.teacher, transformers.UMT5EncoderModel.from_pretrained(a.teacher + '/text_encoder', dtype=torch.float32), a.guide, a.guide_above, a.data)
+        empty = [t.to(acc.device) for t in train_text.tokenize(tok, [''])]; teacher.model.to(acc.device)
     opts = optimizers(model, a.lr, a.muon, a.encoder)
     ema = common.Ema(model, a.ema)
     step, elapsed = common.resume(acc, a, model, ema, opts)
@@ -273,8 +306,11 @@ def main():
         for o in opts:
             for g in o.param_groups:
                 g['lr'] = a.lr * rate * g['scale']
-        v, outline, kind, bound = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, bits, kinds, said)
-        error = v.float() - (noise - z)
+        x, target = (1 - s) * z + s * noise, noise - z
+        if teacher:
+            target = teacher.target(x, sigma, control, ids, mask, empty, target)
+        v, outline, kind, bound = wrapped(x, sigma, control, ids, mask, bits, kinds, said)
+        error = v.float() - target
         loss = (error ** 2).mean()
         error = torch.einsum('dc,bcfhw->bdfhw', root, error) ** 2   # what the eye sees of it
         # Outlines are a few cells: weigh them once the layout stands (above s = 0.85 the weight would call objects
