@@ -1,6 +1,9 @@
 //! The models, a folder each: video models and text encoders.
 
+pub mod classes;
+pub mod dit;
 pub mod family;
+pub mod kl;
 pub mod names;
 pub mod registry;
 mod sizes;

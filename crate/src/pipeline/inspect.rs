@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
-use super::load::{self, COMPONENTS, Opened};
+use super::load::{self, COMPONENTS, Opened, TEXT_COMPONENTS};
 use super::plan::{Plan, bytes_on};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
@@ -83,9 +83,16 @@ pub async fn inspect(
 ) -> Result<Inspection> {
     let (files, unknown) = placed(registry, files).await?;
     let mut look = Look { files: &files, gpu: compute.is_gpu(), parts: Vec::new(), sets: Vec::new() };
-    let tokenizer = load::tokenizer(&files).await;
-    look.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
-    let encoder = look.component("text_encoder", &registry.text_encoders).await;
+    // What is wrong with a configuration, its part says.
+    let needs_text = load::Outline::of(registry, &files).await.map_or(true, |outline| outline.needs_text);
+    // Outer: whether the parts that are needed for it are there.
+    let mut text = Some(None);
+    if needs_text {
+        let tokenizer = load::tokenizer(&files).await;
+        look.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
+        let encoder = look.component("text_encoder", &registry.text_encoders).await;
+        text = tokenizer.ok().zip(encoder).map(|(tokenizer, encoder)| Some(TextStage { tokenizer, encoder }));
+    }
     let denoiser = look.component("transformer", &registry.denoisers).await;
     let codec = look.component("vae", &registry.codecs).await;
     let (mut parts, sets) = (look.parts, look.sets);
@@ -98,14 +105,18 @@ pub async fn inspect(
     }
 
     let has = |name: &str| parts.iter().any(|part| part.part == name);
-    let missing: Vec<String> = COMPONENTS.iter().filter(|name| !has(name)).map(|name| (*name).to_owned()).collect();
+    let needed = COMPONENTS.iter().filter(|name| needs_text || !TEXT_COMPONENTS.contains(name));
+    let missing: Vec<String> = needed.filter(|name| !has(name)).map(|name| (*name).to_owned()).collect();
     let mut plan = None;
     let mut problem = parts.iter().find_map(|part| part.problem.as_ref().map(|why| format!("{}: {why}", part.part)));
-    if let (Ok(tokenizer), Some(encoder), Some(denoiser), Some(codec)) = (tokenizer, encoder, denoiser, codec) {
-        if let [encoder, transformer, vae] = &sets[..] {
-            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae]));
-        }
-        let fits = whole(registry, &files, TextStage { tokenizer, encoder }, denoiser, codec).await;
+    if let (Some(text), Some(denoiser), Some(codec)) = (text, denoiser, codec) {
+        let none = WeightSet::default();
+        plan = match &sets[..] {
+            [encoder, transformer, vae] => Some(Plan::new(compute, budget, [encoder, transformer, vae])),
+            [transformer, vae] => Some(Plan::new(compute, budget, [&none, transformer, vae])),
+            _ => None,
+        };
+        let fits = whole(registry, &files, text, denoiser, codec).await;
         problem = problem.or_else(|| fits.err().map(|why| why.to_string()));
     }
     let (runs, reason) = verdict(&missing, problem, plan.as_ref());
@@ -116,15 +127,15 @@ pub async fn inspect(
 async fn whole(
     registry: &Registry,
     files: &ModelFiles,
-    text: TextStage,
+    text: Option<TextStage>,
     denoiser: Box<dyn crate::models::family::Denoiser>,
     codec: Box<dyn crate::models::family::VideoCodec>,
 ) -> Result<()> {
     load::model_index(files, registry).await?;
-    let known = load::known(registry, files).await?;
-    let card = load::card_beside(files, known.as_ref()).await?;
-    let scheduler = load::scheduler(files, known.and_then(|known| known.scheduler)).await?;
-    Pipeline::new(Compute::cpu(), Parts { text: Some(text), denoiser, codec, scheduler, card }).map(drop)
+    let outline = load::Outline::of(registry, files).await?;
+    let card = load::card_beside(files, &outline).await?;
+    let scheduler = load::scheduler(files, outline.known.and_then(|known| known.scheduler)).await?;
+    Pipeline::new(Compute::cpu(), Parts { text, denoiser, codec, scheduler, card }).map(drop)
 }
 
 fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> (bool, String) {

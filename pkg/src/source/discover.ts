@@ -29,13 +29,25 @@ const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae'];
 export async function listFolder(folder: RemoteFolder, noCard: string, options: RequestOptions): Promise<ModelCard> {
   const index = await fetchText(addressOf(folder, INDEX), INDEX, options);
   if (index.text === undefined) throw new TabreelError('fetch', `${noCard}; ${index.missing}`);
-  const found = await Promise.all(COMPONENTS.map((component) => listComponent(folder, component, options)));
+  const found = await Promise.all(named(index.text).map((component) => listComponent(folder, component, options)));
   const files = [...(await present(folder, [INDEX], options)), ...found.flat()];
   const name = decodeURIComponent(folder.base.replace(/\/resolve\/[^/]+\/$/, '/'))
     .split('/')
     .filter(Boolean)
     .at(-1);
   return parseCard(JSON.stringify({ name, files }), 'the list of files');
+}
+
+/** The components that an index names, if it names those that every model has; a model of classes has no text encoder. */
+function named(index: string): (typeof COMPONENTS)[number][] {
+  let json: unknown;
+  try {
+    json = JSON.parse(index);
+  } catch {
+    return [...COMPONENTS]; // the engine says what is wrong with it
+  }
+  const has = (component: string): boolean => typeof json === 'object' && json !== null && component in json;
+  return has('transformer') && has('vae') ? COMPONENTS.filter(has) : [...COMPONENTS];
 }
 
 async function listComponent(folder: RemoteFolder, component: (typeof COMPONENTS)[number], options: RequestOptions): Promise<ModelFile[]> {

@@ -26,15 +26,20 @@ use crate::size::{ClipSize, Stride};
 pub const TRANSFORMER_ENTRY: Entry<dyn Denoiser> = Entry {
     classes: TRANSFORMER_CLASSES,
     owns: |set| set.get("condition_embedder.time_proj.weight").is_some(),
+    needs_text: true,
     configure: configure::transformer,
+    usual: family::nothing_usual,
     load: load_denoiser,
 };
 
 /// Their VAEs.
 pub const VAE_ENTRY: Entry<dyn VideoCodec> = Entry {
     classes: VAE_CLASSES,
-    owns: |set| set.get("post_quant_conv.weight").is_some(),
+    // Stable Diffusion's has the same name, and is flat.
+    owns: |set| set.get("post_quant_conv.weight").is_some_and(|info| info.shape.len() == 5),
+    needs_text: false,
     configure: configure::vae,
+    usual: family::nothing_usual,
     load: load_vae,
 };
 
