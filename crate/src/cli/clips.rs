@@ -12,7 +12,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, Frames, ImageDecoder, ImageFormat, ImageReader};
 
-use super::pictures;
+use super::{pictures, webp};
 use crate::condition::{Picture, Values};
 use crate::error::{Error, Result};
 
@@ -101,6 +101,7 @@ pub fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
             let mut decoder = WebPDecoder::new(open()?).map_err(damaged)?;
             decoder.set_limits(limits).map_err(damaged)?;
             pictures::check_room(&decoder, path, most_bytes)?;
+            webp::check_frames(open()?, path, most_bytes)?;
             if !decoder.has_animation() {
                 return single(path, most_bytes);
             }

@@ -14,6 +14,7 @@ mod output;
 mod pictures;
 mod room;
 mod serve;
+mod webp;
 
 pub use output::recipe;
 

@@ -1,9 +1,12 @@
 //! Reading picture files.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::webp;
 use crate::condition::{MAX_PICTURE_SIDE_PX, Picture, Values};
 use crate::error::{Error, Result};
 
@@ -42,6 +45,9 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Picture> {
     };
     let mut reader = ImageReader::open(path).map_err(failed)?.with_guessed_format().map_err(failed)?;
     reader.limits(limits(most_bytes));
+    if reader.format() == Some(ImageFormat::WebP) {
+        webp::check_frames(BufReader::new(File::open(path).map_err(failed)?), path, most_bytes)?;
+    }
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     check_room(&decoder, path, most_bytes)?;
     let orientation = decoder.orientation().map_err(damaged)?;
