@@ -9,6 +9,10 @@ import { ensureChromium } from '../../tools/system.mjs';
 
 export const root = join(import.meta.dirname, '../..');
 
+/** How long a busy machine may take, milliseconds: for an answer, and for a clip or a model. Only a failure waits so long. */
+export const SOON = 120_000;
+export const LONG = 600_000;
+
 const QUIET = [
   '--no-sandbox',
   '--disable-quic',
@@ -40,6 +44,7 @@ export async function openPage(browser, url, { noWebGpu = false, ...options } = 
   const common = { acceptDownloads: true, viewport: { width: 1280, height: 900 }, serviceWorkers: 'block' };
   const context = await browser.newContext({ ...common, ...options });
   if (noWebGpu) await context.addInitScript(() => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }));
+  context.setDefaultTimeout(SOON);
   const page = await context.newPage();
   page.problems = [];
   page.on('pageerror', (error) => page.problems.push(`error: ${error.message}`));
@@ -91,12 +96,8 @@ export async function configure(page, settings) {
 }
 
 /** Waits until the clip is there (its save button shows) or an error is; returns the error's words, if any. */
-export async function finished(page, seconds = 240) {
-  await page
-    .locator('#save-mp4, #error')
-    .locator('visible=true')
-    .first()
-    .waitFor({ timeout: seconds * 1000 });
+export async function finished(page) {
+  await page.locator('#save-mp4, #error').locator('visible=true').first().waitFor({ timeout: LONG });
   return (await page.locator('#error').isVisible()) ? page.locator('#error').innerText() : undefined;
 }
 
@@ -155,7 +156,7 @@ export async function give(page, how, target, { base64, name = 'ball.png', type 
 
 /** Clicks a save button and returns the path of the file. */
 export async function save(page, id, folder) {
-  const [download] = await Promise.all([page.waitForEvent('download', { timeout: 60_000 }), page.click(id)]);
+  const [download] = await Promise.all([page.waitForEvent('download', { timeout: SOON }), page.click(id)]);
   const path = join(folder, download.suggestedFilename());
   await download.saveAs(path);
   return path;

@@ -4,7 +4,7 @@ import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { serve } from '../../tools/serve.mjs';
-import { launch, openPage, root, temporaryFolder } from './browser.mjs';
+import { SOON, launch, openPage, root, temporaryFolder } from './browser.mjs';
 import { addModels } from './examples.mjs';
 
 const folder = temporaryFolder();
@@ -49,7 +49,7 @@ async function show(html, options) {
 
 const state = (page, wanted, index = 0) =>
   page.waitForFunction(([wanted, index]) => document.querySelectorAll('tabreel-clip')[index].state === wanted, [wanted, index], {
-    timeout: 60_000,
+    timeout: SOON,
   });
 const words = (page) => page.locator('tabreel-clip [part=status]').first().innerText();
 const start = (page) => page.getByRole('button', { name: 'Make the clip' });

@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { serve } from '../../tools/serve.mjs';
-import { command, launch, openPage, root, temporaryFolder } from './browser.mjs';
+import { LONG, command, launch, openPage, root, temporaryFolder } from './browser.mjs';
 import { addModels, develop, installPackage, prepare, pressStart } from './examples.mjs';
 
 let browser;
@@ -54,7 +54,7 @@ for (const version of ['vite', 'vite7']) {
     const page = await visit(await develop(program, [], project()), '?frames=5');
     await page.getByRole('button', { name: 'Make', exact: true }).click();
     const output = page.locator('output');
-    await page.waitForFunction(() => /frames|fail|could/.test(document.querySelector('output').value), undefined, { timeout: 90_000 });
+    await page.waitForFunction(() => /frames|fail|could/.test(document.querySelector('output').value), undefined, { timeout: LONG });
     assert.equal(await output.innerText(), '5 frames');
     await makesTheClip(page);
   });

@@ -5,7 +5,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symli
 import { join } from 'node:path';
 import { cache } from '../../tools/common.mjs';
 import { serve } from '../../tools/serve.mjs';
-import { command, root } from './browser.mjs';
+import { LONG, command, root } from './browser.mjs';
 
 const sources = join(root, 'tests/examples-web');
 const folder = (name) => join(cache, 'examples', name);
@@ -96,7 +96,7 @@ export async function pressStart(page, settings = {}) {
   await element.evaluate((clip, tiny) => void Object.assign(clip, tiny), { ...TINY, ...settings });
   await element.getByRole('button', { name: /Make the clip|Try again/ }).click();
   await page.waitForFunction(() => ['done', 'error'].includes(document.querySelector('tabreel-clip').state), undefined, {
-    timeout: 90_000,
+    timeout: LONG,
   });
   return element.evaluate((clip) => {
     let hash = 0;

@@ -30,11 +30,11 @@ async function withPage({ route, script }, steps) {
 }
 
 /** Presses Generate; the error's code and words, or undefined where a clip came. */
-async function generate(page, settings = SHORTEST, seconds = 240) {
+async function generate(page, settings = SHORTEST) {
   await configure(page, settings);
   await page.fill('#prompt', PROMPT);
   await page.click('#generate');
-  const words = await finished(page, seconds);
+  const words = await finished(page);
   return words && { code: await page.locator('#error').getAttribute('data-code'), words };
 }
 

@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import puppeteer from 'puppeteer-core';
 import { serve } from '../../tools/serve.mjs';
 import { ensureFirefox } from '../../tools/system.mjs';
-import { command, probeVideo, root, temporaryFolder } from './browser.mjs';
+import { LONG, command, probeVideo, root, temporaryFolder } from './browser.mjs';
 import { serveFromElsewhere, startHere } from './examples.mjs';
 
 const folder = temporaryFolder();
@@ -38,7 +38,7 @@ after(async () => {
 });
 
 const text = (selector) => page.$eval(selector, (element) => element.innerText);
-const visible = (selector) => page.waitForSelector(selector, { visible: true, timeout: 120_000 });
+const visible = (selector) => page.waitForSelector(selector, { visible: true, timeout: LONG });
 
 test('the page opens and says that there is no WebGPU, and that the CPU does it', async () => {
   assert.match(await page.title(), /tabreel/);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { PROMPT, SHORT, configure, finished, openPage, openSite, root } from './browser.mjs';
+import { LONG, SOON, PROMPT, SHORT, configure, finished, openPage, openSite, root } from './browser.mjs';
 
 const MODEL = join(root, 'models/small-world');
 const ENCODER = join(MODEL, 'text_encoder/model.safetensors');
@@ -26,7 +26,7 @@ async function onPage(steps, options = {}) {
     if (protocol.startsWith('http') && origin !== new URL(server.url).origin) strangers.push(request.url());
   });
   try {
-    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
     await steps(page);
     assert.deepEqual([page.problems, strangers], [[], []]);
   } finally {
@@ -42,7 +42,7 @@ async function generate(page, more = {}) {
   await configure(page, { ...SHORT, guidance: 1, ...more });
   await page.fill('#prompt', PROMPT);
   await page.click('#generate');
-  await page.locator('#working').waitFor({ timeout: 20_000 });
+  await page.locator('#working').waitFor({ timeout: SOON });
   assert.equal(await finished(page), undefined);
   return page.locator('#made').innerText();
 }
@@ -136,11 +136,11 @@ test('files of a host that the page may not talk to are given as links, and what
     await panel.getByLabel('Text encoder').setInputFiles(ENCODER);
     await told('Text encoder')
       .filter({ hasText: /umT5.*, 4\.\d MB|umT5.* MB/ })
-      .waitFor({ timeout: 60_000 });
+      .waitFor({ timeout: SOON });
     await panel.getByLabel('Transformer').setInputFiles(VAE);
     await told('Transformer')
       .filter({ hasText: /This file is a vae .*, not a Transformer/ })
-      .waitFor({ timeout: 60_000 });
+      .waitFor({ timeout: SOON });
     assert.match(await panel.locator('.found').innerText(), /Still to be chosen: VAE, LoRA/);
     assert.ok(await panel.getByRole('button', { name: 'Use these files' }).isDisabled());
   }));
@@ -158,12 +158,12 @@ test('an entry by address with files of one’s own is looked at, added, used, e
     assert.match(await page.locator('#add-found').innerText(), /url must be an http\(s\) address/);
     await page.getByLabel(/Address of a model folder/).fill('models/small-world/');
     await page.locator('#add-form').getByLabel('LoRA').setInputFiles(lora);
-    await page.locator('#add-lora-told').filter({ hasText: 'LoRA of 1 layers, rank 1' }).waitFor({ timeout: 60_000 });
+    await page.locator('#add-lora-told').filter({ hasText: 'LoRA of 1 layers, rank 1' }).waitFor({ timeout: SOON });
     await page.click('#add-look');
     await page
       .locator('#add-found')
       .filter({ hasText: /small-world, 12 MB, licence: free to use/ })
-      .waitFor({ timeout: 20_000 });
+      .waitFor({ timeout: SOON });
     await page.getByLabel('Licence, as its card says').fill('MIT');
     await page.click('#add-submit');
     assert.match(await page.locator('#models-status').innerText(), /Wörld & LoRA was added/);
@@ -172,8 +172,8 @@ test('an entry by address with files of one’s own is looked at, added, used, e
 
     await item.getByRole('button', { name: 'Use Wörld & LoRA' }).click();
     await item.getByRole('button', { name: /^(Fetch .* and use it|Use these files)$/ }).click();
-    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: 120_000 });
-    await page.locator('#needs-line').filter({ hasText: 'Ready: Wörld & LoRA is loaded' }).waitFor({ timeout: 20_000 });
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: LONG });
+    await page.locator('#needs-line').filter({ hasText: 'Ready: Wörld & LoRA is loaded' }).waitFor({ timeout: SOON });
     await generate(page);
 
     await page.click('#open-models');
@@ -189,7 +189,7 @@ test('an entry by address with files of one’s own is looked at, added, used, e
 
     // At the next visit the entry is there, and its file is asked for.
     await page.reload();
-    await page.locator('#needs-line').filter({ hasText: 'Ready: model already on this device' }).waitFor({ timeout: 20_000 });
+    await page.locator('#needs-line').filter({ hasText: 'Ready: model already on this device' }).waitFor({ timeout: SOON });
     await page.click('#open-models');
     await item.getByRole('button', { name: 'Use Wörld & LoRA' }).click();
     assert.match(await item.locator('.found').innerText(), /Still to be chosen: LoRA/);
@@ -217,9 +217,9 @@ test('a folder on a forbidden host is taken from the files that were downloaded'
     await item.getByRole('button', { name: 'Use Elsewhere' }).click();
     await item.getByLabel('Model folder').setInputFiles(copy);
     await item.getByRole('button', { name: 'Look at the files' }).click();
-    await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: 120_000 });
+    await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
     await item.getByRole('button', { name: 'Use these files' }).click();
-    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: 120_000 });
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: LONG });
     await generate(page);
   }));
 

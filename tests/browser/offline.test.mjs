@@ -8,7 +8,7 @@ import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { build } from 'vite';
 import { SMALLEST, keptBrotliOf } from '../../tools/compress.mjs';
 import { serve } from '../../tools/serve.mjs';
-import { PROMPT, SHORT, configure, finished, launchProfile, probeVideo, root, save, temporaryFolder } from './browser.mjs';
+import { SOON, PROMPT, SHORT, configure, finished, launchProfile, probeVideo, root, save, temporaryFolder } from './browser.mjs';
 
 const dist = join(root, 'www/dist');
 
@@ -22,7 +22,7 @@ async function open(context, url) {
 }
 
 /** Until the worker has kept everything and answers for the tab. */
-const kept = (tab) => tab.waitForFunction(() => navigator.serviceWorker.controller?.state === 'activated', null, { timeout: 60_000 });
+const kept = (tab) => tab.waitForFunction(() => navigator.serviceWorker.controller?.state === 'activated', null, { timeout: SOON });
 const versionOf = (tab) => tab.locator('meta[name="tabreel-version"]').getAttribute('content');
 const caches = (tab) => tab.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith('tabreel-page')));
 
@@ -111,7 +111,7 @@ describe('a new version', () => {
 
   test('is shown to who comes now, and announced to who is there', async () => {
     fresh = await open(context, server.url);
-    await old.locator('#update').waitFor({ timeout: 60_000 });
+    await old.locator('#update').waitFor({ timeout: SOON });
     assert.match(await old.locator('#update').innerText(), /new version is ready/i);
     assert.notEqual(await versionOf(fresh), await versionOf(old));
     assert.equal(await fresh.locator('#update').isVisible(), false);
@@ -146,7 +146,7 @@ test('a page that is alone takes a new version when told to, and has it without 
     await server.close();
     server = await serve(other, Number(new URL(url).port));
     await tab.evaluate(async () => void (await (await navigator.serviceWorker.ready).update()));
-    await tab.locator('#update').waitFor({ timeout: 60_000 });
+    await tab.locator('#update').waitFor({ timeout: SOON });
     await Promise.all([tab.waitForEvent('load'), tab.click('#update-reload')]);
     const now = await versionOf(tab);
     assert.notEqual(now, before);

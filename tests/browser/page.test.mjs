@@ -4,6 +4,8 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
+  LONG,
+  SOON,
   PROMPT,
   SHORT,
   canvasPixels,
@@ -147,7 +149,7 @@ describe('a prompt becomes a clip on the CPU', () => {
 });
 
 describe('pictures', () => {
-  const visible = (page, id) => page.locator(id).waitFor({ timeout: 20_000 });
+  const visible = (page, id) => page.locator(id).waitFor({ timeout: SOON });
 
   test('a picture dropped on the page is shown, and can be removed', () =>
     onPage({}, async (page) => {
@@ -189,11 +191,11 @@ describe('pictures', () => {
       await visible(page, '#first-thumb');
       await give(page, 'drop', 'body', { base64: btoa('no picture'), name: 'notes.txt', type: 'text/plain' });
       const words = /first frame must be a picture.*notes\.txt \(text\/plain, 10 bytes\)/;
-      await page.locator('#error').filter({ visible: true, hasText: words }).waitFor({ timeout: 20_000 });
+      await page.locator('#error').filter({ visible: true, hasText: words }).waitFor({ timeout: SOON });
       assert.match(await page.locator('#first-thumb').getAttribute('aria-label'), /ball\.png/);
       assert.equal(await page.locator('#prompt').inputValue(), PROMPT);
       await give(page, 'drop', 'body', { base64: await drawPng(page), name: 'next.png' });
-      await page.locator('#error').waitFor({ state: 'hidden', timeout: 20_000 });
+      await page.locator('#error').waitFor({ state: 'hidden', timeout: SOON });
       assert.match(await page.locator('#first-thumb').getAttribute('aria-label'), /next\.png/);
     }));
 });
@@ -201,7 +203,7 @@ describe('pictures', () => {
 describe('WebGPU', () => {
   test('a software adapter is named, and the CPU is used instead unless the visitor insists', () =>
     onPage({}, async (page) => {
-      await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+      await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
       await page.click('#needs-line');
       assert.match(await page.locator('#needs').innerText(), /software/i);
       await configure(page, { ...SHORT, frames: 1, steps: 1, backend: 'auto' });
@@ -218,7 +220,7 @@ describe('WebGPU', () => {
         await configure(page, { ...SHORT, frames: 1, steps: 2, backend });
         await page.fill('#prompt', PROMPT);
         await page.click('#generate');
-        assert.equal(await finished(page, 500), undefined);
+        assert.equal(await finished(page), undefined);
         const made = await page.locator('#made').innerText();
         assert.match(made, backend === 'cpu' ? /CPU/ : /GPU|WebGPU|swiftshader/i);
         const png = await save(page, '#save-png', folder.path);
@@ -240,7 +242,7 @@ describe('WebGPU', () => {
       const own = args.webgpu === false ? await launch(args) : undefined;
       try {
         await onPage({ ...options, browser: own }, async (page) => {
-          await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+          await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
           await page.click('#needs-line');
           assert.match(await page.locator('#needs').innerText(), /no WebGPU|without a usable GPU/i);
           await configure(page, { ...SHORT, backend: 'auto' });
@@ -266,10 +268,10 @@ describe('the visitor changes their mind or errs', () => {
       await page
         .locator('#status')
         .filter({ hasText: /step ([2-9]|\d\d) of 50/ })
-        .waitFor({ timeout: 240_000 });
+        .waitFor({ timeout: LONG });
       const start = Date.now();
       await page.click('#cancel');
-      await page.locator('#generate').waitFor({ timeout: 30_000 });
+      await page.locator('#generate').waitFor({ timeout: SOON });
       assert.ok(Date.now() - start < 10_000, `cancelling took ${Date.now() - start} ms`);
       assert.equal(await page.locator('#save-mp4').isVisible(), false);
       assert.equal(await page.locator('#error').isVisible(), false, 'cancelling is no error');
@@ -291,7 +293,7 @@ describe('the visitor changes their mind or errs', () => {
         await configure(page, { ...SHORT, ...change });
         await page.fill('#prompt', PROMPT);
         await page.click('#generate');
-        await page.locator('#error').filter({ visible: true, hasText: words }).waitFor({ timeout: 20_000 });
+        await page.locator('#error').filter({ visible: true, hasText: words }).waitFor({ timeout: SOON });
         assert.equal(await page.locator('#working').isVisible(), false, 'nothing was started');
       }
       await configure(page, SHORT);
@@ -300,7 +302,7 @@ describe('the visitor changes their mind or errs', () => {
       await page
         .locator('#error')
         .filter({ visible: true, hasText: /prompt/i })
-        .waitFor({ timeout: 20_000 });
+        .waitFor({ timeout: SOON });
       await page.fill('#prompt', PROMPT);
       await page.click('#generate');
       assert.equal(await finishedAfterError(page), undefined);
@@ -308,7 +310,7 @@ describe('the visitor changes their mind or errs', () => {
 
   /** As `finished`, but the error of before may still show for a moment. */
   async function finishedAfterError(page) {
-    await page.locator('#error').waitFor({ state: 'hidden', timeout: 20_000 });
+    await page.locator('#error').waitFor({ state: 'hidden', timeout: SOON });
     return finished(page);
   }
 
@@ -331,7 +333,7 @@ describe('the visitor changes their mind or errs', () => {
         await route.fulfill({ json: card });
       });
       await page.goto(server.url);
-      await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+      await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
       const recipe = async () => {
         await page.fill('#prompt', PROMPT);
         await page.click('#generate');
@@ -359,7 +361,7 @@ describe('the visitor changes their mind or errs', () => {
       await configure(page, SHORT);
       await page.fill('#prompt', PROMPT);
       await page.click('#generate');
-      const words = await finished(page, 60);
+      const words = await finished(page);
       assert.match(words ?? '', /could not be fetched/);
       assert.match(words, /503/);
     } finally {
@@ -386,7 +388,7 @@ describe('for everyone', () => {
       await press('Enter');
       assert.equal(await finished(page), undefined);
       await tabTo('save-mp4');
-      const [download] = await Promise.all([page.waitForEvent('download', { timeout: 60_000 }), press('Enter')]);
+      const [download] = await Promise.all([page.waitForEvent('download', { timeout: SOON }), press('Enter')]);
       const path = join(folder.path, 'keyboard.mp4');
       await download.saveAs(path);
       assert.deepEqual([probeVideo(path).numFrames, probeVideo(path).fps], [5, 8]);
@@ -407,7 +409,7 @@ describe('for everyone', () => {
       onPage({ ...look, reducedMotion: 'reduce' }, async (page) => {
         const found = [];
         const look = async (state) => found.push(...(await violations(page)).map((line) => `${state}: ${line}`));
-        await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: 20_000 });
+        await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
         await look('empty');
         await page.click('#open-settings');
         await look('settings');
@@ -432,5 +434,5 @@ describe('for everyone', () => {
         assert.deepEqual(found, []);
       }));
   }
-  const finishedClip = (page) => page.locator('#save-mp4').waitFor({ timeout: 240_000 });
+  const finishedClip = (page) => page.locator('#save-mp4').waitFor({ timeout: LONG });
 });

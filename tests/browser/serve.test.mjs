@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { buildServe } from '../../tools/build.mjs';
-import { PROMPT, SHORT, canvasPixels, configure, deviation, finished, launch, openPage, temporaryFolder } from './browser.mjs';
+import { SOON, PROMPT, SHORT, canvasPixels, configure, deviation, finished, launch, openPage, temporaryFolder } from './browser.mjs';
 
 describe('tabreel serve', { timeout: 1_800_000 }, () => {
   const folder = temporaryFolder();
@@ -39,7 +39,7 @@ describe('tabreel serve', { timeout: 1_800_000 }, () => {
 
   test('the page opens and makes a clip', async () => {
     const page = await openPage(browser, url, { serviceWorkers: 'allow' });
-    await page.waitForFunction(() => navigator.serviceWorker.controller?.state === 'activated', null, { timeout: 60_000 });
+    await page.waitForFunction(() => navigator.serviceWorker.controller?.state === 'activated', null, { timeout: SOON });
     await configure(page, SHORT);
     await page.fill('#prompt', PROMPT);
     await page.click('#generate');
@@ -54,7 +54,7 @@ describe('tabreel serve', { timeout: 1_800_000 }, () => {
   });
   test('a port in use is an error', () => {
     const { port } = new URL(url);
-    const { status, stderr } = spawnSync(program, ['serve', '--port', port], { encoding: 'utf8', timeout: 20_000 });
+    const { status, stderr } = spawnSync(program, ['serve', '--port', port], { encoding: 'utf8', timeout: SOON });
     assert.equal(status, 2);
     assert.match(stderr, new RegExp(`port ${port} of 127\\.0\\.0\\.1 is in use`));
   });

@@ -7,7 +7,7 @@ import { after, afterEach, before, beforeEach, test as nodeTest } from 'node:tes
 import { build } from 'vite';
 import { serve } from '../../tools/serve.mjs';
 import { startFaultyServer } from '../faulty-server.mjs';
-import { launch, launchProfile, root, temporaryFolder } from './browser.mjs';
+import { LONG, SOON, launch, launchProfile, root, temporaryFolder } from './browser.mjs';
 
 const PART = 8 * 1024 * 1024;
 const folder = temporaryFolder();
@@ -23,7 +23,7 @@ const hashes = Object.fromEntries(Object.entries(content).map(([path, bytes]) =>
 const total = Object.values(content).reduce((sum, { length }) => sum + length, 0);
 
 /** A promise that stays open fails its test and not the whole run. */
-const test = (name, steps) => nodeTest(name, { timeout: 120_000 }, steps);
+const test = (name, steps) => nodeTest(name, { timeout: LONG }, steps);
 
 let page;
 let files;
@@ -147,7 +147,7 @@ test('a tab that is closed in the middle of a download costs only the part at ha
   let tab = await open(context);
   server.fault = ({ range }) => (range && range[0] >= 5 * PART ? { stallAfter: 1000 } : undefined);
   void tab.evaluate((base) => void store.load({ base }), base);
-  await tab.waitForFunction((bytes) => window.loaded >= bytes, 7 * PART, { timeout: 60_000 });
+  await tab.waitForFunction((bytes) => window.loaded >= bytes, 7 * PART, { timeout: SOON });
   await tab.waitForTimeout(500);
   await context.close();
   server.requests.length = 0;
@@ -198,9 +198,9 @@ test('of two tabs one fetches, the other waits and says so, and then reads what 
   server.fault = ({ range }) => (range ? { delay: 100 } : undefined);
   const other = await open(page.context());
   const first = load();
-  await page.waitForFunction((bytes) => window.loaded >= bytes, PART, { timeout: 60_000 });
+  await page.waitForFunction((bytes) => window.loaded >= bytes, PART, { timeout: SOON });
   const second = load({}, undefined, other);
-  await other.waitForFunction(() => window.waiting === 'another tab is downloading this model', null, { timeout: 30_000 });
+  await other.waitForFunction(() => window.waiting === 'another tab is downloading this model', null, { timeout: SOON });
   assert.match((await call('forget', base)).message, /cannot be deleted just now: a tab is downloading it/);
   assert.deepEqual((await first).done.hashes, hashes);
   const { done } = await second;
