@@ -1,10 +1,10 @@
 // npm run fuzz: libFuzzer on everything that reads a stranger's bytes (tests/fuzz), two targets at a time.
 //   npm run fuzz                                   every target for an hour
 //   npm run fuzz -- --seconds 60 gguf cards        these two for a minute
-//   npm run fuzz -- --keep                         what reaches new code joins tests/fuzz/corpus, in as few files as do
+//   npm run fuzz -- --keep                         what reaches new code joins tests/fuzz/corpus
 // An input that breaks something lies in tests/out/fuzz afterwards; `npm run fuzz -- --input FILE gguf` runs it again.
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -65,14 +65,10 @@ export async function runFuzz(programs, names, { seconds, seed = 1, keep = false
       const fresh = mkdtempSync(join(tmpdir(), `fuzz-${name}-`));
       try {
         each(await fuzz(programs, name, { seconds, seed, fresh }));
+        // Into the first folder goes what reaches code that nothing in it does; nothing is taken out.
         if (keep) {
           const corpus = join(folder, 'corpus', name);
-          const merged = mkdtempSync(join(tmpdir(), `merge-${name}-`));
-          await libFuzzer(join(programs, `fuzz_${name}`), ['-merge=1', `-max_len=${TARGETS[name]}`, merged, corpus, fresh]);
-          // libFuzzer names an input by its SHA-1, so what stays keeps its name.
-          rmSync(corpus, { recursive: true });
-          cpSync(merged, corpus, { recursive: true });
-          rmSync(merged, { recursive: true });
+          await libFuzzer(join(programs, `fuzz_${name}`), ['-merge=1', `-max_len=${TARGETS[name]}`, corpus, fresh]);
         }
       } finally {
         rmSync(fresh, { recursive: true, force: true });

@@ -14,6 +14,8 @@ pub use capabilities::Capabilities;
 pub use edges::edges;
 pub use picture::{Fit, Fitted, MAX_PICTURE_SIDE_PX, Picture, Values};
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 use crate::size::ClipSize;
 
@@ -104,8 +106,8 @@ pub struct Timeline<'a> {
     pub video: Option<Video<'a>>,
     /// Reference pictures, `[3, H, W]` each in −1…1.
     pub references: Vec<Vec<f32>>,
-    /// A clip's frames, as many as the clip has, and the strength.
-    pub source: Option<(&'a [Picture], f64)>,
+    /// A clip's frames at the clip's size, as many as it has, and the strength.
+    pub source: Option<(Vec<Cow<'a, Picture>>, f64)>,
     /// See [`Condition::control_scale`].
     pub control_scale: f32,
     /// The seam of what is pasted, px; `None` when nothing is.
@@ -169,10 +171,8 @@ impl Condition {
                     if source.is_some() {
                         return Err(Error::options("there can be one source clip, got two"));
                     }
-                    for picture in clip {
-                        picture.check()?;
-                    }
-                    source = Some((clip.as_slice(), *strength));
+                    let frames: Result<Vec<_>> = clip.iter().map(|picture| picture.covering(height, width)).collect();
+                    source = Some((frames?, *strength));
                 }
             }
         }

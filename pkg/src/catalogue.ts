@@ -3,12 +3,13 @@ import { parsePresets } from './card.js';
 import type { Capabilities, Preset } from './contract.js';
 import { TabreelError } from './errors.js';
 import { checkDefaults } from './options.js';
+import { PARTS } from './source/loose.js';
 
 /** What a file of an entry is: a whole model folder, or a part of a model. */
-export const ENTRY_PARTS = ['model', 'transformer', 'textEncoder', 'tokenizer', 'vae', 'lora'] as const;
+export type EntryPart = 'model' | keyof typeof PARTS | 'lora';
 
-/** One of {@link ENTRY_PARTS}. */
-export type EntryPart = (typeof ENTRY_PARTS)[number];
+/** All that there are. */
+export const ENTRY_PARTS: readonly EntryPart[] = ['model', ...(Object.keys(PARTS) as (keyof typeof PARTS)[]), 'lora'];
 
 /** What a model does, as `model.capabilities` names it once it is loaded. */
 export const MODES = [

@@ -57,7 +57,8 @@ export { readClip, type ClipFrames, type ClipSource, type ReadClip, type ReadCli
 export { readPicture, type PictureSource } from './read-picture.js';
 export { parseRecipe, readRecipe, type FullRecipe, type TaskName, type TaskRecipe } from './recipe.js';
 export { describeModel, type ModelSet, type ModelSource } from './source/index.js';
-export type { FileSource, LooseParts, LoraSource, PartSource } from './source/loose.js';
+export { PARTS as MODEL_PARTS, type FileSource, type LooseParts, type LoraSource, type PartSource } from './source/loose.js';
+export { modelAddress } from './source/remote.js';
 export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel } from './source/kept-models.js';
 export { probe, type Support } from './support.js';
 export type { BridgeOptions, EditOptions, ExtendOptions, InpaintOptions, OutpaintOptions, TaskOptions, UpscaleOptions } from './tasks.js';

@@ -1,5 +1,7 @@
 //! What the Rust tests share: fixture folders, their tensors, comparing, running the built command line.
 
+pub mod counting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

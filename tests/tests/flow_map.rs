@@ -6,7 +6,7 @@ use tabreel::device::Compute;
 use tabreel::error::Error;
 use tabreel::host::SilentHost;
 use tabreel::noise::randn;
-use tabreel::options::GenerateOptions;
+use tabreel::options::{GivenOptions, ModelDefaults};
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
 use tabreel_tests::{Array, Case, read_arrays, root, safetensors_file};
 
@@ -42,22 +42,18 @@ fn load(files: &ModelFiles) -> Result<Pipeline, Error> {
 }
 
 fn latents(pipeline: &Pipeline, sampler: Option<&str>) -> Result<Vec<f32>, Error> {
-    let options = GenerateOptions {
-        prompt: "A red ball moves left.".into(),
-        negative_prompt: String::new(),
-        width: 48,
-        height: 32,
-        num_frames: 5,
-        fps: 8.0,
-        num_steps: 2,
-        guidance_scale: 1.0,
-        seed: 3,
-        preset: None,
-        flow_shift: None,
+    let given = GivenOptions {
+        prompt: Some("A red ball moves left.".into()),
+        width: Some(48),
+        height: Some(32),
+        num_frames: Some(5),
+        num_steps: Some(2),
+        guidance_scale: Some(1.0),
+        seed: Some(3),
         sampler: sampler.map(str::to_owned),
-        sigmas: None,
-        preview: false,
+        ..GivenOptions::default()
     };
+    let options = given.settle(&ModelDefaults::default());
     block_on(pipeline.generate(&options, &Inputs::default(), &SilentHost)).map(|clip| clip.latents)
 }
 

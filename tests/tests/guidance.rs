@@ -7,7 +7,7 @@ use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
 use tabreel::models::clip::{self, ClipVision, ClipVisionConfig};
-use tabreel::models::family::{Denoiser, ImageEncoder, Request};
+use tabreel::models::family::{Denoiser, ImageEncoder, Request, Room};
 use tabreel::models::wan::config::{TRANSFORMER_CLASSES, VAE_CLASSES};
 use tabreel::models::wan::{TransformerConfig, Vae, VaeConfig, WanDenoiser, WanTransformer};
 use tabreel::nn::loader::Loader;
@@ -96,7 +96,8 @@ fn one_batch_of_two_equals_two_passes_of_one() {
             let prompts = [(); 2].map(|()| prompt(draw([1, 1, 1, 6, model.denoiser.text_dim()]))).to_vec();
             let latents = draw([1, 4, 2, 4, 6]);
             let image_encoder = model.image.as_ref().map(|image| image as &dyn ImageEncoder);
-            let request = Request { timeline: &timeline, codec: &model.codec, image_encoder, prompts, batched };
+            let (codec, room) = (&model.codec, Room::ENDLESS);
+            let request = Request { timeline: &timeline, codec, room, image_encoder, prompts, batched };
             let prepared = block_on(model.denoiser.prepare(request, &pace)).expect("a clip that it can make");
             model.scheduler.reset();
             let mut sampling = Sampling {

@@ -1,10 +1,8 @@
 //! Folders whose configurations hold anything: what does not work is refused in words, what works makes a clip. Never a
 //! panic, an abort, a hang, or memory beyond the files' size and 512 MB.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use pollster::block_on;
@@ -15,6 +13,7 @@ use tabreel::error::ErrorCode;
 use tabreel::host::SilentHost;
 use tabreel::options::GivenOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
+use tabreel_tests::counting::{Counting, held_by};
 use tabreel_tests::root;
 use tempfile::TempDir;
 
@@ -23,32 +22,11 @@ const ROOM: usize = 512 << 20;
 /// Longest that a case may take; most take a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-/// One case at a time, so that memory is one case's.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// The system's allocator, which counts.
-struct Counting;
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call is the system allocator's, with the arguments given.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Relaxed).saturating_add(layout.size());
-        MOST.fetch_max(held, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(old, layout) }
-    }
-}
+/// One case at a time, so that memory is one case's.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Repeatable choices.
 struct Dice(u64);
@@ -260,10 +238,8 @@ fn check(folder: &Folder, seed: u64) -> Result<(), TestCaseError> {
     // What an abort would leave no time to tell.
     let note = Path::new(env!("CARGO_TARGET_TMPDIR")).join("malformed-case.txt");
     std::fs::write(note, done.join("\n")).expect("a note");
-    let (before, began) = (HELD.load(Relaxed), Instant::now());
-    MOST.store(before, Relaxed);
-    let result = try_clip(folder.dir.path());
-    let held = MOST.load(Relaxed).saturating_sub(before);
+    let began = Instant::now();
+    let (result, held) = held_by(|| try_clip(folder.dir.path()));
     prop_assert!(began.elapsed() < PATIENCE, "{done:?} took {:?}", began.elapsed());
     prop_assert!(held < folder.bytes + ROOM, "{done:?} took {held} bytes, the files have {}", folder.bytes);
     if let Err((code, message)) = result {

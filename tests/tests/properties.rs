@@ -8,12 +8,14 @@ use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::error::ErrorCode;
 use tabreel::host::SilentHost;
+use tabreel::models::family::{Room, VideoCodec};
 use tabreel::models::wan::VaeConfig;
 use tabreel::models::wan::{Tiles, Vae};
 use tabreel::nn::loader::Loader;
 use tabreel::nn::patch::{fold_pixels, patchify, unfold_pixels, unpatchify};
 use tabreel::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
 use tabreel::pace::Pace;
+use tabreel::size::ClipSize;
 use tabreel::weights::WeightSet;
 use tabreel_tests::{Array, Case, root};
 
@@ -169,4 +171,20 @@ proptest! {
         let tiled = block_on(vae.decode_tiled(latents, Tiles::default(), &pace)).expect("decodes");
         prop_assert!(distance(tiled, whole) < 1e-6);
     }
+}
+
+#[test]
+fn a_picture_that_does_not_fit_is_encoded_by_tiles_and_takes_what_a_tile_takes() {
+    // Its latents are taken as they come: mean 0, deviation 1.
+    let (compute, vae) = fixture_vae("wan_vae22");
+    let pace = Pace::new(&SilentHost, &compute);
+    let video = numbers([1, 3, 1, 160, 32], 7, compute.device());
+    let encoded = |room| block_on(VideoCodec::encode(&vae, &video, room, &pace)).expect("encodes");
+    let tiled = block_on(vae.encode_tiled(&video, Tiles::SIZES[2], &pace)).expect("encodes");
+    let tiled = tiled.narrow(1, 0, vae.config().z_dim);
+    let none = Room { bytes: 0, largest: 0 };
+    assert!(same(encoded(none), tiled.clone()));
+    assert!(distance(encoded(Room::ENDLESS), tiled) > 1e-3, "tiles see less than the whole");
+    let peak = |height, room| vae.encode_peak_bytes(ClipSize { frames: 1, height, width: 32 }, room);
+    assert_eq!(peak(1600, none), peak(128, Room::ENDLESS));
 }

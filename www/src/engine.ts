@@ -1,6 +1,6 @@
 /** The loaded model: fetched at the first click, after a crash, and when another backend or model was chosen. */
 import { Tabreel, type ModelCard, type ModelInfo, type resolveOptions } from 'tabreel';
-import { choice, type Choice } from './choice';
+import { choice, type Choice } from './model-choice';
 import { announce, progress } from './progress';
 import type { Device } from './recipe';
 import { loadWords } from './words';

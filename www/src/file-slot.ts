@@ -1,5 +1,5 @@
 /** A place for one file of a model: chosen by the visitor, looked at before anything is done with it. */
-import { Tabreel, type EntryPart, type Inspection } from 'tabreel';
+import { MODEL_PARTS, Tabreel, type EntryPart, type Inspection } from 'tabreel';
 import { make } from './dom';
 import { asError } from './material';
 import { bytesWords } from './words';
@@ -11,11 +11,9 @@ export const PART_WORDS: Record<EntryPart, string> = {
   textEncoder: 'Text encoder',
   tokenizer: 'Tokenizer',
   vae: 'VAE',
+  imageEncoder: 'Image encoder',
   lora: 'LoRA',
 };
-
-/** As the engine names them. */
-const ENGINE_NAMES: Partial<Record<EntryPart, string>> = { textEncoder: 'text_encoder' };
 
 const WEIGHTS = '.safetensors,.gguf,.pt,.pth';
 
@@ -83,7 +81,7 @@ export class FileSlot {
 async function inspected(file: File, part: EntryPart): Promise<string> {
   try {
     const { parts } = await Tabreel.inspect({ files: [file], device: 'cpu' });
-    const wanted = ENGINE_NAMES[part] ?? part;
+    const wanted = part in MODEL_PARTS ? MODEL_PARTS[part as keyof typeof MODEL_PARTS] : part;
     const found = parts.find((one) => one.part === wanted);
     if (found === undefined) {
       const other = parts.find((one) => one.name !== '') ?? parts[0];

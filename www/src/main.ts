@@ -1,7 +1,7 @@
 /** The page: what to make, a prompt, a button; this file connects the parts. */
 import { TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type ModelInfo, type Support } from 'tabreel';
 import { byId } from './dom';
-import { choice, isFolder, modelUrl } from './choice';
+import { choice, isFolder, modelUrl } from './model-choice';
 import { comparable, startCompare } from './compare';
 import { startDrawer } from './drawer';
 import { startDrops, handOver } from './drops';

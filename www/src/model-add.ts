@@ -1,10 +1,19 @@
 /** Adding a model of the visitor's own to the list: by its address, or from files in hand, which are looked at first. */
-import { Tabreel, describeModel, cardBytes, type CatalogueEntry, type CatalogueFile, type EntryPart, type FileSource } from 'tabreel';
+import {
+  ENTRY_PARTS,
+  Tabreel,
+  cardBytes,
+  describeModel,
+  modelAddress,
+  type CatalogueEntry,
+  type CatalogueFile,
+  type FileSource,
+} from 'tabreel';
 import { FileSlot, inspectionLines } from './file-slot';
 import { byId, make } from './dom';
 import { asError } from './material';
 import type { FilesInHand } from './model-take';
-import { allowedWords, fullAddress, mayFetch } from './policy';
+import { allowedWords, mayFetch } from './policy';
 import type { Device } from './recipe';
 import { bytesWords, licence } from './words';
 
@@ -16,7 +25,7 @@ export interface AddHooks {
   device(): Device;
 }
 
-const PARTS: EntryPart[] = ['transformer', 'textEncoder', 'tokenizer', 'vae', 'lora'];
+const PARTS = ENTRY_PARTS.filter((part) => part !== 'model');
 const WEIGHT_FILE = /\.(safetensors|gguf|pt|pth)(\?.*)?$/i;
 
 /** Fills `#add-form`. */
@@ -123,7 +132,7 @@ export function startAdd(hooks: AddHooks): void {
 /** What a folder's card says, before anything large is fetched. */
 async function lookAtAddress(address: string): Promise<HTMLElement[]> {
   if (!mayFetch(address)) {
-    const { host } = new URL(fullAddress(address));
+    const { host } = new URL(modelAddress(address));
     return [
       make(
         'p',

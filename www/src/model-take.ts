@@ -1,6 +1,6 @@
 /** What stands between a model of the list and its use: its size and licences, the files that the page may not fetch, and a look at them. */
 import { Tabreel, addressIn, filesOf, type CatalogueEntry, type CatalogueFile, type EntryChoice, type FileSource } from 'tabreel';
-import { models } from './choice';
+import { models } from './model-choice';
 import { make } from './dom';
 import { FileSlot, PART_WORDS, inspectionLines } from './file-slot';
 import { asError } from './material';

@@ -1,8 +1,7 @@
 /** Files and licences of a catalogue as a visitor reads them. */
-import { addressIn, type CatalogueFile, type License } from 'tabreel';
+import { addressIn, modelAddress, type CatalogueFile, type License } from 'tabreel';
 import { make } from './dom';
 import { PART_WORDS } from './file-slot';
-import { fullAddress } from './policy';
 import { bytesWords, licence } from './words';
 
 /** A licence with its link. */
@@ -18,11 +17,14 @@ export function fileWords(file: CatalogueFile, hosts: Readonly<Record<string, st
   const where: Node | string =
     url === undefined
       ? `${file.file}, a file of yours`
-      : make('a', { href: part === 'model' ? fullAddress(url) : url, target: '_blank', rel: 'noreferrer' }, nameOf(url));
+      : make('a', { href: part === 'model' ? pageOf(url) : url, target: '_blank', rel: 'noreferrer' }, nameOf(url));
   const size = bytes === undefined ? 'size not known' : bytesWords(bytes);
   const unchecked = unverified.length > 0 ? ` (not checked: ${unverified.map(checkedWord).join(', ')})` : '';
   return [`${PART_WORDS[part]}: `, where, `, ${size}${unchecked}`, ...(license ? [', ', licenceLink(license)] : [])];
 }
+
+/** Where a visitor can look at a folder: a repository's files are a page's. */
+const pageOf = (url: string): string => modelAddress(url).replace(/\/resolve\/[^/]+\/$/, '/');
 
 const nameOf = (url: string): string => url.split('/').filter(Boolean).at(-1) ?? url;
 

@@ -1,14 +1,14 @@
 /** The dialog of models: what there is, whether this machine runs it, under which licence; and which one the page uses. */
-import { TabreelError, addressIn, entryBytes, judgeEntry, type CatalogueEntry, type ModelInfo, type Support } from 'tabreel';
+import { TabreelError, addressIn, entryBytes, judgeEntry, modelAddress, type CatalogueEntry, type ModelInfo, type Support } from 'tabreel';
 import { startAdd } from './model-add';
 import { TakePanel, type FilesInHand } from './model-take';
 import { checkedWord, fileWords, licenceLink } from './model-words';
-import { choice, choose, isFolder, keepChoice, models, unchoose, type Choice } from './choice';
+import { choice, choose, isFolder, keepChoice, models, unchoose, type Choice } from './model-choice';
 import { byId, make } from './dom';
 import { readyEngine } from './engine';
 import { asError } from './material';
-import { fullAddress } from './policy';
 import type { Device } from './recipe';
+import { download } from './result';
 import { isRunning } from './runner';
 import { bytesWords, explain } from './words';
 
@@ -63,8 +63,10 @@ export function startModels(given: ModelsHooks): void {
     if (chosen) void importFile(chosen);
     file.value = '';
   });
-  byId('models-export').addEventListener('click', () => save('my-models.json', models.export()));
+  byId('models-export').addEventListener('click', () => download(jsonFile(models.export()), 'my-models.json'));
 }
+
+const jsonFile = (text: string): Blob => new Blob([text], { type: 'application/json' });
 
 async function importFile(file: File): Promise<void> {
   try {
@@ -104,7 +106,7 @@ function entryItem(entry: CatalogueEntry): HTMLElement {
   const acts = make('div', { className: 'acts' }, use);
   if (own) {
     const exported = make('button', { type: 'button', className: 'quiet', ariaLabel: `Export ${name}` }, 'Export');
-    exported.addEventListener('click', () => save(`${id}.json`, models.export([id])));
+    exported.addEventListener('click', () => download(jsonFile(models.export([id])), `${id}.json`));
     const remove = make('button', { type: 'button', className: 'quiet', ariaLabel: `Remove ${name} from this list` }, 'Remove');
     remove.addEventListener('click', () => removeEntry(entry));
     acts.append(exported, remove);
@@ -184,7 +186,7 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
     entry.files.length === 1 &&
     only?.part === 'model' &&
     address !== undefined &&
-    new URL(fullAddress(address)).origin === location.origin
+    new URL(modelAddress(address)).origin === location.origin
   ) {
     return use(entry, {}).catch(() => undefined); // it has been said
   }
@@ -221,11 +223,4 @@ async function use(
     if (error.code !== 'aborted') say(explain(error).what, true);
     throw error;
   }
-}
-
-/** Hands a text to the visitor as a file. */
-function save(name: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
-  make('a', { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

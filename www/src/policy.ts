@@ -1,12 +1,5 @@
 /** What the page's own Content-Security-Policy lets it fetch: plugins/strict-page.ts writes it. */
-
-const HUB = 'https://huggingface.co';
-
-/** The full address of a file or folder; `owner/name` is a repository on the hub, as the package reads it. */
-export function fullAddress(address: string): string {
-  const repository = /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(address);
-  return new URL(repository ? `${HUB}/${address}/` : address, document.baseURI).href;
-}
+import { modelAddress } from 'tabreel';
 
 /** What stands in `connect-src`; undefined where the page has no policy, as on the dev server. */
 function sources(): string[] | undefined {
@@ -18,7 +11,7 @@ function sources(): string[] | undefined {
 
 /** True if this page may fetch from there. */
 export function mayFetch(address: string): boolean {
-  const { origin, protocol, host } = new URL(fullAddress(address));
+  const { origin, protocol, host } = new URL(modelAddress(address));
   const allows = (source: string): boolean => {
     if (source === "'self'") return origin === location.origin;
     const [, scheme, domain] = /^(https?:)\/\/\*(\..+)$/.exec(source) ?? [];

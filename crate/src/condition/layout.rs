@@ -44,6 +44,12 @@ impl Given<'_> {
         Ok(())
     }
 
+    /// Whether what a frame shows has the clip's size already.
+    fn is_at(&self, frame: usize, ClipSize { height, width, .. }: ClipSize) -> bool {
+        let known = self.known[frame].map(|(picture, _)| picture);
+        known.into_iter().chain(self.control.get(frame)).all(|picture| picture.size() == (width, height))
+    }
+
     /// The known pixels of a frame, open where they are to be made.
     fn fitted(&self, frame: usize, height: usize, width: usize) -> Result<Option<Fitted>> {
         let Some((picture, fit)) = self.known[frame] else { return Ok(None) };
@@ -67,6 +73,8 @@ impl Given<'_> {
 pub struct Video<'a> {
     given: Given<'a>,
     size: ClipSize,
+    /// Frames whose pictures have another size: scaling takes longer than all else, and frames are asked for several times.
+    scaled: Vec<Option<Shown>>,
 }
 
 /// What is known of one frame.
@@ -84,13 +92,15 @@ impl<'a> Video<'a> {
     /// # Errors
     /// [`Error::InvalidOptions`] when nothing is to be made, or nothing of what is given stands.
     pub(super) fn lay_out(given: Given<'a>, size: ClipSize) -> Result<Self> {
-        let video = Self { given, size };
+        let mut video = Self { given, size, scaled: vec![None; size.frames] };
         let mut tally = Tally::default();
         for frame in 0..size.frames {
-            if let Some(shown) = video.frame(frame)?
-                && video.given.known[frame].is_some()
-            {
+            let Some(shown) = video.made(frame)? else { continue };
+            if video.given.known[frame].is_some() {
                 tally.count(frame, &shown.to_generate);
+            }
+            if !video.given.is_at(frame, size) {
+                video.scaled[frame] = Some(shown);
             }
         }
         tally.check(&video.given)?;
@@ -107,6 +117,13 @@ impl<'a> Video<'a> {
     /// # Errors
     /// [`Error::InvalidOptions`] when a picture's value is not finite.
     pub fn frame(&self, index: usize) -> Result<Option<Shown>> {
+        match self.scaled.get(index) {
+            Some(Some(shown)) => Ok(Some(shown.clone())),
+            _ => self.made(index),
+        }
+    }
+
+    fn made(&self, index: usize) -> Result<Option<Shown>> {
         let ClipSize { height, width, .. } = self.size;
         let plane = height * width;
         let control = self.given.control.get(index).map(|control| control.planes(height, width)).transpose()?;

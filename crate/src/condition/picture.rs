@@ -1,5 +1,7 @@
 //! A picture in memory, scaled to what a clip needs.
 
+use std::borrow::Cow;
+
 use image::imageops::FilterType;
 use image::{ImageBuffer, Luma, Pixel, Rgb, imageops};
 use serde::Deserialize;
@@ -95,11 +97,26 @@ impl Picture {
         (self.width, self.height)
     }
 
+    /// The picture at a frame's size: scaled to cover it and cut around the middle, unless it has that size.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a value is not finite.
+    pub fn covering(&self, height: usize, width: usize) -> Result<Cow<'_, Self>> {
+        self.check()?;
+        if self.size() == (width, height) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let scaled = self.scaled::<Rgb<f32>>(self.rgb()?, Fit::Cover, height, width, FilterType::Lanczos3)?;
+        // Lanczos overshoots at edges.
+        let values = scaled.values.into_iter().map(|value| value.clamp(0.0, 1.0)).collect();
+        Ok(Cow::Owned(Self::new(width, height, Values::Rgb(values))?))
+    }
+
     /// Whether its values can be shown.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] when one is not finite.
-    pub fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         match &self.values {
             Values::Rgb(numbers) => match numbers.iter().find(|v| !v.is_finite()) {
                 Some(bad) => Err(Error::options(format!("a picture's values must be 0 to 1, got {bad}"))),

@@ -73,16 +73,12 @@ pub trait VideoCodec {
     /// Latent channels, z.
     fn latent_channels(&self) -> usize;
 
-    /// Reads the clip in order, a few frames at a time.
+    /// Reads the clip in order, a few frames at a time; by tiles, where the codec has them and a whole picture does not fit into
+    /// the room.
     ///
     /// # Shapes
     /// F frames of `H × W` px → `[1, z, f, h, w]` as [`Stride::cells`] says
-    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
-
-    /// The same within the room: by tiles, where the codec has them and a whole picture does not fit.
-    fn encode_within<'a>(&'a self, video: &'a dyn Footage, _room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
-        self.encode(video, pace)
-    }
+    fn encode<'a>(&'a self, video: &'a dyn Footage, room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
 
     /// Starts decoding a clip; latent frames are pushed in order.
     fn decode_stream(&self) -> Box<dyn DecodeStream + '_>;
@@ -107,8 +103,8 @@ pub trait VideoCodec {
     }
 
     /// The same for encoding a clip.
-    fn encode_peak_bytes(&self, size: ClipSize) -> u64 {
-        self.peak_bytes(size, Room::ENDLESS)
+    fn encode_peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
+        self.peak_bytes(size, room)
     }
 
     /// Bytes that decoding must hold at once besides the weights; too few rather than too many.
@@ -178,8 +174,9 @@ pub trait Denoiser {
         0
     }
 
-    /// Bytes that a GPU holds at most while a clip is prepared and denoised, `rows` prompts of it at once, besides the weights.
-    fn peak_bytes(&self, _: ClipSize, _codec: &dyn VideoCodec, _rows: usize) -> u64 {
+    /// Bytes that a GPU with this room holds at most while a clip is prepared and denoised, besides the weights: `prompts` are
+    /// `[at once, tokens of each]`.
+    fn peak_bytes(&self, _: ClipSize, _codec: &dyn VideoCodec, _: Room, _prompts: [usize; 2]) -> u64 {
         0
     }
 
@@ -198,6 +195,8 @@ pub struct Request<'a> {
     pub timeline: &'a Timeline<'a>,
     /// The codec, for encoding it.
     pub codec: &'a dyn VideoCodec,
+    /// What the device has left for that.
+    pub room: Room,
     /// For a denoiser that looks.
     pub image_encoder: Option<&'a dyn ImageEncoder>,
     /// One or, guided, two rows of prompt embeddings, `[1, Lt, D_text]` each: the prompt, the negative prompt.

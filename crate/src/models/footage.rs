@@ -1,5 +1,7 @@
 //! Pixels on their way to an encoder, a few frames at a time: neither the host nor the device holds the whole clip.
 
+use std::borrow::Cow;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::condition::{Picture, Video};
@@ -52,11 +54,11 @@ impl Footage for Grey<'_> {
     }
 }
 
-/// Pictures, each scaled to cover its frame.
+/// Pictures, each covering its frame.
 #[derive(Debug, Clone)]
 pub struct Pictures<'a> {
     /// As many as the clip has frames.
-    pub frames: &'a [Picture],
+    pub frames: &'a [Cow<'a, Picture>],
     /// The clip's size.
     pub size: ClipSize,
     /// Where it is needed.

@@ -7,7 +7,6 @@ mod inspect;
 mod load;
 mod plan;
 mod preview;
-mod within;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +21,6 @@ pub use inspect::{InspectedPart, Inspection, LOOSE, inspect};
 pub use load::card_of;
 pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, bytes_on};
 use preview::Preview;
-use within::Within;
 
 use crate::condition::{Capabilities, Condition, Timeline};
 use crate::device::Compute;
@@ -263,7 +261,8 @@ impl Pipeline {
         Some(plan.peak(StagePeaks {
             encode: text.as_ref().map_or(0, |text| text.encoder.peak_bytes(tokens)),
             look: image.as_ref().map_or(0, |image| image.peak_bytes()),
-            denoise: denoiser.peak_bytes(size, codec.as_ref(), rows),
+            // A denoiser sees prompts filled up to the model's length.
+            denoise: denoiser.peak_bytes(size, codec.as_ref(), self.room(), [rows, self.max_tokens()]),
             decode: codec.peak_bytes(size, self.room()),
         }))
     }
@@ -343,9 +342,8 @@ impl Pipeline {
         let batched = prompts.len() > 1 && self.batches(timeline.size)?;
         let rows = if batched { prompts.len() } else { 1 };
         let planned_bytes = self.planned_bytes(timeline.size, tokens.0, rows);
-        let within = Within { codec: codec.as_ref(), room: self.room() };
         let image_encoder = self.parts.image.as_deref();
-        let request = Request { timeline, codec: &within, image_encoder, prompts, batched };
+        let request = Request { timeline, codec: codec.as_ref(), room: self.room(), image_encoder, prompts, batched };
         let prepared = denoiser.prepare(request, &pace).await?;
         let start = self.start(options, inputs, timeline, prepared.as_ref(), &pace).await?;
 
@@ -512,7 +510,7 @@ impl Pipeline {
             }
             if inputs.latents.is_none() {
                 let source = Pictures { frames: source, size: timeline.size, device: self.compute.device() };
-                let clean = codec.encode_within(&source, self.room(), pace).await?;
+                let clean = codec.encode(&source, self.room(), pace).await?;
                 latents = scheduler.add_noise(clean, latents, start_step)?;
             }
         }

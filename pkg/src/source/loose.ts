@@ -54,13 +54,13 @@ export interface LooseParts {
 }
 
 /** The parts, and their folders in a model. */
-export const PARTS = {
+export const PARTS: Readonly<Record<Exclude<keyof LooseParts, 'loras'>, string>> = {
   transformer: 'transformer',
   textEncoder: 'text_encoder',
   tokenizer: 'tokenizer',
   vae: 'vae',
   imageEncoder: 'image_encoder',
-} as const;
+};
 
 /** A file with its place in the model. */
 interface Found {

@@ -41,6 +41,13 @@ export function remoteFolder(model: string | URL, headers: Record<string, string
 }
 
 /**
+ * The full address of a model's folder, as `load` reads it and `keptModels` names it: of `owner/name`, its files on the hub.
+ *
+ * @throws TabreelError `invalid-options`
+ */
+export const modelAddress = (model: string | URL): string => remoteFolder(model).base;
+
+/**
  * A file on a server, as a folder of its own, and its name; the page of a file in a repository (`/blob/`) stands for the file.
  *
  * @throws TabreelError `invalid-options`

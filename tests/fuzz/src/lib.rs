@@ -1,52 +1,22 @@
-//! What the fuzz targets share: an allocator that counts, and the rule that memory stays in proportion to the input.
+//! What the fuzz targets share: above all the rule that memory stays in proportion to the input.
 //!
 //! Run them by `npm run fuzz` (`tools/fuzz.mjs`): libFuzzer with our own crates instrumented, on stable Rust.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tabreel::error::{Error, ErrorCode};
 use tabreel::weights::{WeightFile, WeightSet};
+use tabreel_tests::counting::{Counting, held_by};
 
 /// Bytes that may be held for each byte of input: a JSON value takes 32 for the two of "0,".
 const PER_BYTE: usize = 64;
 /// Bytes that may be held whatever the input.
 const ROOM: usize = 32 << 20;
-/// A single request of so much is never in proportion to an input of some kilobytes.
-const ABSURD: usize = 1 << 30;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, which counts and stops at absurd requests.
-#[derive(Debug)]
-pub struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call is the system allocator's, with the arguments given.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() >= ABSURD {
-            eprintln!("one allocation of {} bytes", layout.size());
-            std::process::abort(); // libFuzzer keeps the input
-        }
-        let held = HELD.fetch_add(layout.size(), Relaxed).saturating_add(layout.size());
-        MOST.fetch_max(held, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(old, layout) }
-    }
-}
 
 /// Runs one case and checks that it held no more memory than its `bytes` of input allow. `extra` bytes may be held besides:
 /// what a target reads of its own.
@@ -54,10 +24,7 @@ unsafe impl GlobalAlloc for Counting {
 /// # Panics
 /// When it held more.
 pub fn bounded(bytes: usize, extra: usize, case: impl FnOnce()) {
-    let before = HELD.load(Relaxed);
-    MOST.store(before, Relaxed);
-    case();
-    let held = MOST.load(Relaxed).saturating_sub(before);
+    let ((), held) = held_by(case);
     let most = bytes * PER_BYTE + ROOM + extra;
     assert!(held <= most, "{bytes} bytes of input took {held} bytes of memory, {most} at most are allowed");
 }
@@ -119,12 +86,4 @@ pub fn as_file(bytes: &[u8]) -> &'static Path {
     let mut file = std::fs::File::create(path).expect("a temporary file");
     file.write_all(bytes).expect("room for the input");
     path
-}
-
-/// The repository's root folder.
-///
-/// # Panics
-/// Never: this crate lies in it.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/fuzz lies in the repository").to_path_buf()
 }

@@ -7,7 +7,7 @@ use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
 use tabreel::models::clip::{self, ClipVision, ClipVisionConfig};
-use tabreel::models::family::{Interval, VideoCodec};
+use tabreel::models::family::{Interval, Room, VideoCodec};
 use tabreel::models::taehv::{self, Taehv};
 use tabreel::models::wan::config::TRANSFORMER_CLASSES;
 use tabreel::models::wan::{Control, Tiles, Timesteps, Vae, WanTransformer};
@@ -180,7 +180,7 @@ pub fn taehv(case: &mut Case, compute: &Compute) -> Result<(), String> {
         }
         for i in case.numbered(&format!("in.{key}.video")) {
             let video = case.get(&format!("in.{key}.video{i}"))?.tensor::<5>(device);
-            let latents = block_on(codec.encode(&video, &pace)).map_err(say)?;
+            let latents = block_on(codec.encode(&video, Room::ENDLESS, &pace)).map_err(say)?;
             case.compare_tensor(&format!("out.{key}.latents{i}"), latents);
         }
         if let Some(left) = set.unused().first() {

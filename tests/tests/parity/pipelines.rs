@@ -11,7 +11,7 @@ use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::clip::pixel_values;
-use tabreel::models::family::ImageEncoder;
+use tabreel::models::family::{ImageEncoder, Room};
 use tabreel::models::umt5::{Umt5Config, Umt5Encoder};
 use tabreel::models::wan::VaeConfig;
 use tabreel::models::wan::condition::vace_control;
@@ -123,7 +123,7 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
         let tensor = |values: &[f32], shape| Tensor::<5>::from_data(TensorData::new(values.to_vec(), shape), device);
         let references: Vec<_> =
             timeline.references.iter().map(|r| tensor(r, [1, 3, 1, size.height, size.width])).collect();
-        let control = vace_control(&vae, size, timeline.video.as_ref(), &references, device, &pace);
+        let control = vace_control(&vae, size, timeline.video.as_ref(), &references, device, Room::ENDLESS, &pace);
         case.compare_tensor("out.conditioning", block_on(control).map_err(say)?);
     }
     let inputs = inputs(case, condition, device)?;

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use tabreel::condition::Capabilities;
 use tabreel::error::Result;
 use tabreel::models::family::{
-    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, VideoCodec, needs_config,
+    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config,
 };
 use tabreel::models::footage::Footage;
 use tabreel::pace::{Later, Pace};
@@ -67,7 +67,7 @@ impl Denoiser for ToyDenoiser {
                     let planes = video.frame(0)?.map(|shown| shown.planes).unwrap_or_default();
                     let picture = TensorData::new::<f32, _>(planes, [1, 3, 1, height, width]);
                     let picture = Tensor::<5>::from_data(picture, &request.prompts[0].device());
-                    Some(request.codec.encode(&picture, pace).await?)
+                    Some(request.codec.encode(&picture, request.room, pace).await?)
                 }
             };
             let prepared: Box<dyn Prepared + 'a> =
@@ -110,7 +110,7 @@ impl VideoCodec for ToyCodec {
     fn latent_channels(&self) -> usize {
         CHANNELS
     }
-    fn encode<'a>(&'a self, video: &'a dyn Footage, _: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, _: Room, _: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(async move {
             let ClipSize { frames, height, width } = video.size();
             let (b, c) = (1, CHANNELS);

@@ -267,11 +267,11 @@ impl VideoCodec for Taehv {
         self.config.latent_channels
     }
 
-    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, _: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(self.encode_video(video, pace))
     }
 
-    fn encode_peak_bytes(&self, size: ClipSize) -> u64 {
+    fn encode_peak_bytes(&self, size: ClipSize, _: Room) -> u64 {
         let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
         // Two frames of the first layer, as often as was measured at 512×288×33 (pages of their size are filled badly).
         (12 * 2 * 4 * self.config.encoder_width.unwrap_or(0) * pixels) as u64

@@ -37,11 +37,7 @@ impl VideoCodec for Vae {
         self.config().z_dim
     }
 
-    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
-        Box::pin(self.encode_normalised(video, pace))
-    }
-
-    fn encode_within<'a>(&'a self, video: &'a dyn Footage, room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, room: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(async move {
             // The encoder's widest tensors are the decoder's: four frames of the picture at full size.
             let moments = match Tiles::for_room(self.config(), video.size(), room) {
@@ -77,6 +73,15 @@ impl VideoCodec for Vae {
             None => self.config().decoding(size.height, size.width).total,
             Some(tiles) => tiles.peak_bytes(self.config(), size),
         }
+    }
+
+    fn encode_peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
+        // One tile at a time; what is left of the others are latents.
+        let (height, width) = match Tiles::for_room(self.config(), size, room) {
+            None => (size.height, size.width),
+            Some(tiles) => (size.height.min(tiles.height), size.width.min(tiles.width)),
+        };
+        self.config().decoding(height, width).total
     }
 
     fn least_bytes(&self, size: ClipSize) -> u64 {

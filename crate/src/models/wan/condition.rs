@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::condition::Video;
 use crate::error::{Error, Result};
-use crate::models::family::VideoCodec;
+use crate::models::family::{Room, VideoCodec};
 use crate::models::footage::{Ends, Grey, Half};
 use crate::pace::Pace;
 use crate::size::ClipSize;
@@ -27,6 +27,7 @@ pub async fn vace_control(
     known: Option<&Video<'_>>,
     references: &[Tensor<5>],
     device: &Device,
+    room: Room,
     pace: &Pace<'_>,
 ) -> Result<Tensor<5>> {
     let ClipSize { frames, height, width } = size;
@@ -34,12 +35,12 @@ pub async fn vace_control(
     let latents = match known {
         None => {
             // Nothing given: both halves are the latents of a grey clip, so one encode serves.
-            let grey = codec.encode(&Grey { size, device }, pace).await?;
+            let grey = codec.encode(&Grey { size, device }, room, pace).await?;
             Tensor::cat(vec![grey.clone(), grey], 1)
         }
         Some(video) => {
-            let inactive = codec.encode(&Half { video, standing: true, device }, pace).await?;
-            let reactive = codec.encode(&Half { video, standing: false, device }, pace).await?;
+            let inactive = codec.encode(&Half { video, standing: true, device }, room, pace).await?;
+            let reactive = codec.encode(&Half { video, standing: false, device }, room, pace).await?;
             Tensor::cat(vec![inactive, reactive], 1)
         }
     };
@@ -55,7 +56,7 @@ pub async fn vace_control(
     let mut control = Tensor::cat(vec![latents, fold_mask(mask, stride.space)], 1);
     for reference in references {
         check_dims("reference image", reference.dims(), [1, 3, 1, height, width])?;
-        let latent = codec.encode(reference, pace).await?;
+        let latent = codec.encode(reference, room, pace).await?;
         let [_, channels, _, h, w] = control.dims();
         let rest = Tensor::zeros([1, channels - latent.dims()[1], 1, h, w], device);
         control = Tensor::cat(vec![Tensor::cat(vec![latent, rest], 1), control], 2);
@@ -92,6 +93,7 @@ pub async fn first_last_channels(
     frames: usize,
     first: Tensor<5>,
     last: Option<Tensor<5>>,
+    room: Room,
     pace: &Pace<'_>,
 ) -> Result<Tensor<5>> {
     let (device, time) = (first.device(), codec.stride().time);
@@ -101,7 +103,7 @@ pub async fn first_last_channels(
     }
     let mut known = vec![1.0f32; time];
     known.extend((1..frames).map(|i| if last.is_some() && i + 1 == frames { 1.0 } else { 0.0 }));
-    let latents = codec.encode(&Ends { first, last, frames }, pace).await?;
+    let latents = codec.encode(&Ends { first, last, frames }, room, pace).await?;
     let [_, _, latent_frames, h, w] = latents.dims();
     let mask = Tensor::<5>::from_data(TensorData::new(known, [1, latent_frames, time, 1, 1]), &device);
     let mask = mask.swap_dims(1, 2).expand([1, time, latent_frames, h, w]);

@@ -17,7 +17,7 @@ use super::vace::Control;
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::models::family::{Component, Denoiser, Entry, ImageEncoder, Interval, Prepared, Request, VideoCodec};
+use crate::models::family::{Component, Denoiser, Entry, ImageEncoder, Interval, Prepared, Request, Room, VideoCodec};
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 
@@ -110,7 +110,7 @@ impl WanDenoiser {
         Ok((!views.is_empty()).then(|| Tensor::cat(views, 0)))
     }
 
-    async fn form(&self, timeline: &Timeline<'_>, codec: &dyn VideoCodec, pace: &Pace<'_>) -> Result<Form> {
+    async fn form(&self, timeline: &Timeline<'_>, codec: &dyn VideoCodec, room: Room, pace: &Pace<'_>) -> Result<Form> {
         let ClipSize { frames, height, width } = timeline.size;
         let device = self.transformer.device();
         let picture =
@@ -125,7 +125,8 @@ impl WanDenoiser {
                     Some((_, latents)) => latents,
                     None => {
                         let references: Vec<_> = timeline.references.iter().map(|r| picture(r)).collect();
-                        vace_control(codec, timeline.size, timeline.video.as_ref(), &references, device, pace).await?
+                        vace_control(codec, timeline.size, timeline.video.as_ref(), &references, device, room, pace)
+                            .await?
                     }
                 };
                 if nothing {
@@ -138,10 +139,10 @@ impl WanDenoiser {
                 let first =
                     frame(0)?.ok_or_else(|| Error::options("this model needs a picture for the first frame"))?;
                 let last = known_last(timeline)?.map(|planes| picture(&planes));
-                Ok(Form::Channels(first_last_channels(codec, frames, first, last, pace).await?))
+                Ok(Form::Channels(first_last_channels(codec, frames, first, last, room, pace).await?))
             }
             Entrance::CleanFirst => match frame(0)? {
-                Some(first) => Ok(Form::CleanFirst(codec.encode(&first, pace).await?)),
+                Some(first) => Ok(Form::CleanFirst(codec.encode(&first, room, pace).await?)),
                 None => Ok(Form::None),
             },
         }
@@ -239,7 +240,7 @@ impl Denoiser for WanDenoiser {
     fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>> {
         Box::pin(async move {
             let timeline = request.timeline;
-            let form = self.form(timeline, request.codec, pace).await?;
+            let form = self.form(timeline, request.codec, request.room, pace).await?;
             let lead = match self.entrance {
                 Entrance::Vace => timeline.references.len(),
                 _ => 0,
@@ -281,7 +282,7 @@ impl Denoiser for WanDenoiser {
         tokens.saturating_mul(width + hints).max(control).saturating_mul(4)
     }
 
-    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, rows: usize) -> u64 {
+    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, room: Room, [rows, tokens]: [usize; 2]) -> u64 {
         let c = self.transformer.config();
         let Ok(cells) = codec.stride().cells(size) else { return 0 };
         let cells: usize = cells.iter().product();
@@ -292,10 +293,10 @@ impl Denoiser for WanDenoiser {
         // Stream, norm, query, key and value, two of them before they are turned too, and the result; or stream, pieces done, and
         // a piece's norm, hidden layer and result.
         let block = (8 * stream).max(stream + pieces + rows * rows_at_once * (2 * d + c.ffn_dim));
-        let context = rows * MOST_TOKENS * (c.text_dim + 3 * d);
+        let context = rows * tokens * (c.text_dim + 3 * d);
         let (hints, condition) = match self.entrance {
             // The control branch's input and stream, and a hint of each of its blocks; before that, the codec at work.
-            Entrance::Vace => ((c.vace_layers.len() + 2) * stream, codec.encode_peak_bytes(size)),
+            Entrance::Vace => ((c.vace_layers.len() + 2) * stream, codec.encode_peak_bytes(size, room)),
             _ => (0, 0),
         };
         let latents = 4 * cells * codec.latent_channels();
@@ -382,6 +383,3 @@ fn with_first(latents: Tensor<5>, first: &Tensor<5>) -> Tensor<5> {
     }
     Tensor::cat(vec![first.clone(), latents.narrow(2, 1, frames - 1)], 2)
 }
-
-/// Rows of prompt embeddings, as the pipeline pads them.
-const MOST_TOKENS: usize = 512;

@@ -97,15 +97,7 @@ impl Vae {
     /// The most likely latents, normalised to mean 0 and deviation 1 as the transformer sees them.
     ///
     /// # Shapes
-    /// 4n + 1 frames of `H × W` px → `[1, z, n + 1, H / s, W / s]`
-    ///
-    /// # Errors
-    /// As [`Vae::encode`].
-    pub async fn encode_normalised(&self, video: &dyn Footage, pace: &Pace<'_>) -> Result<Tensor<5>> {
-        Ok(self.normalised(self.encode(video, pace).await?))
-    }
-
-    /// The means of the latents' distribution, normalised.
+    /// moments `[B, 2z, F, h, w]` → `[B, z, F, h, w]`
     pub(super) fn normalised(&self, moments: Tensor<5>) -> Tensor<5> {
         let mean = moments.narrow(1, 0, self.config.z_dim);
         // Multiply by the reciprocal, as the reference pipelines do: dividing differs in the last bit.

@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
 use tabreel::pipeline::{ModelFiles, Pipeline};
-use tabreel_fuzz::{bounded, clear, root};
+use tabreel_fuzz::{bounded, clear};
+use tabreel_tests::root;
 
 const CONFIGURATIONS: [&str; 7] = [
     "tabreel.json",

@@ -1,8 +1,7 @@
 /** Which model the page uses, and the catalogue that it is chosen from. */
-import { catalogue, parseCatalogue, type CatalogueEntry, type EntryChoice, type EntryModel } from 'tabreel';
+import { catalogue, modelAddress, parseCatalogue, type CatalogueEntry, type EntryChoice, type EntryModel } from 'tabreel';
 import shipped from '../../models/models.json?raw';
 import { memory } from './dom';
-import { fullAddress } from './policy';
 
 /** The site's entries and the visitor's own. */
 export const models = catalogue({ builtIn: parseCatalogue(shipped, 'models.json') });
@@ -42,7 +41,7 @@ export function isFolder({ set: { model, presets: _, ...parts } }: Choice): bool
 /** The address of the model's folder; undefined for files in hand and loose files. */
 export function modelUrl(): string | undefined {
   const { model } = chosen.set;
-  return typeof model === 'string' && isFolder(chosen) ? fullAddress(model) : undefined;
+  return typeof model === 'string' && isFolder(chosen) ? modelAddress(model) : undefined;
 }
 
 function usual(): Choice {
