@@ -7,7 +7,7 @@ interface Job {
   base: string;
   keep?: boolean;
   /** What to break in the browser first. */
-  break?: 'directory' | 'journal' | 'handles' | 'locks' | 'quota';
+  break?: 'directory' | 'journal' | 'handles' | 'silence' | 'locks' | 'quota';
   verify?: boolean;
 }
 
@@ -64,5 +64,7 @@ function breakStorage(what: Job['break']): void {
   if (what === 'directory') Object.defineProperty(navigator.storage, 'getDirectory', { value: fail });
   if (what === 'journal') Object.defineProperty(FileSystemFileHandle.prototype, 'getFile', { value: fail });
   if (what === 'handles') Object.defineProperty(FileSystemFileHandle.prototype, 'createSyncAccessHandle', { value: fail });
+  if (what === 'silence')
+    Object.defineProperty(FileSystemFileHandle.prototype, 'createSyncAccessHandle', { value: () => new Promise(() => undefined) });
   if (what === 'locks') Object.defineProperty(navigator.locks, 'request', { value: fail });
 }

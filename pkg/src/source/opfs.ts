@@ -16,10 +16,45 @@ export interface SyncHandle {
   close(): void;
 }
 
-/** Opens a file for writing; undefined where the browser cannot (a page, an old browser), or another holds it. */
+/** How long a file may take to open, ms, and how often it is tried. */
+const OPEN_MS = 5000;
+const OPEN_TRIES = 3;
+
+/**
+ * Opens a file for writing; undefined where the browser cannot (a page, an old browser). Throws where another holds it.
+ *
+ * Chromium (156, on two busy cores) leaves one opening in some hundreds without an answer: it is asked again.
+ */
 export async function openSync(file: FileSystemFileHandle): Promise<SyncHandle | undefined> {
   const able = file as FileSystemFileHandle & { createSyncAccessHandle?: () => Promise<SyncHandle> };
-  return able.createSyncAccessHandle?.();
+  if (able.createSyncAccessHandle === undefined) return undefined;
+  let refused: unknown = new DOMException('the browser does not open the file', 'TimeoutError');
+  for (let tries = 0; tries < OPEN_TRIES; tries++) {
+    let late = false;
+    const opening = able.createSyncAccessHandle().then((handle) => {
+      if (late) handle.close();
+      return handle;
+    });
+    const handle = await inTime(opening, OPEN_MS).catch((error: unknown) => {
+      // What was not answered may have taken the file.
+      if (tries === 0) throw error;
+      refused = error;
+    });
+    if (handle) return handle;
+    late = true;
+  }
+  throw refused;
+}
+
+/** What a promise gives, or undefined after so many ms. */
+async function inTime<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const end = new Promise<undefined>((resolve) => (timer = setTimeout(resolve, ms, undefined)));
+  try {
+    return await Promise.race([promise, end]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Whether this is a place (a dedicated worker) where files can be written in parts. */
