@@ -1,5 +1,7 @@
 //! Where tensors live: the CPU (Burn's `flex`) or a GPU (Burn on wgpu), chosen at run time.
 
+use std::sync::OnceLock;
+
 use burn::tensor::Device;
 
 use crate::error::{Error, Result};
@@ -52,11 +54,19 @@ impl Compute {
         Self { device: Device::flex(), adapter: None, queue: None }
     }
 
-    /// The best GPU adapter there is.
+    /// The best GPU adapter there is; the same device each time, as Burn opens one once.
     ///
     /// # Errors
     /// [`Error::UnsupportedDevice`] when no adapter or device can be had, with the reason.
     pub async fn gpu() -> Result<Self> {
+        static OPENED: OnceLock<Compute> = OnceLock::new();
+        match OPENED.get() {
+            Some(opened) => Ok(opened.clone()),
+            None => Self::open_gpu().await.map(|opened| OPENED.get_or_init(|| opened).clone()),
+        }
+    }
+
+    async fn open_gpu() -> Result<Self> {
         // Few tasks per submission keep the time between two yields short.
         let (device, setup) = Device::wgpu_options()
             .tasks_max(32)

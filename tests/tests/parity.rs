@@ -109,6 +109,8 @@ fn main() -> ExitCode {
         Ok(other) => panic!("TABREEL_TEST_DEVICE must be cpu or gpu, got {other}"),
     };
     let compute = pollster::block_on(Compute::new(choice)).expect("the device for these tests");
+    let again = pollster::block_on(Compute::new(choice)).expect("the device a second time");
+    assert_eq!(again.device(), compute.device(), "one device, however often it is asked for");
     // TABREEL_KERNELS=off: Burn's own kernels instead of ours.
     if std::env::var("TABREEL_KERNELS").as_deref() != Ok("off") {
         for finding in pollster::block_on(prepare(&compute)) {

@@ -21,16 +21,19 @@ use tabreel::pace::Pace;
 use tabreel::weights::WeightSet;
 use tabreel_tests::{Array, Case, read_arrays, root};
 
-/// The device that `TABREEL_TEST_DEVICE` names.
+/// The device that `TABREEL_TEST_DEVICE` names: one for all tests, which begin at the same time.
 fn compute() -> Compute {
-    static CHOICE: OnceLock<DeviceChoice> = OnceLock::new();
-    let choice = CHOICE.get_or_init(|| match std::env::var("TABREEL_TEST_DEVICE").as_deref() {
-        Ok("gpu") => DeviceChoice::Gpu,
-        _ => DeviceChoice::Cpu,
+    static OPENED: OnceLock<Compute> = OnceLock::new();
+    let opened = OPENED.get_or_init(|| {
+        let choice = match std::env::var("TABREEL_TEST_DEVICE").as_deref() {
+            Ok("gpu") => DeviceChoice::Gpu,
+            _ => DeviceChoice::Cpu,
+        };
+        let compute = block_on(Compute::new(choice)).expect("the device for these tests");
+        block_on(prepare(&compute));
+        compute
     });
-    let compute = block_on(Compute::new(*choice)).expect("the device for these tests");
-    block_on(prepare(&compute));
-    compute
+    opened.clone()
 }
 
 /// Relative L2 between two ways to the same weights: none on the CPU.
