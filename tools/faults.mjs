@@ -77,7 +77,7 @@ export async function runFaults(browser, { count, seed, gpu = 0, log = () => und
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  build();
+  await build('release');
   const { launch } = await import('../tests/browser/browser.mjs');
   const [count, gpu, seed] = [number('count', 10_000), number('gpu', 0), number('seed', Math.floor(Date.now() / 86_400_000))];
   console.log(`${count + gpu} faults from seed ${seed}`);

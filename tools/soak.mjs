@@ -55,7 +55,7 @@ export async function runSoak(browser, { count, devices = ['cpu'], seed = 1, log
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  build();
+  await build('release');
   const { launch } = await import('../tests/browser/browser.mjs');
   const at = process.argv.indexOf('--devices');
   const devices = at < 0 ? ['cpu', 'gpu'] : process.argv[at + 1].split(',');
