@@ -1,7 +1,5 @@
 //! Where tensors live: the CPU (Burn's `flex`) or a GPU (Burn on wgpu), chosen at run time.
 
-use std::sync::OnceLock;
-
 use burn::tensor::Device;
 
 use crate::error::{Error, Result};
@@ -54,16 +52,27 @@ impl Compute {
         Self { device: Device::flex(), adapter: None, queue: None }
     }
 
-    /// The best GPU adapter there is; the same device each time, as Burn opens one once.
+    /// The best GPU adapter there is; in a program the same device each time, as Burn opens one once. (A tab's worker has one
+    /// engine, and no byte to spare.)
     ///
     /// # Errors
     /// [`Error::UnsupportedDevice`] when no adapter or device can be had, with the reason.
+    #[cfg(not(target_family = "wasm"))]
     pub async fn gpu() -> Result<Self> {
-        static OPENED: OnceLock<Compute> = OnceLock::new();
+        static OPENED: std::sync::OnceLock<Compute> = std::sync::OnceLock::new();
         match OPENED.get() {
             Some(opened) => Ok(opened.clone()),
             None => Self::open_gpu().await.map(|opened| OPENED.get_or_init(|| opened).clone()),
         }
+    }
+
+    /// The best GPU adapter there is.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedDevice`] when no adapter or device can be had, with the reason.
+    #[cfg(target_family = "wasm")]
+    pub async fn gpu() -> Result<Self> {
+        Self::open_gpu().await
     }
 
     async fn open_gpu() -> Result<Self> {

@@ -1,6 +1,6 @@
 //! What a WebP file's frames claim, looked at before they are decoded.
 
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ const PIXEL: u64 = 4;
 ///
 /// # Errors
 /// [`Error::Fetch`] when it cannot be read, [`Error::InvalidOptions`] when a frame is too large or its chunk has no whole size.
-pub fn check_frames(mut reader: impl Read + Seek, path: &Path, most_bytes: u64) -> Result<()> {
+pub fn check_frames(mut reader: BufReader<impl Read + Seek>, path: &Path, most_bytes: u64) -> Result<()> {
     let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
     // `until`: the end of the frame that `at` is in.
     let (mut at, mut until) = (HEAD, u64::MAX);
@@ -56,12 +56,12 @@ pub fn check_frames(mut reader: impl Read + Seek, path: &Path, most_bytes: u64) 
 }
 
 /// A chunk's name and size; `None` at the file's end.
-fn head(reader: &mut (impl Read + Seek), at: u64) -> std::io::Result<Option<([u8; 4], u64)>> {
+fn head(reader: &mut BufReader<impl Read + Seek>, at: u64) -> std::io::Result<Option<([u8; 4], u64)>> {
     Ok(exactly::<8>(reader, at)?.map(|[a, b, c, d, size @ ..]| ([a, b, c, d], u32::from_le_bytes(size).into())))
 }
 
 /// Width and height in a lossy frame's header (RFC 6386, 9.1); `None` if it is none.
-fn lossy_size(reader: &mut (impl Read + Seek), at: u64) -> std::io::Result<Option<(u16, u16)>> {
+fn lossy_size(reader: &mut BufReader<impl Read + Seek>, at: u64) -> std::io::Result<Option<(u16, u16)>> {
     const SIDE: u16 = 0x3fff;
     Ok(exactly::<10>(reader, at)?.and_then(|header| match header {
         [_, _, _, 0x9d, 0x01, 0x2a, a, b, c, d] => {
@@ -71,9 +71,11 @@ fn lossy_size(reader: &mut (impl Read + Seek), at: u64) -> std::io::Result<Optio
     }))
 }
 
-fn exactly<const N: usize>(reader: &mut (impl Read + Seek), at: u64) -> std::io::Result<Option<[u8; N]>> {
+fn exactly<const N: usize>(reader: &mut BufReader<impl Read + Seek>, at: u64) -> std::io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
-    reader.seek(SeekFrom::Start(at))?;
+    // What is buffered stays: a file may be millions of small chunks.
+    let here = reader.stream_position()?;
+    reader.seek_relative(at as i64 - here as i64)?;
     match reader.read_exact(&mut bytes) {
         Ok(()) => Ok(Some(bytes)),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
@@ -98,7 +100,10 @@ mod tests {
 
     fn told(chunks: &[Vec<u8>]) -> String {
         let bytes = [b"RIFF\0\0\0\0WEBP".to_vec(), chunks.concat()].concat();
-        check_frames(Cursor::new(bytes), Path::new("a.webp"), 400).err().map(|e| e.to_string()).unwrap_or_default()
+        check_frames(BufReader::new(Cursor::new(bytes)), Path::new("a.webp"), 400)
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default()
     }
 
     #[test]
