@@ -53,7 +53,7 @@ pub fn read_weights(bytes: &[u8]) -> Option<WeightFile> {
             assert!(values.is_none_or(|values| values.len() == info.len()), "{}", info.name);
         }
     }
-    for (_, value) in file.metadata() {
+    for value in file.metadata().values() {
         assert!(value.summary().len() < 4096, "a summary is short");
     }
     Some(file)
