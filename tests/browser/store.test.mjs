@@ -90,8 +90,7 @@ beforeEach(async () => {
   serveModel();
   server.fault = () => undefined;
   server.requests.length = 0;
-  // Each test a profile on the disk, as a visitor's is: in a private one, whose files lie in the browser's memory, a worker's
-  // write stood still for ever now and then (Chromium 156, two busy cores).
+  // A profile on the disk for each test, as a visitor's is.
   profile = temporaryFolder();
   page = await open(await launchProfile(profile.path));
 });

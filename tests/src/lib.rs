@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use tabreel::options::GivenOptions;
 
 /// The repository's root folder.
 pub fn root() -> PathBuf {
@@ -19,6 +20,19 @@ pub fn root() -> PathBuf {
 /// The folder of fixture cases: `TABREEL_FIXTURES`, else `tests/fixtures`.
 pub fn fixtures() -> PathBuf {
     std::env::var_os("TABREEL_FIXTURES").map_or_else(|| root().join("tests/fixtures"), PathBuf::from)
+}
+
+/// A clip that a model of the fixtures' size makes at once: 5 frames of 48 × 32 px in 2 steps.
+pub fn small_clip() -> GivenOptions {
+    GivenOptions {
+        prompt: Some("A red ball moves left.".into()),
+        width: Some(48),
+        height: Some(32),
+        num_frames: Some(5),
+        num_steps: Some(2),
+        seed: Some(3),
+        ..GivenOptions::default()
+    }
 }
 
 /// One tensor of an `io.safetensors`, as f32 whatever it is stored as.

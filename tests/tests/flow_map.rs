@@ -8,7 +8,7 @@ use tabreel::host::SilentHost;
 use tabreel::noise::randn;
 use tabreel::options::{GivenOptions, ModelDefaults};
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
-use tabreel_tests::{Array, Case, read_arrays, root, safetensors_file};
+use tabreel_tests::{Array, Case, read_arrays, root, safetensors_file, small_clip};
 
 fn fixture(name: &str) -> std::path::PathBuf {
     root().join("tests/fixtures").join(name)
@@ -42,17 +42,7 @@ fn load(files: &ModelFiles) -> Result<Pipeline, Error> {
 }
 
 fn latents(pipeline: &Pipeline, sampler: Option<&str>) -> Result<Vec<f32>, Error> {
-    let given = GivenOptions {
-        prompt: Some("A red ball moves left.".into()),
-        width: Some(48),
-        height: Some(32),
-        num_frames: Some(5),
-        num_steps: Some(2),
-        guidance_scale: Some(1.0),
-        seed: Some(3),
-        sampler: sampler.map(str::to_owned),
-        ..GivenOptions::default()
-    };
+    let given = GivenOptions { guidance_scale: Some(1.0), sampler: sampler.map(str::to_owned), ..small_clip() };
     let options = given.settle(&ModelDefaults::default());
     block_on(pipeline.generate(&options, &Inputs::default(), &SilentHost)).map(|clip| clip.latents)
 }

@@ -11,7 +11,7 @@ use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::registry::Registry;
 use tabreel::options::{GivenOptions, ModelDefaults};
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, inspect};
-use tabreel_tests::{Case, read_arrays, root, safetensors_file};
+use tabreel_tests::{Case, read_arrays, root, safetensors_file, small_clip};
 
 /// What was said while loading.
 #[derive(Default)]
@@ -56,16 +56,7 @@ fn published(case: &Case, tokens: usize) -> Vec<u8> {
 fn latents(pipeline: &Pipeline, level: u8) -> Result<Vec<f32>, Error> {
     let rgba = (0..48 * 32).flat_map(|i| [(i * 5) as u8, (i / 48 * 7) as u8, level, 255]).collect();
     let picture = Picture::new(48, 32, Values::Rgba(rgba)).expect("a picture");
-    let given = GivenOptions {
-        prompt: Some("A red ball moves left.".into()),
-        width: Some(48),
-        height: Some(32),
-        num_frames: Some(5),
-        num_steps: Some(2),
-        guidance_scale: Some(2.0),
-        seed: Some(3),
-        ..GivenOptions::default()
-    };
+    let given = GivenOptions { guidance_scale: Some(2.0), ..small_clip() };
     let options = given.settle(&ModelDefaults::default());
     let inputs = Inputs { condition: Condition::of_images(Some(picture), None), ..Inputs::default() };
     block_on(pipeline.generate(&options, &inputs, &SilentHost)).map(|clip| clip.latents)

@@ -101,10 +101,10 @@ pub fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
             let mut decoder = WebPDecoder::new(open()?).map_err(damaged)?;
             decoder.set_limits(limits).map_err(damaged)?;
             pictures::check_room(&decoder, path, most_bytes)?;
-            webp::check_frames(open()?, path, most_bytes)?;
             if !decoder.has_animation() {
                 return single(path, most_bytes);
             }
+            webp::check_frames(open()?, path, most_bytes)?;
             decoder.into_frames()
         }
         Some(_) => return single(path, most_bytes),

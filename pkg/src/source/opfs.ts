@@ -23,7 +23,7 @@ const OPEN_TRIES = 3;
 /**
  * Opens a file for writing; undefined where the browser cannot (a page, an old browser). Throws where another holds it.
  *
- * Chromium (156, on two busy cores) leaves one opening in some hundreds without an answer: it is asked again.
+ * Chromium (156, on two cores) was seen to leave an opening without an answer: it is asked again.
  */
 export async function openSync(file: FileSystemFileHandle): Promise<SyncHandle | undefined> {
   const able = file as FileSystemFileHandle & { createSyncAccessHandle?: () => Promise<SyncHandle> };
