@@ -216,6 +216,27 @@ test('a folder in hand needs no list and no network; only what a model needs is 
   expect([...(await readAll({ files: picked })).keys()]).toEqual([...read.keys()]);
 });
 
+test("of several sets of weights in a component one is taken: the listed shards, else the file of diffusers' own name", async () => {
+  const part = 'transformer/diffusion_pytorch_model';
+  const files: Record<string, Blob> = Object.fromEntries(
+    ['model_index.json', 'vae/anything.safetensors', 'vae/other.safetensors', ...['', '.fp16'].map((mark) => `${part}${mark}.safetensors`)]
+      .concat(
+        'transformer/pytorch_lora_weights.safetensors',
+        `${part}.gguf`,
+        'transformer/stale-2.safetensors',
+        'transformer/new-1.safetensors',
+      )
+      .map((path) => [path, new Blob(['{}'])]),
+  );
+  const kept = async (): Promise<string[]> =>
+    [...(await readAll({ files })).keys()].filter((path) => path.startsWith('t') || path.startsWith('v'));
+  expect(await kept()).toEqual(['vae/anything.safetensors', 'vae/other.safetensors', `${part}.safetensors`]);
+  files[`${part}.safetensors.index.json`] = new Blob(['{"weight_map":{"w":"new-1.safetensors"}}']);
+  expect(new Set(await kept())).toEqual(
+    new Set([`${part}.safetensors.index.json`, 'transformer/new-1.safetensors', 'vae/anything.safetensors', 'vae/other.safetensors']),
+  );
+});
+
 test('a folder without model_index.json is refused', () => {
   expect(() => findFolder({ files: { 'a.txt': new Blob([]) } })).toThrow('must hold model_index.json; got 1 files without one');
 });

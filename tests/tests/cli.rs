@@ -626,6 +626,86 @@ fn a_folder_that_holds_itself_is_read_once() {
     done(generate(folder.path(), &out, &[("--device", "cpu"), ("--steps", "1")]));
 }
 
+/// Where a tensor's values lie in a safetensors file.
+fn bytes_of(file: &[u8], tensor: &str) -> std::ops::Range<usize> {
+    let head = 8 + u64::from_le_bytes(file[..8].try_into().expect("a length")) as usize;
+    let header: Value = serde_json::from_slice(&file[8..head]).expect("a header");
+    assert_eq!(header[tensor]["dtype"], "F32");
+    let at = |i: usize| head + header[tensor]["data_offsets"][i].as_u64().expect("an offset") as usize;
+    at(0)..at(1)
+}
+
+#[test]
+fn a_model_whose_numbers_overflow_makes_no_clip() {
+    let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
+    let weights = folder.path().join("transformer/diffusion_pytorch_model.safetensors");
+    let mut file = std::fs::read(&weights).expect("weights");
+    let bias = bytes_of(&file, "proj_out.bias");
+    file[bias].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&3e38f32.to_le_bytes()));
+    std::fs::write(&weights, file).expect("weights");
+    let out = folder.path().join("clip.gif");
+    refused(generate(folder.path(), &out, &[("--device", "cpu")]), 1, &["not finite"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_lora_is_not_converted_as_a_part_of_a_model() {
+    let dir = temp();
+    let (lora, out) = (dir.path().join("style.safetensors"), dir.path().join("style.gguf"));
+    let tensor = |at: usize, shape: [usize; 2]| serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [at, at + 32] });
+    let header = serde_json::json!({
+        "transformer.blocks.0.attn1.to_q.lora_A.weight": tensor(0, [1, 8]),
+        "transformer.blocks.0.attn1.to_q.lora_B.weight": tensor(32, [8, 1]) })
+    .to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend_from_slice(&[0; 64]);
+    std::fs::write(&lora, file).expect("a LoRA");
+    refused(tabreel(&["convert", text(&lora), text(&out)]), 4, &["a LoRA", "--lora"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn of_several_sets_of_weights_in_a_part_one_is_taken() {
+    let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
+    let part = folder.path().join("transformer");
+    let clip = |name: &str| {
+        let out = folder.path().join(name);
+        done(generate(folder.path(), &out, &[("--device", "cpu"), ("--steps", "1")]));
+        std::fs::read(out).expect("a clip")
+    };
+    let alone = clip("alone.gif");
+    for other in
+        ["diffusion_pytorch_model.fp16.safetensors", "pytorch_lora_weights.safetensors", "diffusion_pytorch_model.pt"]
+    {
+        std::fs::write(part.join(other), b"not even weights").expect("a file");
+    }
+    assert_eq!(clip("beside.gif"), alone);
+    // An index goes before a file, and a shard that it does not list is an earlier download's.
+    let file = std::fs::read(part.join("diffusion_pytorch_model.safetensors")).expect("weights");
+    let header: Value =
+        serde_json::from_slice(&file[8..8 + u64::from_le_bytes(file[..8].try_into().expect("8")) as usize])
+            .expect("JSON");
+    let map: serde_json::Map<String, Value> = header
+        .as_object()
+        .expect("a table")
+        .keys()
+        .filter(|k| *k != "__metadata__")
+        .map(|k| (k.clone(), "shard-1.safetensors".into()))
+        .collect();
+    std::fs::write(part.join("shard-1.safetensors"), &file).expect("a shard");
+    std::fs::write(part.join("diffusion_pytorch_model.safetensors"), b"stale").expect("a file");
+    std::fs::write(
+        part.join("diffusion_pytorch_model.safetensors.index.json"),
+        serde_json::json!({ "weight_map": map }).to_string(),
+    )
+    .expect("an index");
+    assert_eq!(clip("sharded.gif"), alone);
+    done(tabreel(&["card", text(folder.path())]));
+    let listed = std::fs::read_to_string(folder.path().join("tabreel.json")).expect("a card");
+    assert!(listed.contains("shard-1") && !listed.contains("lora") && !listed.contains("fp16"), "{listed}");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_path_that_is_no_text_and_a_reader_that_goes_away_cost_nothing() {
@@ -639,11 +719,32 @@ fn a_path_that_is_no_text_and_a_reader_that_goes_away_cost_nothing() {
         |args: &[&std::ffi::OsStr]| Command::new(tabreel_tests::tabreel_binary()).args(args).output().expect("a run");
     let file = odd.join("vae/diffusion_pytorch_model.safetensors");
     let gguf = odd.join("vae.gguf");
+    let clip = odd.join("clip.png");
     for args in [
         &["inspect".as_ref(), odd.as_os_str()][..],
         &["inspect".as_ref(), odd.join("vae").as_os_str()],
         &["inspect".as_ref(), file.as_os_str()],
         &["convert".as_ref(), file.as_os_str(), gguf.as_os_str()],
+        &[
+            "generate".as_ref(),
+            "--model".as_ref(),
+            odd.as_os_str(),
+            "--prompt".as_ref(),
+            "a red circle".as_ref(),
+            "--width".as_ref(),
+            "32".as_ref(),
+            "--height".as_ref(),
+            "32".as_ref(),
+            "--frames".as_ref(),
+            "1".as_ref(),
+            "--steps".as_ref(),
+            "1".as_ref(),
+            "--device".as_ref(),
+            "cpu".as_ref(),
+            "--out".as_ref(),
+            clip.as_os_str(),
+        ],
+        &["inspect".as_ref(), clip.as_os_str()],
         &["card".as_ref(), odd.as_os_str()],
     ] {
         done(run(args));

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::error::{Error, Result};
 use crate::models::names;
 use crate::weights::source::DiskFile;
-use crate::weights::{ShardIndex, StoredType, WeightFile, WeightSet, gguf_write};
+use crate::weights::{ShardIndex, StoredType, WeightFile, WeightSet, gguf_write, lora};
 
 /// Options of `convert`.
 #[derive(Debug, Args)]
@@ -54,14 +54,19 @@ impl TypeArg {
 /// Runs `convert`.
 ///
 /// # Errors
-/// [`Error::Fetch`] when a file cannot be read or written, [`Error::Weights`] when the input is damaged or holds
+/// [`Error::Fetch`] when a file cannot be read or written, [`Error::Weights`] when the input is damaged, is a LoRA, or holds
 /// values that are not finite, [`Error::InvalidOptions`] when OUT does not end in `.gguf`.
 pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
     if args.output.extension().is_none_or(|e| e != "gguf") {
         return Err(Error::InvalidOptions(format!("the output must end in .gguf, got {}", args.output.display())));
     }
     let target = args.kind.stored();
-    let set = names::to_diffusers(read_component(&args.input)?)?;
+    let set = read_component(&args.input)?;
+    if set.files().iter().any(|file| lora::downs(file).next().is_some()) {
+        let found = format!("a LoRA; give it as it is, with --lora {}", args.input.display());
+        return Err(Error::weights(args.input.to_string_lossy(), "the weights of a part of a model", found));
+    }
+    let set = names::to_diffusers(set)?;
     let planned = gguf_write::plan(&set, target, &names::to_original(set.names()))?;
     let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(planned.len() as u64) };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} tensors {eta}") {

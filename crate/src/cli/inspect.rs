@@ -59,7 +59,7 @@ fn one(path: &Path) -> Result<Value> {
         return if weight_paths(path)?.is_empty() { model_report(path) } else { component_report(path) };
     }
     match recipe::read(path)? {
-        Some(recipe) => Ok(json!({ "type": "clip", "path": path, "recipe": recipe })),
+        Some(recipe) => Ok(json!({ "type": "clip", "path": path.to_string_lossy(), "recipe": recipe })),
         None if is_picture(path)? => Err(Error::options(format!("{} carries no recipe of tabreel's", path.display()))),
         None => {
             let mut report = file_report(path)?;

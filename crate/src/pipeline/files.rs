@@ -178,11 +178,41 @@ pub fn folder_files(folder: &std::path::Path) -> Result<Vec<String>> {
     for name in FOLDERS {
         let inside = folder.join(name);
         if inside.is_dir() {
-            out.extend(files_in(&inside, &format!("{name}/"))?);
+            out.extend(one_set(&inside, files_in(&inside, &format!("{name}/"))?)?);
         }
     }
     out.sort();
     Ok(out)
+}
+
+/// Names of weights without an ending, as diffusers and transformers write them. `STEMS` of pkg/src/source/discover.ts.
+#[cfg(not(target_arch = "wasm32"))]
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+
+/// Of a part's files those that are loaded, where several sets of weights lie beside each other (a `fp16` variant, another
+/// format, shards of an earlier download): the shards that an index lists, else the file with diffusers' own name, safetensors
+/// first. Names of nobody's are all taken. As `listFolder` of pkg/src/source/discover.ts has it.
+#[cfg(not(target_arch = "wasm32"))]
+fn one_set(folder: &std::path::Path, files: Vec<String>) -> Result<Vec<String>> {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let has = |wanted: &str| files.iter().any(|path| name(path) == wanted);
+    let index = STEMS.map(|stem| format!("{stem}.safetensors.index.json")).into_iter().find(|index| has(index));
+    let chosen: Vec<String> = match index {
+        Some(index) => {
+            let path = folder.join(&index);
+            let label = path.display().to_string();
+            let json = std::fs::read_to_string(&path).map_err(|e| Error::Fetch(format!("{label}: {e}")))?;
+            ShardIndex::parse(&json, &label)?.files().into_iter().map(str::to_owned).chain([index]).collect()
+        }
+        None => {
+            let named = STEMS.iter().flat_map(|stem| WEIGHTS.map(|end| format!("{stem}{end}"))).find(|name| has(name));
+            let Some(named) = named else { return Ok(files) };
+            vec![named]
+        }
+    };
+    let is_other =
+        |path: &String| (is_weight_file(path) || path.ends_with(".index.json")) && !chosen.contains(&name(path));
+    Ok(files.into_iter().filter(|path| !is_other(path)).collect())
 }
 
 /// The configurations and weights that lie directly in a folder, `prefix` before their names.

@@ -364,18 +364,24 @@ impl Pipeline {
         pace.settle().await?;
         self.end_stage(inputs, host, &[buffer_of(&latents)]);
 
-        clock.start(Stage::Decode);
-        let frames = latents.dims()[2];
-        self.decode(latents.clone().narrow(2, lead, frames - lead), timeline, &pace).await?;
-        let timings = clock.finish();
-
+        // Before they are decoded: pixels are clamped, and what is not finite would be a white or a black clip.
         let latents_shape = latents.dims();
         let data = latents
+            .clone()
             .into_data_async()
             .await
             .map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
-        let latents =
-            data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
+        let values = data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::Internal("the latents are not finite".into()));
+        }
+
+        clock.start(Stage::Decode);
+        let frames = latents_shape[2];
+        self.decode(latents.narrow(2, lead, frames - lead), timeline, &pace).await?;
+        let timings = clock.finish();
+        let latents = values;
+
         Ok(Clip { latents, latents_shape, tokens, planned_bytes, timings })
     }
 

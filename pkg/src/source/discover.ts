@@ -19,8 +19,8 @@ const CONFIGURATION: Record<(typeof COMPONENTS)[number], string[]> = {
   image_encoder: ['config.json'],
 };
 /** Names of weights without an ending, as diffusers and transformers write them. */
-const STEMS = ['diffusion_pytorch_model', 'model'];
-const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae', 'image_encoder'];
+export const STEMS = ['diffusion_pytorch_model', 'model'];
+export const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae', 'image_encoder'];
 
 /**
  * A card made from what a folder holds.
@@ -76,7 +76,7 @@ async function weights(folder: RemoteFolder, component: string, options: Request
   throw new TabreelError('weights', `the model folder has no weights in ${component}/: none of ${single.join(', ')}`);
 }
 
-function shardsOf(text: string, path: string): string[] {
+export function shardsOf(text: string, path: string): string[] {
   let map: unknown;
   try {
     map = (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map;

@@ -1,7 +1,7 @@
 /** A model folder whose files are in hand: dropped, picked, or made by the caller. */
 import { CARD, parseCard, type ModelCard } from '../card.js';
 import { TabreelError } from '../errors.js';
-import { COMPONENTS, INDEX } from './discover.js';
+import { COMPONENTS, INDEX, STEMS, WEIGHTS, shardsOf } from './discover.js';
 
 /** What a file in hand may be. */
 export type Content = Blob | ArrayBuffer | Uint8Array;
@@ -36,8 +36,32 @@ export function localFiles(given: Record<string, Content> | Iterable<File>): { n
   return { name: prefix.replace(/\/$/, ''), files: Object.fromEntries(files) };
 }
 
-/** The card in the folder, or one without a word; either way with the files that are there. */
+/** Endings of weights, in the order in which they are preferred. */
+const ENDINGS = ['safetensors', 'gguf', 'pt', 'pth'];
+
+/**
+ * Takes out of `files` all weights but one set a component: the shards that an index lists, else the file with diffusers' own
+ * name; where there is neither, all stay. `one_set` of crate/src/pipeline/files.rs.
+ */
+async function keepOneSet(files: Record<string, Blob>): Promise<void> {
+  for (const component of WEIGHTS) {
+    const inside = Object.keys(files).filter((path) => path.startsWith(`${component}/`));
+    const among = (names: string[]): string | undefined =>
+      names.map((name) => `${component}/${name}`).find((path) => inside.includes(path));
+    const index = among(STEMS.map((stem) => `${stem}.safetensors.index.json`));
+    const named = among(STEMS.flatMap((stem) => ENDINGS.map((ending) => `${stem}.${ending}`)));
+    if (index === undefined && named === undefined) continue;
+    const shards = index === undefined ? [named] : shardsOf(await files[index]!.text(), index).map((name) => `${component}/${name}`);
+    for (const path of inside) {
+      const isWeight = ENDINGS.some((ending) => path.endsWith(`.${ending}`)) || path.endsWith('.index.json');
+      if (isWeight && path !== index && !shards.includes(path)) delete files[path];
+    }
+  }
+}
+
+/** The card in the folder, or one without a word; either way with the files that are there. Weights beside the set are let go. */
 export async function localCard({ name, files }: { name: string; files: Record<string, Blob> }): Promise<ModelCard> {
+  await keepOneSet(files);
   const text = (await files[CARD]?.text()) ?? '{}';
   const listed = Object.entries(files).map(([path, file]) => ({ path, bytes: file.size }));
   const card = parseCard(text, CARD, listed);
