@@ -6,7 +6,7 @@ import { TabreelError, throwIfAborted, toTabreelError, type TabreelErrorCode } f
 import type { Frame } from './frame.js';
 import type { Inspection } from './contract.js';
 import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from './inputs.js';
-import { WorkerLink, type WorkerLike } from './link.js';
+import { LISTENER_FAILED, WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
 import { PolicyWatch } from './policy.js';
@@ -110,6 +110,10 @@ export interface ModelInfo extends ModelRules, EngineModel {
 
 const SECOND = 1000;
 
+/** What the CPU would answer too: the caller's own fault, its abort, and the network's. */
+const isEverywhere = ({ code, message }: TabreelError): boolean =>
+  code === 'aborted' || code === 'fetch' || message.startsWith(LISTENER_FAILED);
+
 /** What a GPU may fail of and a CPU not. */
 const CPU_MAY_HELP: ReadonlySet<TabreelErrorCode> = new Set(['unsupported-device', 'device-lost', 'out-of-memory', 'internal']);
 
@@ -157,7 +161,7 @@ export class Tabreel {
         return await Tabreel.#build(started, folder, card, options);
       } catch (thrown) {
         const error = toTabreelError(thrown, started.info.device);
-        if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code)) throw error;
+        if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code) || isEverywhere(error)) throw error;
         const why = `The GPU could not take the model (${error.message}), so clips are made on the CPU.`;
         return await Tabreel.#build(await start('cpu', undefined, why, options), folder, card, options);
       }
@@ -443,9 +447,9 @@ async function startOn(device: 'auto' | Backend, options: LoadOptions): Promise<
   try {
     return { ...(await start('gpu', support.adapter, support.reason, options)), adapter };
   } catch (thrown) {
-    const { code, message } = toTabreelError(thrown);
-    if (code === 'aborted' || code === 'fetch') throw thrown;
-    return start('cpu', undefined, `The GPU did not start (${message}), so clips are made on the CPU.`, options);
+    const error = toTabreelError(thrown);
+    if (isEverywhere(error)) throw thrown;
+    return start('cpu', undefined, `The GPU did not start (${error.message}), so clips are made on the CPU.`, options);
   }
 }
 
@@ -460,6 +464,8 @@ async function start(device: Backend, adapter: AdapterFacts | undefined, reason:
   const href = wasmUrl === undefined ? undefined : absolute(wasmUrl);
   const { worker, where } = createWorker ? { worker: createWorker() } : spawnWorker();
   const link = new WorkerLink(worker, where);
+  let arriving = false; // the engine, from its first byte to its last
+  const stalled = "the engine's download stalled: nothing of it came for 90 s";
   try {
     const info = await link.run(
       { type: 'start', device, adapter, wasmUrl: href },
@@ -467,12 +473,17 @@ async function start(device: Backend, adapter: AdapterFacts | undefined, reason:
         what: 'starting the engine',
         silenceMs: 90 * SECOND,
         onSilence: () =>
-          device === 'gpu'
-            ? new TabreelError('unsupported-device', 'the GPU did not answer within 90 s')
-            : new TabreelError('internal', 'the engine did not start within 90 s'),
+          arriving
+            ? new TabreelError('fetch', stalled)
+            : device === 'gpu'
+              ? new TabreelError('unsupported-device', 'the GPU did not answer within 90 s')
+              : new TabreelError('internal', 'the engine did not start within 90 s'),
         signal,
         abortGraceMs: 0,
-        onEngineBytes: (loaded, total) => onProgress?.({ phase: 'engine', loaded, total, what: 'engine' }),
+        onEngineBytes: (loaded, total) => {
+          arriving = loaded !== total;
+          onProgress?.({ phase: 'engine', loaded, total, what: 'engine' });
+        },
       },
     );
     return { link, info: info as EngineInfo, reason };

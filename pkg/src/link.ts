@@ -12,6 +12,9 @@ export interface WorkerLike {
   onmessageerror: ((event: MessageEvent) => void) | null;
 }
 
+/** How the message of a listener's own error begins. */
+export const LISTENER_FAILED = 'a listener failed';
+
 type Job = DistributiveOmit<Exclude<ToWorker, { type: 'abort' | 'pause' }>, 'id'>;
 type DistributiveOmit<T, K extends string> = T extends unknown ? Omit<T, K> : never;
 
@@ -145,7 +148,7 @@ export class WorkerLink {
     try {
       listener(job);
     } catch (thrown) {
-      job.failure = new TabreelError('internal', `a listener failed: ${toPlainError(thrown).message}`, { cause: thrown });
+      job.failure = new TabreelError('internal', `${LISTENER_FAILED}: ${toPlainError(thrown).message}`, { cause: thrown });
       job.stop();
     }
   }

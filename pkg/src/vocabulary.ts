@@ -41,7 +41,8 @@ function knownWords({ roles, other }: Vocabulary): Set<string> {
   return new Set([...said, ...other].flatMap(wordsOf).flatMap((word) => stems(word.toLowerCase())));
 }
 
-const wordsOf = (text: string): string[] => text.match(/\p{L}+(?:['’]\p{L}+)*/gu) ?? [];
+/** Words, numbers and pictures: a prompt of emoji says nothing to a model of words either. */
+const wordsOf = (text: string): string[] => text.match(/\p{L}+(?:['’]\p{L}+)*|\p{N}+|\p{Extended_Pictographic}/gu) ?? [];
 
 /** The word itself and, for English plurals and verbs, what is left without the ending; one letter is no stem. */
 function stems(word: string): string[] {

@@ -223,6 +223,10 @@ async function fetchEngine(wasmUrl: string | undefined): Promise<Response> {
         scope.postMessage({ type: 'engine-bytes', loaded, total });
         controller.enqueue(chunk);
       },
+      // The last word of the download: what is silent from now on is not the network.
+      flush() {
+        scope.postMessage({ type: 'engine-bytes', loaded, total: loaded });
+      },
     }),
   );
   // Servers that do not know .wasm would otherwise stop the compiler.

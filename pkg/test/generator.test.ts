@@ -205,6 +205,34 @@ test('a GPU that hangs while starting is given up in the end', async () => {
   vi.useRealTimers();
 });
 
+test('an engine whose download stalls is no fault of the GPU', async () => {
+  realGpu();
+  vi.useFakeTimers();
+  const error = caught(load((_, worker) => worker.say({ type: 'engine-bytes', loaded: 1, total: 2 })));
+  await vi.advanceTimersByTimeAsync(181_000);
+  expect(await error).toMatchObject({ code: 'fetch', message: "the engine's download stalled: nothing of it came for 90 s" });
+  expect(workers).toHaveLength(1);
+  vi.useRealTimers();
+});
+
+test('a GPU that hangs once the engine is there is one that hangs', async () => {
+  realGpu();
+  vi.useFakeTimers();
+  const error = caught(load((_, worker) => worker.say({ type: 'engine-bytes', loaded: 2, total: 2 }), { device: 'gpu' }));
+  await vi.advanceTimersByTimeAsync(181_000);
+  expect(await error).toMatchObject({ code: 'unsupported-device' });
+  vi.useRealTimers();
+});
+
+test.each(['engine', 'download'] as const)("a listener that throws (%s) is the caller's, not the GPU's", async (at) => {
+  realGpu();
+  const onProgress = ({ phase }: { phase: string }): void => {
+    if (phase === at) throw new Error('my bug');
+  };
+  expect(await caught(load(healthy, { onProgress }))).toMatchObject({ code: 'internal', message: 'a listener failed: my bug' });
+  expect(workers).toHaveLength(1);
+});
+
 test('an abort while loading ends the worker', async () => {
   const controller = new AbortController();
   const error = await caught(

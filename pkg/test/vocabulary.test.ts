@@ -25,6 +25,14 @@ test.each([
   expect(unknownWords(suggested, vocabulary)).toEqual([]);
 });
 
+test.each([
+  ['a red ball 🐈 and 🐈 on grass', ['🐈', 'and']],
+  ['3 balls', ['3']],
+  ['一只猫', ['一只猫']],
+])('what is no word of the vocabulary is named: %j', (prompt, named) => {
+  expect(unknownWords(prompt, vocabulary)).toEqual(named);
+});
+
 test('what is left open is drawn from all words', () => {
   expect(suggestPrompt('', vocabulary, () => 0.999)).toBe('a small red cube rises over sand by day');
 });

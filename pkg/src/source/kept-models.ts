@@ -1,6 +1,7 @@
 /** Models that earlier loads left on this device: listed, checked, deleted. */
 import { TabreelError } from '../errors.js';
 import { deleteKernelReports } from '../kernel-report.js';
+import { modelAddress } from './remote.js';
 import { ModelStore, lockName } from './store.js';
 
 /** One model that was kept on this device. */
@@ -39,7 +40,7 @@ export async function keptModels(): Promise<KeptModel[]> {
  * @throws TabreelError `invalid-options` while a tab downloads the model
  */
 export async function deleteKept(modelUrl?: string): Promise<void> {
-  const stores = (await ModelStore.all()).filter(({ url }) => modelUrl === undefined || url === modelUrl);
+  const stores = (await ModelStore.all()).filter(({ url }) => isMeant(url, modelUrl));
   for (const store of stores) {
     try {
       await alone(store, () => store.delete());
@@ -56,7 +57,7 @@ export async function deleteKept(modelUrl?: string): Promise<void> {
 export async function verifyKept(modelUrl?: string): Promise<VerifiedModel[]> {
   const found: VerifiedModel[] = [];
   for (const { url, files } of await ModelStore.all()) {
-    if (modelUrl !== undefined && url !== modelUrl) continue;
+    if (!isMeant(url, modelUrl)) continue;
     const result: VerifiedModel = { url, good: 0, damaged: [], unfinished: [] };
     for (const file of files) {
       let damaged = false;
@@ -72,6 +73,16 @@ export async function verifyKept(modelUrl?: string): Promise<VerifiedModel[]> {
     found.push(result);
   }
   return found;
+}
+
+/** All are, where none is named; a name is the kept folder's URL, or what `load` was given for it. */
+function isMeant(url: string, wanted: string | undefined): boolean {
+  if (wanted === undefined || url === wanted) return true;
+  try {
+    return url === modelAddress(wanted);
+  } catch {
+    return false;
+  }
 }
 
 /** Runs `action` unless somebody writes the model. */

@@ -4,7 +4,7 @@ import { TabreelError, throwIfAborted } from '../errors.js';
 import { blobOf, type Content } from './local.js';
 import type { FolderDescription, PlacedFile } from './open.js';
 import { remoteFile, type RemoteFolder } from './remote.js';
-import { TIMING, identify } from './request.js';
+import { TIMING, brief, identify } from './request.js';
 import { ModelStore } from './store.js';
 
 /** One file: its URL, the file in hand, or its bytes. */
@@ -150,7 +150,7 @@ export async function measure(found: readonly Found[], signal: AbortSignal | und
       if (source instanceof Blob) return { path, bytes: source.size };
       const { folder, file, sha256 } = source;
       const kept = (await ModelStore.open(folder.base))?.card;
-      const patience = kept === undefined ? timing : { ...timing, firstTries: 1 };
+      const patience = kept === undefined ? timing : brief(timing);
       try {
         const identity = await identify(folder.base, file, { headers: folder.headers, signal, timing: patience });
         if (identity === undefined) throw new TabreelError('fetch', `${folder.base} does not exist`);

@@ -2,7 +2,7 @@
 import { CARD, parseCard, type ModelCard } from '../card.js';
 import { TabreelError, throwIfAborted } from '../errors.js';
 import { listFolder } from './discover.js';
-import { TIMING, fetchText, type RequestOptions } from './request.js';
+import { TIMING, brief, fetchText, type RequestOptions } from './request.js';
 import { ModelStore } from './store.js';
 
 /** Where a model folder lies. */
@@ -111,7 +111,7 @@ export async function remoteCard(folder: RemoteFolder, signal?: AbortSignal, tim
   const url = addressOf(folder, CARD);
   const kept = (await ModelStore.open(folder.base))?.card;
   // With a card at hand a visitor without a network should not wait for more tries.
-  const patience = kept === undefined ? timing : { ...timing, firstTries: 1 };
+  const patience = kept === undefined ? timing : brief(timing);
   const options: RequestOptions = { headers: folder.headers, signal, timing: patience };
   try {
     const { text, missing } = await fetchText(url, CARD, options);

@@ -17,6 +17,9 @@ export interface Timing {
 
 export const TIMING: Timing = { stallMs: 60_000, firstTries: 3, tries: 7, backoffMs: 500, longestWaitMs: 15_000 };
 
+/** Where something at hand will do instead: one try, and not long. */
+export const brief = (timing: Timing): Timing => ({ ...timing, firstTries: 1, stallMs: Math.min(timing.stallMs, 5000) });
+
 /** A try that brought less than this was no progress: a server that drips is given up, bytes. */
 const PROGRESS = 64 * 1024;
 

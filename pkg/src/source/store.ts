@@ -56,14 +56,20 @@ export class ModelStore {
       if (models === undefined) return [];
       const stores: ModelStore[] = [];
       for (const name of await namesIn(models)) {
-        const folder = await models.getDirectoryHandle(name);
-        const url = ((await readJournal(folder, MODEL)) as Line[]).find((line) => line?.url !== undefined)?.url;
-        if (url !== undefined) stores.push(await ModelStore.#read(folder, url));
+        // One that is none, or is being deleted, hides no other.
+        const store = await ModelStore.#named(models, name).catch(() => undefined);
+        if (store) stores.push(store);
       }
       return stores;
     } catch {
       return [];
     }
+  }
+
+  static async #named(models: FileSystemDirectoryHandle, name: string): Promise<ModelStore | undefined> {
+    const folder = await models.getDirectoryHandle(name);
+    const url = ((await readJournal(folder, MODEL)) as Line[]).find((line) => line?.url !== undefined)?.url;
+    return url === undefined ? undefined : ModelStore.#read(folder, url);
   }
 
   static async #read(folder: FileSystemDirectoryHandle, url: string): Promise<ModelStore> {
