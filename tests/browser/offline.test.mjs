@@ -1,6 +1,6 @@
 // The page without a network, a new version of it, and what a server sends: in a Chromium whose profile outlives it.
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { cpSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join, relative } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -154,6 +154,30 @@ test('a page that is alone takes a new version when told to, and has it without 
     await server.close();
     await tab.reload();
     assert.equal(await versionOf(tab), now);
+    assert.deepEqual(tab.errors, []);
+  } finally {
+    await context.close();
+    await server.close();
+    folder.remove();
+  }
+});
+
+test('a browser whose cache fails opens the page from the network', async () => {
+  const folder = temporaryFolder();
+  const copy = join(folder.path, 'dist');
+  cpSync(dist, copy, { recursive: true });
+  const script = readFileSync(join(dist, 'sw.js'), 'utf8');
+  const broken = "self.addEventListener('activate', () => { caches.open = caches.match = () => Promise.reject(new Error('broken')); });";
+  for (const name of readdirSync(copy).filter((name) => name.startsWith('sw.js'))) rmSync(join(copy, name));
+  writeFileSync(join(copy, 'sw.js'), `${broken}\n${script}`);
+  const server = await serve(copy);
+  const context = await launchProfile(join(folder.path, 'profile'));
+  try {
+    const tab = await open(context, server.url);
+    await kept(tab);
+    const answer = await tab.reload();
+    assert.deepEqual([answer.status(), answer.fromServiceWorker()], [200, true]);
+    await tab.locator('#needs-line', { hasText: /Generate first fetches|Ready/ }).waitFor({ timeout: SOON });
     assert.deepEqual(tab.errors, []);
   } finally {
     await context.close();

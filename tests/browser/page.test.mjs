@@ -44,6 +44,15 @@ async function onPage(options, steps) {
   }
 }
 
+test("a fresh page has the model's own settings, and remembers none of them", () =>
+  onPage({}, async (page) => {
+    const { default: own } = JSON.parse(readFileSync(join(root, 'models/small-world/tabreel.json'), 'utf8'));
+    assert.equal(await page.locator('#guidance').inputValue(), String(own.guidance_scale));
+    assert.equal(await page.locator('#steps').inputValue(), String(own.num_steps));
+    assert.equal(await page.locator('#steps-note').textContent(), 'Good');
+    assert.deepEqual(JSON.parse((await page.evaluate(() => localStorage.getItem('tabreel.settings'))) ?? '{}'), {});
+  }));
+
 describe('a prompt becomes a clip on the CPU', () => {
   let page;
   let sawPreview = false;

@@ -11,11 +11,13 @@ let words = '';
 let left: (() => number | undefined) | undefined;
 let timer: ReturnType<typeof setInterval> | undefined;
 let began = 0;
+let due = Infinity; // since when nothing is left of the estimate
 let paused = false;
 
 export function startProgress(): void {
   began = performance.now();
   left = undefined;
+  due = Infinity;
   box.hidden = false;
   timer = setInterval(write, 500);
 }
@@ -51,6 +53,13 @@ export function endProgress(): void {
   paused = false;
 }
 
+/** Nothing has been left for some seconds. */
+function overdue(secs: number): boolean {
+  if (secs > 0) due = Infinity;
+  else due = Math.min(due, performance.now());
+  return performance.now() - due > 3000;
+}
+
 function write(): void {
   if (paused) {
     line.textContent = `${words} · paused`;
@@ -58,6 +67,7 @@ function write(): void {
   }
   const secs = left?.();
   const elapsed = (performance.now() - began) / 1000;
-  const time = secs === undefined ? `${elapsed.toFixed(0)} s so far` : about(secs);
+  const time =
+    secs === undefined ? `${elapsed.toFixed(0)} s so far` : overdue(secs) ? 'longer than last time: the machine may be busy' : about(secs);
   line.textContent = `${words} · ${time}`;
 }

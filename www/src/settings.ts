@@ -289,10 +289,14 @@ function edited(by?: string): void {
   const { numFrames, fps, numSteps, guidanceScale } = readSettings();
   for (const id of ['frames', 'steps', 'guidance']) input(`${id}-range`).value = input(id).value;
   byId('frames-note').textContent = lengthWords(numFrames, fps);
-  byId('steps-note').textContent = numSteps < 8 ? 'Draft' : numSteps < 20 ? 'Good' : 'Fine, and slower';
+  // Against the model's own number: a few-step model is good with four.
+  const share = numSteps / defaults.numSteps;
+  byId('steps-note').textContent = share < 0.7 ? 'Draft' : share < 1.7 ? 'Good' : 'Fine, and slower';
   byId('guidance-note').textContent =
     guidanceScale <= GUIDED_ABOVE
-      ? 'Off: twice as fast, looser'
+      ? defaults.guidanceScale <= GUIDED_ABOVE
+        ? 'Off, as this model is made for'
+        : 'Off: twice as fast, looser'
       : guidanceScale > 8
         ? 'Strict, may look harsh'
         : 'How closely to follow the prompt';
