@@ -30,6 +30,17 @@ async function check() {
   if (found !== reference) throw new Error('the next clip is another one');
 }
 
+/** What was loaded through a fault makes the clip too, or nothing was loaded. */
+async function same(loaded) {
+  if (loaded === undefined) return;
+  try {
+    const found = await hash(await settled(loaded.generate(RECIPE), 'generate() of what was loaded'));
+    if (found !== reference) throw new Error('what was loaded makes another clip');
+  } finally {
+    loaded.dispose();
+  }
+}
+
 /** What must end in one of these codes, or well. */
 async function expect(codes, promise, what) {
   try {
@@ -150,13 +161,13 @@ const FAULTS = {
   /** The worker's storage says no. */
   async 'storage rejects'() {
     const loaded = await expect([], load({ createWorker: withoutStorage }), 'load() without storage');
-    loaded?.dispose();
+    await same(loaded);
   },
   /** The worker's storage is full after some bytes: the model is used, and not kept. */
   async 'storage full'(at) {
     await deleteKept(MODEL);
     const loaded = await expect([], load({ createWorker: fullAfter(at * 6000) }), 'load() with little storage');
-    loaded?.dispose();
+    await same(loaded);
   },
   /** The network is what `window.network` (faults.mjs) makes of it. */
   async 'network fails'(at) {
@@ -165,7 +176,7 @@ const FAULTS = {
     try {
       const load = Tabreel.load({ model: MODEL, device: 'cpu', keep: at % 2 === 0 });
       const loaded = await expect(['fetch', 'weights'], load, 'load() on a bad network');
-      loaded?.dispose();
+      await same(loaded);
     } finally {
       await window.network(-1);
     }

@@ -54,6 +54,16 @@ export async function runSoak(browser, { count, devices = ['cpu'], seed = 1, log
   }
 }
 
+/** Bytes that JavaScript may hold more of at the end: the browser's own caches. */
+const HEAP_ROOM = 4e6;
+
+/** What of a device's memory grew, in words; none where it stayed flat. */
+export function grown({ first, last }) {
+  const more = ['wasmBytes', 'gpuBytes'].filter((name) => last[name] > first[name]);
+  if (last.heapBytes - first.heapBytes >= HEAP_ROOM) more.push('heapBytes');
+  return more.map((name) => `${name} grew from ${first[name]} to ${last[name]}`);
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await build('release');
   const { launch } = await import('../tests/browser/browser.mjs');
@@ -65,7 +75,13 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     const count = number('count', 1000);
     const found = await runSoak(browser, { count, devices, log: console.log });
     console.log(`${count} clips in ${((performance.now() - began) / 1000).toFixed(0)} s`);
-    for (const [device, { first, last }] of Object.entries(found)) console.log(`${device}: first ${words(first)}; last ${words(last)}`);
+    for (const [device, { first, last }] of Object.entries(found)) {
+      console.log(`${device}: first ${words(first)}; last ${words(last)}`);
+      for (const what of grown({ first, last })) {
+        console.error(`${device}: ${what}`);
+        process.exitCode = 1;
+      }
+    }
   } finally {
     await browser.close();
   }

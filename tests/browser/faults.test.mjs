@@ -246,10 +246,20 @@ test('whatever lies in the storage, the page makes a clip', () => {
     '[[[]]]',
     '{"numSteps":"many","width":null,"device":"tpu"}',
   ];
-  const keys = ['history', 'settings', 'drawer', 'memoryBytes', 'pace.cpu', 'pace.gpu'];
+  const keys = ['settings', 'drawer', 'memoryBytes', 'model', 'pace.cpu', 'pace.gpu'];
   return withPage({}, async (page) => {
     for (const [round, value] of odd.entries()) {
-      await page.evaluate(({ keys, value }) => keys.forEach((key) => localStorage.setItem(`tabreel.${key}`, value)), { keys, value });
+      await page.evaluate(
+        async ({ keys, value }) => {
+          for (const key of keys) localStorage.setItem(`tabreel.${key}`, value);
+          // The history lies in the private file system.
+          const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-history', { create: true });
+          const stream = await (await folder.getFileHandle('000000000000001.json', { create: true })).createWritable();
+          await stream.write(value);
+          await stream.close();
+        },
+        { keys, value },
+      );
       await page.reload();
       if (round === 0) assert.equal(await generate(page), undefined);
       // Ready, and Generate answers.

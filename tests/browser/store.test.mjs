@@ -117,6 +117,30 @@ test('the second load asks for the card and nothing else; the kept model is list
   assert.deepEqual(await call('listFiles'), {});
 });
 
+test('what lies in the folder and is no model hides none; a model is deleted by the address it was loaded from', async () => {
+  await load();
+  await page.evaluate(async () => {
+    const models = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-models');
+    await models.getFileHandle('0-not-a-folder', { create: true });
+    await models.getDirectoryHandle('1-empty', { create: true });
+  });
+  assert.deepEqual(
+    (await call('kept')).map(({ url }) => url),
+    [base],
+  );
+  assert.equal((await call('verify', base.slice(0, -1)))[0].good, 3);
+  await call('forget', base.slice(0, -1));
+  assert.deepEqual(await call('kept'), []);
+});
+
+test('a server that never answers is not waited for long where a card is kept', async () => {
+  await load();
+  server.fault = () => ({ stallAfter: 0 });
+  const began = Date.now();
+  assert.equal((await call('describe', base)).name, 'm');
+  assert.ok(Date.now() - began < 30_000, `${Date.now() - began} ms`);
+});
+
 test('without a server, what was loaded once is enough, card included', async () => {
   await load();
   server.fault = () => ({ status: 503 });
