@@ -39,8 +39,11 @@ def pipeline(folder):
     return export.fix(diffusers.WanVACEPipeline.from_pretrained(folder, transformer=transformer, torch_dtype=torch.float32))
 
 
+SETTLED = ('width', 'height', 'num_frames', 'num_steps', 'guidance_scale', 'flow_shift', 'sampler', 'sigmas')
+
+
 class Maker:
-    """settings: the card's `default` (width, height, num_frames, num_steps, guidance_scale, flow_shift)."""
+    """settings: the card's `default` (width, height, num_frames, num_steps or sampler and sigmas, guidance_scale, flow_shift)."""
     def __init__(self, folder, settings, engine, jobs):
         self.folder, self.settings, self.engine, self.jobs, self.pipe = folder, settings, engine, jobs, None
         self.kept = f'{common.RUNS}/eval/{model_hash(folder)}'; os.makedirs(self.kept, exist_ok=True)
@@ -48,20 +51,24 @@ class Maker:
             sys.exit(f'{export.TABREEL} is no program: build the command line (cargo build --release), set TABREEL_BIN, or take --engine python')
 
     def path(self, prompt, seed, given=''):
-        key = json.dumps([prompt, seed, {k: self.settings[k] for k in ('width', 'height', 'num_frames', 'num_steps', 'guidance_scale', 'flow_shift')}, self.engine, given])
+        key = json.dumps([prompt, seed, {k: self.settings[k] for k in SETTLED if k in self.settings}, self.engine, given])
         return f'{self.kept}/{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors'
 
     def diffusers(self):
         if self.pipe is None:
-            import diffusers
+            import sample
             self.pipe = pipeline(self.folder)
-            self.pipe.scheduler = diffusers.UniPCMultistepScheduler.from_config(self.pipe.scheduler.config, flow_shift=self.settings['flow_shift'])
+            self.pipe.scheduler = sample.scheduler(self.pipe, self.settings['flow_shift'], self.settings.get('sigmas'))
         return self.pipe
 
     def by_cli(self, prompt, seed, out, images):
         s = self.settings
         command = [export.TABREEL, 'generate', '--model', self.folder, '--prompt', prompt, '--seed', str(seed), '--width', str(s['width']), '--height', str(s['height']),
-                   '--frames', str(s['num_frames']), '--steps', str(s['num_steps']), '--guidance', str(s['guidance_scale']), '--shift', str(s['flow_shift']), '--device', 'cpu', '--out', out]
+                   '--frames', str(s['num_frames']), '--guidance', str(s['guidance_scale']), '--device', 'cpu', '--out', out]
+        if 'sigmas' in s:
+            command += ['--sampler', s['sampler'], '--sigmas', ','.join(map(str, s['sigmas']))]
+        else:
+            command += ['--steps', str(s['num_steps']), '--shift', str(s['flow_shift'])]
         with tempfile.TemporaryDirectory() as d:
             for flag, image in images.items():
                 image.save(f'{d}/{flag}.png'); command += [f'--{flag}', f'{d}/{flag}.png']
@@ -73,7 +80,7 @@ class Maker:
         """given: what WanVACEPipeline takes besides (video, mask, reference_images)"""
         import sample
         s = self.settings
-        v, z = sample.generate(self.diffusers(), prompt, seed, s['num_steps'], s['guidance_scale'], s['width'], s['height'], s['num_frames'], **given)
+        v, z = sample.generate(self.diffusers(), prompt, seed, len(s['sigmas']) if 'sigmas' in s else s['num_steps'], s['guidance_scale'], s['width'], s['height'], s['num_frames'], **given)
         save_file({'frames': ((v + 1) * 127.5).round().byte().permute(1, 2, 3, 0).contiguous(), 'latents': z.contiguous()}, out)
 
     def one(self, prompt, seed, given=None, name=''):

@@ -108,6 +108,8 @@ def main():
     vae = diffusers.AutoencoderKLWan.from_pretrained(a.model + '/vae', torch_dtype=torch.float32)
     settings = {'flow_shift': 3.} | json.load(open(a.model + '/tabreel.json'))['default']
     settings |= {k: v for k, v in (('num_steps', a.steps), ('guidance_scale', a.guidance), ('flow_shift', a.shift)) if v is not None}
+    if a.steps:
+        settings = {k: v for k, v in settings.items() if k not in ('sampler', 'sigmas')}
     maker = clips.Maker(a.model, settings, a.engine, a.jobs)
     file = f'{maker.kept}/figures.json'
     figures = json.load(open(file)) if os.path.exists(file) else {}

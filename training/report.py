@@ -86,9 +86,11 @@ def readers(f):
 
 def text(figures, old, notes):
     """-> EVAL.md. Sections of parts that were not measured are left out."""
-    s = figures['settings']; cli = figures['engine'] == 'cli'
+    s = figures['settings']
+    steps = f"levels {', '.join(map(str, s['sigmas']))} ({s['sampler']})" if 'sigmas' in s else f"{s['num_steps']} steps, flow shift {s['flow_shift']}"
+    cli = figures['engine'] == 'cli'
     head = ['# small-world: what was measured\n', f'{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, written by `training/evaluate.py`.\n',
-            f"Clips of {s['width']}x{s['height']}x{s['num_frames']}, made by {'the Rust command line on the CPU' if cli else 'diffusers (not the Rust build)'}: {s['num_steps']} steps, guidance {s['guidance_scale']}, flow shift {s['flow_shift']}, seeds from {figures['seed']}. "
+            f"Clips of {s['width']}x{s['height']}x{s['num_frames']}, made by {'the Rust command line on the CPU' if cli else 'diffusers (not the Rust build)'}: {steps}, guidance {s['guidance_scale']}, seeds from {figures['seed']}. "
             'A figure that misses what was wanted is bold; before: the model that shipped until now, by the same script.\n', *wanted_table(figures, old), '']
     parts = [(k, make) for k, make in (('single', single), ('pairs', pairs), ('conditions', given), ('probes', readers)) if k in figures]
     body = [line for _, make in parts for line in make(figures)]

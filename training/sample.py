@@ -1,14 +1,19 @@
 """Looks at a model while it trains: clips for fixed prompts through diffusers' own WanVACEPipeline.
 
-    python sample.py OUT.png [--model FOLDER | --vae … --dit … --text …] [--steps 12 --guidance 4 --shift 3] [PROMPT …]
+    python sample.py OUT.png [--model FOLDER | --vae … --dit … --text …] [--steps 12 --guidance 4 --shift 3 | --sigmas 1,.9,.75,.5] [PROMPT …]
+    python sample.py OUT.png --measure 40 …     # held-out scenes in place of the prompts, and how their outlines measure
 """
 import argparse
+import json
+import random
 
 import torch
 import diffusers
 
+import clips
 import common
 import export
+import outline
 import train_text
 import world
 
@@ -16,6 +21,20 @@ PROMPTS = ['a large red ball bounces over grass at sunset', 'a small blue cube m
            'a big green triangle moves to the left over sand by day', 'a large purple ring rolls right over a road at sunset', 'a large white ball rises over grass in fog',
            'a large pink cube spins over sand at night', 'a small orange star stays still over snow in fog', 'a large blue ball shrinks over grass by day',
            'a red ring moves left over the sea at sunset with hills', 'a large green cube grows over a road at night', 'a small red ball rises and a large blue triangle stays still over grass by day']
+
+
+class Levels(diffusers.FlowMatchEulerDiscreteScheduler):
+    """The sampler `stochastic` on given levels, which diffusers' pipelines cannot be handed."""
+    def set_timesteps(self, num_inference_steps=None, device=None, **_):
+        super().set_timesteps(sigmas=self.config.levels, device=device)
+
+    @diffusers.configuration_utils.register_to_config
+    def __init__(self, levels=(1.,), num_train_timesteps=1000, shift=1., stochastic_sampling=True):
+        super().__init__(num_train_timesteps=num_train_timesteps, shift=shift, stochastic_sampling=stochastic_sampling)
+
+
+def scheduler(pipe, shift, sigmas=None):
+    return Levels(list(sigmas)) if sigmas else diffusers.UniPCMultistepScheduler.from_config(pipe.scheduler.config, flow_shift=shift)
 
 
 def generate(pipe, prompt, seed, steps, guidance, width=128, height=128, frames=17, **kw):
@@ -34,13 +53,26 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('out'); p.add_argument('prompts', nargs='*')
     p.add_argument('--model'); p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--dit', default=common.RUNS + '/dit/export'); p.add_argument('--text', default=common.RUNS + '/text')
-    p.add_argument('--steps', type=int, default=12); p.add_argument('--guidance', type=float, default=4.); p.add_argument('--shift', type=float, default=3.); p.add_argument('--seed', type=int, default=7)
+    p.add_argument('--steps', type=int, default=12); p.add_argument('--guidance', type=float); p.add_argument('--shift', type=float, default=3.); p.add_argument('--seed', type=int, default=7)
+    p.add_argument('--sigmas', type=lambda t: [float(x) for x in t.split(',')]); p.add_argument('--measure', type=int, default=0)
     a = p.parse_args()
     torch.set_num_threads(1)
-    pipe = export.fix(diffusers.WanVACEPipeline.from_pretrained(a.model, torch_dtype=torch.float32)) if a.model else export.load(a.vae, a.dit, a.text)
-    pipe.scheduler = diffusers.UniPCMultistepScheduler.from_config(pipe.scheduler.config, flow_shift=a.shift)
-    clips = [generate(pipe, t, a.seed + i, a.steps, a.guidance)[0] for i, t in enumerate(a.prompts or PROMPTS)]
-    world.sheet(torch.stack(clips)).save(a.out)
+    pipe = clips.pipeline(a.model) if a.model else export.load(a.vae, a.dit, a.text)
+    pipe.scheduler = scheduler(pipe, a.shift, a.sigmas)
+    steps, guidance = (len(a.sigmas), a.guidance or 1.) if a.sigmas else (a.steps, a.guidance or 4.)
+    rng, scenes = random.Random(a.seed), []
+    while len(scenes) < a.measure:
+        s = world.sample_scene(rng, True, things=1); s.pan = 0.; s.things[0].shape = world.SHAPES[len(scenes) % 5]
+        if outline.separable(s, 17, 128, 128):
+            scenes.append(s)
+    prompts = [world.caption(s, rng, full=True) for s in scenes] or a.prompts or PROMPTS
+    made = [generate(pipe, t, a.seed + i, steps, guidance)[0] for i, t in enumerate(prompts)]
+    world.sheet(torch.stack(made[:30])).save(a.out)
+    if scenes:
+        found = outline.aggregate(scenes, [outline.measure(x, s) for x, s in zip(made, scenes)])
+        frames = [outline.in_every_frame(x, s) for x, s in zip(made, scenes)]
+        found |= {'shape in frames': sum(g for g, _ in frames) / sum(n for _, n in frames), 'in every frame': sum(g == n for g, n in frames if n) / sum(n > 0 for _, n in frames)}
+        print(json.dumps({k: [round(x, 3) for x in v.values()] if isinstance(v, dict) else round(v, 3) for k, v in found.items()}))
 
 
 if __name__ == '__main__':
