@@ -43,12 +43,14 @@ export interface ClipInputs {
   references?: readonly PictureSource[] | undefined;
   /** A clip to start from in place of noise. */
   source?: ClipSource | undefined;
-  /** How much of `source` is made anew: 0 keeps everything, 1 nothing. Default 0.6. */
+  /** How much of `source` is made anew, above 0 to 1, in which nothing of it is left; with the number of steps it must come to one at least. Default 0.6. */
   strength?: number | undefined;
   /** How pictures of another shape come to the frame's: 'cover' (default) cuts around the middle, 'contain' has the room beside them made. */
   fit?: 'cover' | 'contain' | undefined;
   /** How far made pixels are evened out beside known ones, 0 to 64 px. Default 4; 0 is a hard edge. */
   seam?: number | undefined;
+  /** Whether known pixels come back unchanged. Default true; false gives them as the model made them. */
+  paste?: boolean | undefined;
 }
 
 /** The names of {@link ClipInputs}. */
@@ -65,6 +67,7 @@ export const INPUTS = [
   'strength',
   'fit',
   'seam',
+  'paste',
 ] as const satisfies readonly (keyof ClipInputs)[];
 
 /** What a clip was given, in numbers: the pictures themselves are not kept. */
@@ -106,7 +109,11 @@ export const givenParts = (given: ClipInputs): GivenParts => ({
  *
  * @throws TabreelError `invalid-options`
  */
-export function checkInputs(given: ClipInputs, { numFrames }: Pick<ClipRecipe, 'numFrames'>, can: Capabilities): void {
+export function checkInputs(
+  given: ClipInputs,
+  { numFrames, numSteps }: Pick<ClipRecipe, 'numFrames' | 'numSteps'>,
+  can: Capabilities,
+): void {
   checkKinds(given);
   range('controlScale', given.controlScale, 0, 10, '');
   range('strength', given.strength, 0, 1, '');
@@ -114,6 +121,15 @@ export function checkInputs(given: ClipInputs, { numFrames }: Pick<ClipRecipe, '
   if (given.seam !== undefined && !Number.isInteger(given.seam)) throw invalid(`seam must be a whole number of px, got ${given.seam} px`);
   if (given.fit !== undefined && !['cover', 'contain'].includes(given.fit)) {
     throw invalid(`fit must be cover or contain, got ${show(given.fit)}`);
+  }
+  if (given.paste !== undefined && typeof given.paste !== 'boolean') throw invalid(`paste must be true or false, got ${show(given.paste)}`);
+  const { source, strength = DEFAULT_STRENGTH } = given;
+  // As the engine counts, which sees it only once the prompt is encoded.
+  if (source !== undefined && Math.floor(numSteps * strength) < 1) {
+    throw invalid(`strength must keep at least one of ${numSteps} steps, got ${strength}`);
+  }
+  if (source !== undefined && (given.references?.length ?? 0) > 0) {
+    throw invalid('a source clip and reference pictures do not go together');
   }
   checkPlaces(given, numFrames);
   checkModel(given, can);
@@ -232,11 +248,9 @@ export async function readInputs(
     pieces.push({ kind: 'source', frames: frames.map(pictureOf), strength: given.strength ?? DEFAULT_STRENGTH });
   }
   if (pieces.length === 0) return { condition: undefined, warnings };
-  const { controlScale, seam } = given;
-  return {
-    condition: { pieces, ...(controlScale === undefined ? {} : { controlScale }), ...(seam === undefined ? {} : { seam }) },
-    warnings,
-  };
+  const { controlScale, seam, paste } = given;
+  const said = Object.entries({ controlScale, seam, paste }).filter(([, value]) => value !== undefined);
+  return { condition: { pieces, ...Object.fromEntries(said) }, warnings };
 }
 
 /** A mask that says nothing is a mistake, and one that leaves nothing another. */

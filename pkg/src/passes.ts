@@ -12,6 +12,9 @@ export interface Pass {
   fresh: number;
 }
 
+/** The most frames that a task may add to a clip; `MOST_ADDED` of crate/src/tasks/mod.rs. */
+const MOST_ADDED = 100_000;
+
 /** The next length that a model takes: a multiple of `step`, and one. */
 export const lengthUp = (frames: number, step: number): number => Math.ceil(Math.max(0, frames - 1) / step) * step + 1;
 
@@ -25,7 +28,9 @@ export const lengthDown = (frames: number, step: number): number => Math.floor((
  * @throws TabreelError `invalid-options`
  */
 export function planPasses(have: number, wanted: number, overlap: number, window: number, step: number): Pass[] {
-  if (!Number.isInteger(wanted) || wanted < 1) throw invalid(`frames must be a whole number from 1, got ${show(wanted)}`);
+  if (!Number.isInteger(wanted) || wanted < 1 || wanted > MOST_ADDED) {
+    throw invalid(`frames must be a whole number from 1 to ${MOST_ADDED}, got ${show(wanted)}`);
+  }
   if (window !== lengthUp(window, step)) throw invalid(`window must be ${step}n + 1 frames, got ${show(window)}`);
   if (!Number.isInteger(overlap) || overlap < 1 || overlap >= window) {
     throw invalid(`overlap must be a whole number of frames from 1 to ${window - 1}, below the window, got ${show(overlap)}`);

@@ -28,7 +28,7 @@ const image = imageData(4, 2, [1, 2, 3, 255]);
 const lastImage = imageData(2, 4, [9, 8, 7, 128]);
 const white = imageData(2, 2, [255, 255, 255, 255]);
 const clip = clipOf(5);
-const RECIPE = { width: 16, height: 16, numFrames: 9, fps: 8 };
+const RECIPE = { width: 16, height: 16, numFrames: 9, fps: 8, numSteps: 12 };
 
 test.each<[string, ClipInputs, Partial<Capabilities>]>([
   ['nothing', {}, {}],
@@ -41,7 +41,7 @@ test.each<[string, ClipInputs, Partial<Capabilities>]>([
   ['a clip at frame 0, to a model that needs a first frame', { clips: [{ at: 0, clip }] }, { keyframes: true, text: false }],
   ['a keyframe at the last frame, counted from the end', { image, keyframes: [{ frame: -1, image }] }, ALL],
   ['a mask over a clip', { clips: [{ at: 0, clip }], mask: white }, ALL],
-  ['a source with its strength', { source: [image, image], strength: 0 }, { source: true }],
+  ['a source with its strength', { source: [image, image], strength: 0.1 }, { source: true }],
 ])('%s is accepted', (_, given, can) => {
   expect(() => checkInputs(given, RECIPE, { ...NOTHING, ...can })).not.toThrow();
 });
@@ -81,6 +81,9 @@ test.each<[object, Partial<Capabilities>, string]>([
   [{ mask: white }, ALL, 'a mask needs given frames to lie on, got none'],
   [{ strength: 0.5 }, ALL, 'strength is for a source clip, got none'],
   [{ source: clip, strength: 1.5 }, ALL, 'strength must be 0 to 1, got 1.5'],
+  [{ source: clip, strength: 0.05 }, ALL, 'strength must keep at least one of 12 steps, got 0.05'],
+  [{ source: clip, references: [image] }, ALL, 'a source clip and reference pictures do not go together'],
+  [{ image, paste: 1 as never }, ALL, 'paste must be true or false, got 1'],
   [{ image, seam: 65 }, ALL, 'seam must be 0 to 64 px, got 65 px'],
   [{ image, controlScale: NaN }, ALL, 'controlScale must be 0 to 10, got NaN'],
   [{ image, fit: 'stretch' }, ALL, 'fit must be cover or contain, got the string "stretch"'],
@@ -100,6 +103,7 @@ test('each part becomes a piece, with copies of its pixels', async () => {
       references: [image],
       fit: 'contain',
       seam: 0,
+      paste: false,
     },
     RECIPE,
   );
@@ -107,6 +111,7 @@ test('each part becomes a piece, with copies of its pixels', async () => {
   const blank = { width: 2, height: 2, rgba: new Uint8Array(white.data) };
   expect(condition).toEqual({
     seam: 0,
+    paste: false,
     pieces: [
       { kind: 'frame', at: 0, picture, fit: 'contain' },
       { kind: 'frame', at: -1, picture: { width: 2, height: 4, rgba: new Uint8Array(lastImage.data) }, fit: 'contain' },

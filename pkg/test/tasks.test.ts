@@ -100,7 +100,8 @@ test('ten times the trained length adds up', () => {
 });
 
 test.each([
-  [{ frames: 0 }, 'frames must be a whole number from 1, got 0'],
+  [{ frames: 0 }, 'frames must be a whole number from 1 to 100000, got 0'],
+  [{ frames: 1e9 }, 'frames must be a whole number from 1 to 100000, got 1000000000'],
   [{ overlap: 17 }, 'overlap must be a whole number of frames from 1 to 16, below the window, got 17'],
   [{ window: 16 }, 'window must be 4n + 1 frames, got 16'],
   [{ direction: 'up' as 'forward' }, 'direction must be forward or backward, got the string "up"'],

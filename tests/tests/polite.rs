@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use pollster::block_on;
+use tabreel::condition::{Picture, Values};
 use tabreel::device::Compute;
 use tabreel::error::Error;
 use tabreel::host::{Event, Host};
@@ -12,6 +13,7 @@ use tabreel::models::registry::Registry;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
 use tabreel::size::ClipSize;
+use tabreel::tasks::{self, Task};
 use tabreel_tests::root;
 
 /// Counts the turns it is given and cancels after some of them.
@@ -182,4 +184,19 @@ fn a_clip_that_cannot_fit_is_refused_before_anything_is_computed_and_what_would_
         "{told}"
     );
     assert!(refusal(0).ends_with("choose a smaller size"));
+}
+
+#[test]
+fn a_task_of_several_windows_that_cannot_fit_is_refused_too() {
+    let folder = root().join("models/small-world");
+    let files = ModelFiles::read_dir(&folder).expect("the default model");
+    let host = Impatient { free_memory: Some(0), ..Impatient::default() };
+    let registry = Registry::default();
+    let pipeline =
+        block_on(Pipeline::load_within(&registry, &files, Compute::cpu(), None, &host)).expect("a sound folder");
+    let options = GenerateOptions { width: 64, height: 64, ..options() };
+    let clip = vec![Picture::new(1, 1, Values::Rgba(vec![0, 0, 255, 255])).expect("a picture")];
+    let task = Task::Extend { clip, by: 4, backward: false, overlap: None };
+    let made = block_on(tasks::run(&pipeline, &options, &task, &host));
+    assert!(matches!(made, Err(Error::OutOfMemory(_))), "{:?}", made.err());
 }

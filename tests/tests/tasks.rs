@@ -281,6 +281,11 @@ fn a_result_keeps_its_recipe() {
         let words = tabreel(&["inspect", &shop.path(name)]);
         assert!(String::from_utf8_lossy(&words.stdout).contains("a large red ball rolls left"), "{name}");
     }
+    let made = shop.run("larger.png", &["--upscale", &file, "--frames", "1", "--steps", "4"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let printed = tabreel(&["inspect", "--json", &shop.path("larger.png")]);
+    let printed: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+    assert_eq!(printed["recipe"]["task"], "upscale");
     let none = tabreel(&["inspect", &file]);
     assert!(none.status.code() == Some(2) && String::from_utf8_lossy(&none.stderr).contains("no recipe"));
 }
@@ -305,6 +310,7 @@ fn what_does_not_go_together_is_refused_before_anything_is_made() {
     refused(&["--extend", &file, "--overlap", "9"], &["1 to 8 frames in a window of 9"]);
     refused(&["--strength", "0.5"], &["--source or --upscale"]);
     refused(&["--source", &file, "--strength", "2"], &["strength must be 0 to 1, got 2"]);
+    refused(&["--source", &file, "--strength", "0.05", "--steps", "3"], &["at least one of 3 steps, got 0.05"]);
     refused(&["--source", &file], &["as many frames as the clip, 9, got 1"]);
     refused(&["--image", &file, "--seam", "100"], &["seam must be 0 to 64 px"]);
     refused(&["--backward"], &["--extend"]);

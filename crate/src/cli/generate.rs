@@ -97,7 +97,8 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
             "" => args.model.name(),
             name => name.to_owned(),
         };
-        let recipe = recipe::write(&model, arranged.name(&options), &options, &args.given.recipe(&arranged));
+        let recipe =
+            recipe::write(&model, args.given.task_name(&arranged, &options), &options, &args.given.recipe(&arranged));
         let (clip, latents) = match arranged {
             Arranged::Clip(condition) => {
                 host.set_steps(options.num_steps);

@@ -173,6 +173,11 @@ impl GivenArgs {
         Ok(Given { args: self.clone(), pieces, edges, tasks, notes })
     }
 
+    /// What recipes call what is made.
+    pub fn task_name(&self, arranged: &Arranged, options: &GenerateOptions) -> &'static str {
+        if self.upscale.is_some() { "upscale" } else { arranged.name(options) }
+    }
+
     /// How much of a source is made anew, where there is one.
     fn strength(&self) -> Option<f64> {
         let usual = self.source.as_ref().map(|_| 0.6).or(self.upscale.as_ref().map(|_| 0.3))?;
@@ -274,7 +279,7 @@ impl Given {
     /// Settles what the given clips say of the new one's length and size, where the caller did not, and arranges the pieces.
     ///
     /// # Errors
-    /// As [`edges`].
+    /// As [`edges`]; [`Error::InvalidOptions`] when a source clip is left no step.
     pub fn arrange(
         mut self,
         mut options: GivenOptions,
@@ -304,6 +309,17 @@ impl Given {
         if !self.edges.is_empty() {
             let lines = self.edges.iter().map(|picture| edges(picture, options.height, options.width));
             self.pieces.push(Piece::Control(lines.collect::<Result<_>>()?));
+        }
+        for piece in &self.pieces {
+            // As the pipeline counts, which sees it only once the prompt is encoded.
+            if let Piece::Source { strength, .. } = piece
+                && options.num_steps as f64 * strength < 1.0
+            {
+                let steps = options.num_steps;
+                return Err(Error::options(format!(
+                    "strength must keep at least one of {steps} steps, got {strength}"
+                )));
+            }
         }
         let condition = Condition {
             control_scale: self.args.control_scale.unwrap_or(1.0),
@@ -374,8 +390,7 @@ fn nearest(px: usize, multiple: usize) -> usize {
 }
 
 impl Arranged {
-    /// What recipes call it.
-    pub fn name(&self, options: &GenerateOptions) -> &'static str {
+    fn name(&self, options: &GenerateOptions) -> &'static str {
         let condition = match self {
             Self::Task(task) => return task.name(),
             Self::Clip(condition) => condition,

@@ -63,6 +63,9 @@ impl Host for Relay<'_> {
     fn now_secs(&self) -> f64 {
         self.outer.now_secs()
     }
+    fn free_memory(&self) -> Option<u64> {
+        self.outer.free_memory()
+    }
     fn gpu_ledger(&self) -> Option<&dyn GpuLedger> {
         self.outer.gpu_ledger()
     }
