@@ -262,6 +262,18 @@ fn other_clips_come_through_ffmpeg_at_the_right_rate() {
         .expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(3) && said.contains("ffmpeg, which is not installed"), "{said}");
+    let output = Command::new(tabreel_binary())
+        .args(["generate", "--model", "models/small-world", "--prompt", "a", "--out", &shop.path("a.mp4")])
+        .current_dir(root())
+        .env("PATH", shop.0.path())
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(3) && said.contains("written through ffmpeg, which is not installed"),
+        "{said}"
+    );
+    assert!(!shop.at("a.mp4").exists() && !shop.at("a.mp4.partial").exists());
 }
 
 #[test]
@@ -280,6 +292,19 @@ fn a_result_keeps_its_recipe() {
         assert_eq!(recipe["given"]["image"], "given.png", "the name, not where it lies");
         let words = tabreel(&["inspect", &shop.path(name)]);
         assert!(String::from_utf8_lossy(&words.stdout).contains("a large red ball rolls left"), "{name}");
+    }
+    for name in ["a.mp4", "a.webm"] {
+        let made = shop.run(name, &sized(&["--frames", "5"]));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let printed = tabreel(&["inspect", "--json", &shop.path(name)]);
+        let printed: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+        assert_eq!(printed["recipe"]["options"]["prompt"], "a large red ball rolls left over sand by day", "{name}");
+        let probed = Command::new("ffprobe")
+            .args(["-v", "error", "-select_streams", "v:0", "-count_frames", "-of", "csv=p=0"])
+            .args(["-show_entries", "stream=width,height,color_space,avg_frame_rate,nb_read_frames", &shop.path(name)])
+            .output()
+            .expect("ffprobe is there for the tests");
+        assert_eq!(String::from_utf8_lossy(&probed.stdout).trim(), format!("{SIDE},{SIDE},bt709,16/1,5"), "{name}");
     }
     let made = shop.run("larger.png", &["--upscale", &file, "--frames", "1", "--steps", "4"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -313,6 +338,8 @@ fn what_does_not_go_together_is_refused_before_anything_is_made() {
     refused(&["--source", &file, "--strength", "0.05", "--steps", "3"], &["at least one of 3 steps, got 0.05"]);
     refused(&["--source", &file], &["as many frames as the clip, 9, got 1"]);
     refused(&["--image", &file, "--seam", "100"], &["seam must be 0 to 64 px"]);
+    refused(&["--extend", &file, "--seam", "2"], &["--extend takes no --seam"]);
+    refused(&["--loop", &file, "--no-paste"], &["--loop takes no --no-paste"]);
     refused(&["--backward"], &["--extend"]);
     shop.refused(&["--image", &shop.path("nowhere.png")], 3, &["nowhere.png"]);
 }

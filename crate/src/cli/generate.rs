@@ -46,7 +46,8 @@ pub struct GenerateArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
     device: DeviceArg,
-    /// Output file: .gif, .png (contact sheet), .y4m or .safetensors (`frames` and `latents`).
+    /// Output file: .gif, .mp4 or .webm (through ffmpeg), .png or .jpg (contact sheet), .y4m or .safetensors (`frames` and
+    /// `latents`).
     #[arg(long)]
     out: PathBuf,
 }

@@ -197,6 +197,15 @@ impl GivenArgs {
         {
             return Err(Error::options(format!("{task} takes no other pictures or clips, got --{other}")));
         }
+        let unused = [
+            ("control-scale", self.control_scale.is_some()),
+            ("fit", self.fit.is_some()),
+            ("seam", self.seam.is_some()),
+            ("no-paste", self.no_paste),
+        ];
+        if let (Some(task), Some((flag, _))) = (self.windows(), unused.iter().find(|(_, given)| *given)) {
+            return Err(Error::options(format!("{task} takes no --{flag}: its windows have their own")));
+        }
         if self.strength.is_some() && self.source.is_none() && self.upscale.is_none() {
             return Err(Error::options("--strength needs --source or --upscale, got neither"));
         }

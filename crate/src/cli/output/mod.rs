@@ -3,6 +3,7 @@
 mod animated;
 pub mod recipe;
 mod sheet;
+mod video;
 mod y4m;
 
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ impl<'a> Clip<'a> {
     }
 }
 
-const EXTENSIONS: [&str; 4] = ["gif", "png", "y4m", "safetensors"];
+const EXTENSIONS: [&str; 8] = ["gif", "png", "jpg", "jpeg", "mp4", "webm", "y4m", "safetensors"];
 
 /// Checks that [`write`] will know the format.
 ///
@@ -64,9 +65,13 @@ impl Partial {
     /// Makes the file.
     ///
     /// # Errors
-    /// As [`check_extension`]; [`Error::Fetch`] when the target is a folder or its folder cannot be written.
+    /// As [`check_extension`]; [`Error::Fetch`] when the target is a folder, its folder cannot be written, or it is a video and there
+    /// is no ffmpeg.
     pub fn create(target: &Path) -> Result<Self> {
         check_extension(target)?;
+        if video::is_video(&extension(target)) {
+            video::check()?;
+        }
         if target.is_dir() {
             return Err(Error::Fetch(format!("the output must be a file, {} is a folder", target.display())));
         }
@@ -90,9 +95,9 @@ impl Drop for Partial {
     }
 }
 
-/// Writes a clip: `.gif` loops, `.png` is a contact sheet (one frame: the picture itself), `.y4m` is raw video in
-/// BT.709 limited range 4:2:0, `.safetensors` holds `frames` u8 `[F, H, W, 3]` and, if given, `latents` f32. All but `.y4m`,
-/// which has no place for it, keep the recipe.
+/// Writes a clip: `.gif` loops, `.png` and `.jpg` are a contact sheet (one frame: the picture itself), `.mp4` and `.webm` go through
+/// ffmpeg, `.y4m` is raw video in BT.709 limited range 4:2:0, `.safetensors` holds `frames` u8 `[F, H, W, 3]` and, if given,
+/// `latents` f32. All but `.y4m` and `.jpg`, which have no place for it, keep the recipe.
 ///
 /// # Shapes
 /// `rgb`: `[F, H, W, 3]`, `size`: `[F, H, W]`; `fps` frames a second.
@@ -125,7 +130,9 @@ pub fn write(
     match extension(&out.target).as_str() {
         "gif" => with_file(path, |out| animated::write(clip, out))?,
         "png" => with_file(path, |out| sheet::write(clip, out))?,
+        "jpg" | "jpeg" => with_file(path, |out| sheet::write_jpeg(clip, out))?,
         "y4m" => with_file(path, |out| y4m::write(clip, out))?,
+        video if video::is_video(video) => video::write(clip, video, path)?,
         _ => write_tensors(path, rgb, [frames, height, width, 3], latents, recipe)?,
     }
     out.finish()
@@ -214,11 +221,16 @@ mod tests {
     #[test]
     fn every_format_writes_a_file_with_its_own_magic() {
         let rgb = moving_square(5, 32, 16);
-        for (name, magic) in [("a.gif", &b"GIF89a"[..]), ("a.PNG", b"\x89PNG"), ("a.y4m", b"YUV4MPEG2 W32 H16 F16:1")] {
+        for (name, magic) in [
+            ("a.gif", &b"GIF89a"[..]),
+            ("a.PNG", b"\x89PNG"),
+            ("a.jpg", b"\xff\xd8\xff"),
+            ("a.y4m", b"YUV4MPEG2 W32 H16 F16:1"),
+        ] {
             let path = temporary(name);
             write(Partial::create(&path).unwrap(), &rgb, [5, 16, 32], 16.0, None, Some("{\"tabreel\":\"ä\"}")).unwrap();
             let recipe = recipe::read(&path).unwrap();
-            assert_eq!(recipe.is_some_and(|r| r["tabreel"] == "ä"), name != "a.y4m", "{name}");
+            assert_eq!(recipe.is_some_and(|r| r["tabreel"] == "ä"), !["a.y4m", "a.jpg"].contains(&name), "{name}");
             let bytes = std::fs::read(&path).unwrap();
             std::fs::remove_file(&path).unwrap();
             assert!(bytes.starts_with(magic), "{name}");
@@ -228,7 +240,7 @@ mod tests {
     #[test]
     fn unknown_extensions_wrong_sizes_and_speeds_are_refused_with_the_rule() {
         let text = |r: Result<()>| r.unwrap_err().to_string();
-        assert!(text(check_extension(Path::new("clip.mp4"))).contains(".gif, .png, .y4m, .safetensors, got clip.mp4"));
+        assert!(text(check_extension(Path::new("clip.avi"))).contains(".mp4, .webm, .y4m, .safetensors, got clip.avi"));
         assert!(text(check_extension(Path::new("clip"))).contains("got clip"));
         let target = temporary("refused.gif");
         let out = || Partial::create(&target).unwrap();

@@ -1,5 +1,5 @@
-//! What a result was made from, kept in the file itself: JSON in a PNG's international text, a GIF's comment or the metadata of
-//! a safetensors file.
+//! What a result was made from, kept in the file itself: JSON in a PNG's international text, a GIF's comment, the tags of an MP4 or
+//! WebM, or the metadata of a safetensors file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -24,7 +24,7 @@ pub fn write(model: &str, task: &str, options: &GenerateOptions, given: &Value) 
         .to_string()
 }
 
-/// The recipe that a PNG or GIF carries; `None` for a file of another kind, or without one.
+/// The recipe that a file carries, the page's MP4 and WebM too; `None` for a file of another kind, or without one.
 ///
 /// # Errors
 /// [`Error::Fetch`] when the file cannot be read.
@@ -36,6 +36,7 @@ pub fn read(path: &Path) -> Result<Option<Value>> {
     let text = match head.get(..4) {
         Some(b"\x89PNG") => png_text(File::open(path).map_err(failed)?),
         Some(b"GIF8") => gif_comment(&head),
+        Some(_) if super::video::begins(&head) => super::video::comment(path),
         // A safetensors file: eight bytes of length, then a JSON header.
         Some(_) if head.get(8) == Some(&b'{') => tensors_text(File::open(path).map_err(failed)?),
         _ => None,

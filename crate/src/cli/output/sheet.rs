@@ -1,7 +1,9 @@
-//! PNG contact sheet: the frames row by row on a dark ground; a single frame is the picture itself.
+//! Contact sheet as PNG or JPEG: the frames row by row on a dark ground; a single frame is the picture itself.
 
 use std::io::Write;
 
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
 use png::{BitDepth, ColorType, Encoder, SrgbRenderingIntent};
 
 use super::{Clip, failed, recipe};
@@ -29,6 +31,19 @@ pub(super) fn write(clip: Clip<'_>, out: &mut impl Write) -> Result<()> {
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(&sheet).map_err(failed)?;
     writer.finish().map_err(failed)
+}
+
+/// As near to the pixels as a JPEG is worth.
+const JPEG_QUALITY: u8 = 95;
+
+pub(super) fn write_jpeg(clip: Clip<'_>, out: &mut impl Write) -> Result<()> {
+    let (sheet, width, height) = lay_out(clip);
+    let side = |px: usize| {
+        u16::try_from(px).map_err(|_| Error::InvalidOptions(format!("a JPEG cannot be {px} px wide or high")))
+    };
+    let (width, height) = (side(width)?.into(), side(height)?.into());
+    let mut encoder = JpegEncoder::new_with_quality(out, JPEG_QUALITY);
+    encoder.encode(&sheet, width, height, ExtendedColorType::Rgb8).map_err(failed)
 }
 
 /// The sheet's pixels, width and height.
