@@ -93,6 +93,14 @@ def save(acc, a, module, ema, opts, step, elapsed):
         os.replace(f'{a.out}/checkpoint.tmp', f'{a.out}/checkpoint.pt')
 
 
+def keep(acc, a, module, ema, opts, step, elapsed, export):
+    """Checkpoint, and the averaged weights as `export(module)` writes them."""
+    save(acc, a, module, ema, opts, step, elapsed)
+    with ema as averaged:
+        if acc.is_main_process:
+            export(averaged)
+
+
 def resume(acc, a, module, ema, opts):
     """-> step, seconds trained so far"""
     f = f'{a.out}/checkpoint.pt'

@@ -213,6 +213,7 @@ def main():
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     root = metric.loss_root(code, a.out + '/metric.pt', a.plain).to(acc.device)
     clips = Clips(a.latents, code.gray, a.hard)
+    written = lambda m: export(m, a.out + '/export')
     clock = common.Clock(elapsed); saved = clock(); losses = []
     common.log(acc, a, f'transformer {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M, text encoder {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M')
     while common.goes_on(acc, clock, a.seconds):
@@ -245,15 +246,9 @@ def main():
             common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s 17 frames: loss, seen, mask, kind {" ".join(f"{sum(l) / len(l):.4f}" for l in zip(*losses))} lr {a.lr * rate:.1e} clips {clips.count()}')
             losses = []
         if clock() - saved > a.save_every:
-            saved = clock(); common.save(acc, a, model, ema, opts, step, clock())
-            with ema as m:
-                if acc.is_main_process:
-                    export(m, a.out + '/export')
-    common.save(acc, a, model, ema, opts, step, clock())
-    with ema as m:
-        common.log(acc, a, f'end: {step} steps, {clock():.0f} s')
-        if acc.is_main_process:
-            export(m, a.out + '/export')
+            saved = clock(); common.keep(acc, a, model, ema, opts, step, clock(), written)
+    common.log(acc, a, f'end: {step} steps, {clock():.0f} s')
+    common.keep(acc, a, model, ema, opts, step, clock(), written)
 
 
 if __name__ == '__main__':

@@ -27,7 +27,6 @@ import train_text
 from cache_latents import Coder
 
 TAPS = (1, 3)         # the judge's blocks whose output the heads read
-DROP = .1             # prompts left out, as in stage 4
 
 
 class Judge(torch.nn.Module):
@@ -134,6 +133,7 @@ def main():
     empty = train_text.tokenize(tok, [''])
     with torch.no_grad():
         nothing = (encoder(*empty).last_hidden_state.float() * empty[1].unsqueeze(-1)).to(acc.device)
+    written = lambda m: train_dit.export(type('Parts', (), {'transformer': m['transformer'], 'encoder': encoder}), a.out + '/export')
     clock = common.Clock(elapsed); saved = clock(); seen = []
     common.log(acc, a, f'student {sum(p.numel() for p in student.parameters()) / 1e6:.2f} M, judge {sum(p.numel() for p in judge.parameters()) / 1e6:.2f} M beside {sum(p.numel() for p in teacher.parameters()) / 1e6:.2f} M frozen')
     while common.goes_on(acc, clock, a.seconds):
@@ -199,15 +199,9 @@ def main():
             common.log(acc, a, f'{step} {clock():.0f}s cpu {time.process_time():.0f}s squared below .85, judge, real, made, other prompt {" ".join(f"{sum(l) / len(l):.4f}" for l in zip(*seen))} lr {a.lr * rate:.1e} clips {clips.count()}')
             seen = []
         if clock() - saved > a.save_every:
-            saved = clock(); common.save(acc, a, model, ema, opts, step, clock())
-            with ema as m:
-                if acc.is_main_process:
-                    train_dit.export(type('Parts', (), {'transformer': m['transformer'], 'encoder': encoder}), a.out + '/export')
-    common.save(acc, a, model, ema, opts, step, clock())
-    with ema as m:
-        common.log(acc, a, f'end: {step} steps, {clock():.0f} s')
-        if acc.is_main_process:
-            train_dit.export(type('Parts', (), {'transformer': m['transformer'], 'encoder': encoder}), a.out + '/export')
+            saved = clock(); common.keep(acc, a, model, ema, opts, step, clock(), written)
+    common.log(acc, a, f'end: {step} steps, {clock():.0f} s')
+    common.keep(acc, a, model, ema, opts, step, clock(), written)
 
 
 if __name__ == '__main__':

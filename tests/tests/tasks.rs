@@ -336,6 +336,7 @@ fn what_does_not_go_together_is_refused_before_anything_is_made() {
     refused(&["--strength", "0.5"], &["--source or --upscale"]);
     refused(&["--source", &file, "--strength", "2"], &["strength must be 0 to 1, got 2"]);
     refused(&["--source", &file, "--strength", "0.05", "--steps", "3"], &["at least one of 3 steps, got 0.05"]);
+    refused(&["--source", &file, "--reference", &file], &["do not go together"]);
     refused(&["--source", &file], &["as many frames as the clip, 9, got 1"]);
     refused(&["--image", &file, "--seam", "100"], &["seam must be 0 to 64 px"]);
     refused(&["--extend", &file, "--seam", "2"], &["--extend takes no --seam"]);

@@ -26,10 +26,10 @@ self.addEventListener('message', (event) => {
 });
 self.addEventListener('fetch', (event) => {
   const { request } = event;
-  // A browser whose cache fails must not lose a page that the network has.
   const url = new URL(request.url);
   if (request.method !== 'GET' || !url.href.startsWith(scope)) return;
   const path = url.pathname.slice(new URL(scope).pathname.length);
+  // A browser whose cache fails must not lose a page that the network has.
   if (path === '' || path === 'index.html') event.respondWith(startPage(request).catch(() => fetch(request)));
   // Models are the package's business; what no version lists is the server's.
   else if (!path.startsWith('models/')) event.respondWith(file(request, path).catch(() => fetch(request)));

@@ -1,6 +1,6 @@
 //! Reading clips: pictures, GIF, animated PNG and WebP by themselves, Y4M here, everything else through ffmpeg where there is one.
 
-mod ffmpeg;
+pub mod ffmpeg;
 mod y4m;
 
 use std::fs::File;

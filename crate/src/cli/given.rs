@@ -209,6 +209,9 @@ impl GivenArgs {
         if self.strength.is_some() && self.source.is_none() && self.upscale.is_none() {
             return Err(Error::options("--strength needs --source or --upscale, got neither"));
         }
+        if (self.source.is_some() || self.upscale.is_some()) && !self.reference.is_empty() {
+            return Err(Error::options("a source clip and reference pictures do not go together"));
+        }
         if let Some(placed) = self.keyframe.iter().find(|placed| placed.at.is_none()) {
             let found = placed.file.display();
             return Err(Error::options(format!("--keyframe must be N=FILE with the number of a frame, got {found}")));

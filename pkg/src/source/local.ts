@@ -6,8 +6,11 @@ import { COMPONENTS, INDEX, STEMS, WEIGHTS, shardsOf } from './discover.js';
 /** What a file in hand may be. */
 export type Content = Blob | ArrayBuffer | Uint8Array;
 
+/** Endings of weights, in the order in which they are preferred. */
+const ENDINGS = ['safetensors', 'gguf', 'pt', 'pth'];
+
 /** Files of the folder itself, and those one level down in a folder that a model has; all else stays unread. */
-const WANTED = new RegExp(`^(?:[^/]+\\.json|(?:${COMPONENTS.join('|')})/[^/]+\\.(?:json|model|safetensors|gguf|pt|pth))$`);
+const WANTED = new RegExp(`^(?:[^/]+\\.json|(?:${COMPONENTS.join('|')})/[^/]+\\.(?:json|model|${ENDINGS.join('|')}))$`);
 
 /**
  * Those files of a folder that a model is read from, by their paths in it. A folder picker puts the folder's own name in
@@ -35,9 +38,6 @@ export function localFiles(given: Record<string, Content> | Iterable<File>): { n
     .map(([path, file]) => [path.slice(prefix.length), blobOf(path, file)] as const);
   return { name: prefix.replace(/\/$/, ''), files: Object.fromEntries(files) };
 }
-
-/** Endings of weights, in the order in which they are preferred. */
-const ENDINGS = ['safetensors', 'gguf', 'pt', 'pth'];
 
 /**
  * Takes out of `files` all weights but one set a component: the shards that an index lists, else the file with diffusers' own

@@ -1,5 +1,6 @@
 //! Clips in any format that an installed ffmpeg decodes.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,8 +12,7 @@ use crate::error::{Error, Result};
 /// Reads a clip at `fps` frames a second, of `most_bytes` bytes of pixels at most; ffmpeg turns it upright and to sRGB as the file
 /// says.
 pub(super) fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
-    let mut name = std::ffi::OsString::from("file:");
-    name.push(path);
+    let name = named(path);
     let mut probe = Command::new("ffprobe");
     probe.args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=avg_frame_rate", "-of", "csv=p=0"]);
     let rate = rate(&String::from_utf8_lossy(&ran(probe.arg(&name), path, 1 << 16)?));
@@ -36,6 +36,13 @@ pub(super) fn read(path: &Path, fps: f64, most_bytes: u64) -> Result<ReadClip> {
         notes.push(rate_note(path, rate, fps, frames.len()));
     }
     Ok(ReadClip { frames, notes })
+}
+
+/// A path that ffmpeg takes for nothing else, whatever it is called.
+pub fn named(path: &Path) -> OsString {
+    let mut name = OsString::from("file:");
+    name.push(path);
+    name
 }
 
 /// What a program of ffmpeg's wrote, `most` bytes at most: it is ended where it writes more.

@@ -66,12 +66,9 @@ impl Partial {
     ///
     /// # Errors
     /// As [`check_extension`]; [`Error::Fetch`] when the target is a folder, its folder cannot be written, or it is a video and there
-    /// is no ffmpeg.
+    /// is no ffmpeg that encodes it.
     pub fn create(target: &Path) -> Result<Self> {
         check_extension(target)?;
-        if video::is_video(&extension(target)) {
-            video::check()?;
-        }
         if target.is_dir() {
             return Err(Error::Fetch(format!("the output must be a file, {} is a folder", target.display())));
         }
@@ -79,7 +76,12 @@ impl Partial {
         name.push(".partial");
         let path = target.with_file_name(name);
         File::create(&path).map_err(|e| Error::Fetch(format!("could not create {}: {e}", path.display())))?;
-        Ok(Self { target: target.to_owned(), path })
+        let partial = Self { target: target.to_owned(), path };
+        let extension = extension(target);
+        if video::is_video(&extension) {
+            video::try_out(&extension, &partial.path)?;
+        }
+        Ok(partial)
     }
 
     fn finish(self) -> Result<()> {

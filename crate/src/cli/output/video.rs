@@ -1,6 +1,5 @@
 //! MP4 and WebM through an installed ffmpeg, which is handed the clip as Y4M.
 
-use std::ffi::OsString;
 use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{Clip, y4m};
+use crate::cli::clips::ffmpeg::named;
 use crate::error::{Error, Result};
 
 /// Endings, and what ffmpeg is told for each: H.264 and VP9, near to lossless for the eye.
@@ -24,14 +24,13 @@ pub(super) fn is_video(extension: &str) -> bool {
     FORMATS.iter().any(|(name, _)| *name == extension)
 }
 
-/// Says beforehand that there is no ffmpeg.
+/// Tries a clip of one frame, so that a missing ffmpeg, or one without the encoder, is found out before anything is computed.
 ///
 /// # Errors
-/// [`Error::Fetch`] naming what can be written without it.
-pub(super) fn check() -> Result<()> {
-    let mut ask = Command::new("ffmpeg");
-    let asked = ask.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    asked.map(drop).map_err(missing)
+/// As [`write`].
+pub(super) fn try_out(extension: &str, path: &Path) -> Result<()> {
+    const SIDE: usize = 64;
+    write(Clip { rgb: &[0; SIDE * SIDE * 3], width: SIDE, height: SIDE, fps: 1.0, recipe: None }, extension, path)
 }
 
 fn missing(e: std::io::Error) -> Error {
@@ -43,14 +42,18 @@ fn missing(e: std::io::Error) -> Error {
     })
 }
 
-/// Writes the clip to `path`; the recipe becomes the file's comment, where the page keeps it too.
+/// Writes the clip to `path`; the recipe becomes the file's comment, where the page keeps it too, unless it is longer than 64 KiB.
+///
+/// # Errors
+/// [`Error::Fetch`] without ffmpeg, naming what can be written without it, and with ffmpeg's own words where it fails.
 pub(super) fn write(clip: Clip<'_>, extension: &str, path: &Path) -> Result<()> {
     let Some((_, format)) = FORMATS.iter().find(|(name, _)| *name == extension) else {
         return Err(Error::Internal(format!("no video ends in .{extension}")));
     };
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-y", "-f", "yuv4mpegpipe", "-i", "pipe:0", "-pix_fmt", "yuv420p"]).args(COLOURS);
-    if let Some(recipe) = clip.recipe {
+    // On Linux no argument of a program may be longer than 128 KiB.
+    if let Some(recipe) = clip.recipe.filter(|recipe| recipe.len() < 1 << 16) {
         command.args(["-metadata", &format!("comment={recipe}")]);
     }
     command.args(*format).arg(named(path)).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -91,11 +94,4 @@ pub(super) fn comment(path: &Path) -> Option<String> {
 /// Whether a file begins as MP4 or WebM do.
 pub(super) fn begins(head: &[u8]) -> bool {
     head.get(4..8) == Some(b"ftyp") || head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3])
-}
-
-/// A path that ffmpeg takes for nothing else, whatever it is called.
-fn named(path: &Path) -> OsString {
-    let mut name = OsString::from("file:");
-    name.push(path);
-    name
 }
