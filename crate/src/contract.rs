@@ -62,6 +62,9 @@ pub struct EngineModel {
     pub max_tokens: usize,
     /// What it can be given besides text.
     pub capabilities: Capabilities,
+    /// The names of its classes, by number, with commas between; empty ones where its folder names none, and no entries for a
+    /// model of text.
+    pub labels: Vec<String>,
     /// What of it stays on the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
@@ -82,6 +85,7 @@ impl EngineModel {
             frame_multiple: rules.frame_multiple,
             max_tokens: pipeline.max_tokens(),
             capabilities: pipeline.capabilities(),
+            labels: pipeline.classes().map(|classes| classes.labels().to_vec()).unwrap_or_default(),
             plan: pipeline.plan().copied(),
             defaults: card.default.clone(),
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub enum Stage {
     /// Prompt to token ids.
     Tokenize,
-    /// Token ids to prompt embeddings.
+    /// Token ids, or a class, to prompt embeddings.
     EncodeText,
     /// Known pixels to control latents.
     Condition,

@@ -36,8 +36,11 @@ const fn range(min: f64, max: f64) -> Range {
 // The defaults are those of diffusers' WanPipeline: what a folder without a card was made for.
 options! {
     caller {
-        /// What to show. Must not be empty; what is longer than the model reads is cut, with a warning.
-        prompt: String = OptionSpec::text(Fallback::Required).flag("prompt");
+        /// What to show. Must not be empty, unless the model shows classes; what is longer than the model reads is cut, with a
+        /// warning.
+        prompt: String = OptionSpec::text(Fallback::Value(Value::Text(""))).flag("prompt");
+        /// What to show by a model of classes, in place of a prompt: a class's number, or a name of it.
+        class_label: Option<String> = OptionSpec::label(Fallback::Words("none")).flag("class");
         /// Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip.
         seed: u64 = OptionSpec::whole(0, MAX_SEED, "", Fallback::Words("random")).flag("seed");
         /// A preset of the model, by its name: settings that stand in for what is not given.
@@ -113,8 +116,16 @@ impl GenerateOptions {
     /// # Errors
     /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
     pub fn check(&self, rules: Rules) -> Result<()> {
-        if self.prompt.trim().is_empty() {
-            return Err(Error::options("prompt must not be empty"));
+        match (self.prompt.trim().is_empty(), &self.class_label) {
+            (true, None) => {
+                return Err(Error::options("prompt must not be empty (a model of classes takes class_label instead)"));
+            }
+            (false, Some(class)) => {
+                return Err(Error::options(format!(
+                    "prompt and class_label do not go together: models read the one or the other, got class {class} besides a prompt"
+                )));
+            }
+            _ => (),
         }
         for (row, value) in self.rows() {
             row.check_range(value)?;
@@ -180,7 +191,13 @@ mod tests {
         assert_eq!(refusal(|o| o.height = 48), "height must be a multiple of 32 px, got 48 px");
         assert_eq!(refusal(|o| o.height = 0), "height must be 1 to 2048 px, got 0 px");
         assert_eq!(refusal(|o| o.num_steps = 0), "num_steps must be 1 to 200 steps, got 0 steps");
-        assert_eq!(refusal(|o| o.prompt = "  ".into()), "prompt must not be empty");
+        assert_eq!(
+            refusal(|o| o.prompt = "  ".into()),
+            "prompt must not be empty (a model of classes takes class_label instead)"
+        );
+        let both = refusal(|o| o.class_label = Some("207".into()));
+        assert!(both.ends_with("got class 207 besides a prompt"), "{both}");
+        assert_eq!(refusal(|o| (o.prompt, o.class_label) = (String::new(), Some("207".into()))), "");
         let fps = "fps must be 1 to 120 frames per second, got NaN frames per second";
         assert_eq!(refusal(|o| o.fps = f64::NAN), fps);
         assert_eq!(refusal(|o| o.guidance_scale = -1.0), "guidance_scale must be 0 to 50, got -1");

@@ -101,7 +101,7 @@ export function parseDefaults(json: unknown): ModelDefaults {
   const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const pairs = Object.entries(OPTIONS).flatMap(([name, { kind }]) => {
     const value = given[snake(name)];
-    if (name === 'prompt' || name === 'seed') return [];
+    if (name === 'prompt' || name === 'classLabel' || name === 'seed') return [];
     if (kind === 'list') return Array.isArray(value) ? [[name, withoutLastZero(value as unknown[])]] : [];
     return typeof value === (kind === 'text' || kind === 'choice' ? 'string' : 'number') ? [[name, value]] : [];
   });

@@ -85,6 +85,14 @@ export type Capabilities = {
  */
 text: boolean, 
 /**
+ * How many classes it shows, one of which is chosen in place of a prompt; 0 for a model of text.
+ */
+classes: number, 
+/**
+ * It makes single pictures, not clips.
+ */
+pictureOnly: boolean, 
+/**
  * A picture for the first frame.
  */
 image: boolean, 
@@ -266,6 +274,11 @@ maxTokens: number,
  * What it can be given besides text.
  */
 capabilities: Capabilities, 
+/**
+ * The names of its classes, by number, with commas between; empty ones where its folder names none, and no entries for a
+ * model of text.
+ */
+labels: Array<string>, 
 /**
  * What of it stays on the device.
  */
@@ -545,7 +558,7 @@ findings: Array<KernelFinding>, };
 /** One row of the table of options. */
 export interface OptionSpec {
   /** What kind of value it takes. */
-  readonly kind: 'text' | 'whole' | 'number' | 'choice' | 'list' | 'flag';
+  readonly kind: 'text' | 'label' | 'whole' | 'number' | 'choice' | 'list' | 'flag';
   /** What a 'choice' chooses among. */
   readonly choices?: readonly string[];
   /** What it does. */
@@ -572,10 +585,12 @@ export const GUIDED_ABOVE = 1;
 /** The most numbers of an option that is a list. */
 export const MOST_NUMBERS = 200;
 
-/** What a clip is made from. Everything but the prompt has a default, which the model suggests. */
+/** What a clip is made from. Everything but the prompt (by a model of classes: the class) has a default, which the model suggests. */
 export interface ClipOptions {
-  /** What to show. Must not be empty; what is longer than the model reads is cut, with a warning. */
-  prompt: string;
+  /** What to show. Must not be empty, unless the model shows classes; what is longer than the model reads is cut, with a warning. [default: none] */
+  prompt?: string;
+  /** What to show by a model of classes, in place of a prompt: a class's number, or a name of it. [default: none] */
+  classLabel?: string | number;
   /** Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip. [0 to 9007199254740991; default: random] */
   seed?: number;
   /** A preset of the model, by its name: settings that stand in for what is not given. [default: none] */
@@ -604,8 +619,10 @@ export interface ClipOptions {
 
 /** Everything that makes the same clip again, with nothing left open. */
 export interface ClipRecipe {
-  /** What to show. Must not be empty; what is longer than the model reads is cut, with a warning. */
+  /** What to show. Must not be empty, unless the model shows classes; what is longer than the model reads is cut, with a warning. [default: none] */
   prompt: string;
+  /** What to show by a model of classes, in place of a prompt: a class's number, or a name of it. [default: none] */
+  classLabel?: string | number;
   /** Seed of the noise, as in `torch.Generator("cpu").manual_seed(seed)`: the same seed gives the same clip. [0 to 9007199254740991; default: random] */
   seed: number;
   /** What to steer away from. Only used with guidance. [default: none] */
@@ -678,9 +695,16 @@ export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2,
 export const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {
   prompt: {
     kind: 'text',
-    doc: "What to show. Must not be empty; what is longer than the model reads is cut, with a warning.",
+    doc: "What to show. Must not be empty, unless the model shows classes; what is longer than the model reads is cut, with a warning.",
     unit: "",
     flag: "prompt",
+    default: "",
+  },
+  classLabel: {
+    kind: 'label',
+    doc: "What to show by a model of classes, in place of a prompt: a class's number, or a name of it.",
+    unit: "",
+    flag: "class",
   },
   seed: {
     kind: 'whole',

@@ -13,7 +13,7 @@ export const OPTION_NAMES = Object.keys(OPTIONS) as Name[];
 export function readOption(element: Element, name: Name): string | number | number[] | undefined {
   const text = element.getAttribute(attributeName(name));
   const { kind } = OPTIONS[name];
-  if (text === null || kind === 'text' || kind === 'choice') return text ?? undefined;
+  if (text === null || kind === 'text' || kind === 'label' || kind === 'choice') return text ?? undefined;
   const number = (word: string): number => (word.trim() === '' ? NaN : Number(word));
   return kind === 'list' ? text.split(',').map(number) : number(text);
 }

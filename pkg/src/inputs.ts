@@ -131,6 +131,7 @@ export function checkInputs(
   if (source !== undefined && (given.references?.length ?? 0) > 0) {
     throw invalid('a source clip and reference pictures do not go together');
   }
+  if (can.pictureOnly && numFrames !== 1) throw invalid(`this model makes single pictures: numFrames must be 1, got ${numFrames} frames`);
   checkPlaces(given, numFrames);
   checkModel(given, can);
 }
@@ -198,7 +199,7 @@ function checkModel(given: ClipInputs, can: Capabilities): void {
     throw invalid('this model takes a last frame only beside a first one, got the last alone');
   }
   const hasFirst = given.image !== undefined || keys.some(({ frame }) => frame === 0) || given.clips?.some(({ at }) => at === 0);
-  if (!can.text && !hasFirst) throw invalid(`this model needs a picture for the first frame: ${can.why}`);
+  if (!can.text && can.classes === 0 && !hasFirst) throw invalid(`this model needs a picture for the first frame: ${can.why}`);
   const known = given.image ?? given.lastImage ?? keys[0] ?? given.clips?.[0];
   if (given.mask !== undefined && known === undefined) throw invalid('a mask needs given frames to lie on, got none');
   if (given.strength !== undefined && given.source === undefined) throw invalid('strength is for a source clip, got none');

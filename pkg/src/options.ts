@@ -66,7 +66,7 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
     // A recipe has what the preset stood for.
     if (name === 'preset') continue;
     const value = options[name] ?? defaults[name] ?? TABLE[name].default ?? (name === 'seed' ? randomSeed() : undefined);
-    if (value !== undefined || name === 'prompt') settled[name] = checked(name, value, rules);
+    if (value !== undefined) settled[name] = checked(name, value, rules);
   }
   if (settled.sigmas !== undefined) {
     const { length } = settled.sigmas as number[];
@@ -77,7 +77,9 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
     }
     settled.numSteps = length;
   }
-  if ((settled.prompt as string).trim() === '') throw invalid('prompt must not be empty');
+  if ((settled.prompt as string).trim() === '' && settled.classLabel === undefined) {
+    throw invalid('prompt must not be empty (a model of classes takes classLabel instead)');
+  }
   return settled as ClipRecipe;
 }
 
@@ -133,6 +135,10 @@ function checked(name: Name, value: unknown, rules: SizeRules): unknown {
   if (row.kind === 'text') {
     if (typeof value !== 'string') throw invalid(`${name} must be a string, got ${show(value)}`);
     return value;
+  }
+  if (row.kind === 'label') {
+    if (typeof value === 'string' ? value.trim() !== '' : Number.isSafeInteger(value) && (value as number) >= 0) return String(value);
+    throw invalid(`${name} must be a name or a whole number from 0, got ${show(value)}`);
   }
   if (row.kind === 'choice') {
     if (row.choices!.includes(value as string)) return value;

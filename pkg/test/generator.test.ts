@@ -15,6 +15,8 @@ const MODEL: EngineModel = {
   maxTokens: 64,
   capabilities: {
     text: true,
+    classes: 0,
+    pictureOnly: false,
     image: true,
     lastImage: false,
     keyframes: false,
@@ -24,6 +26,7 @@ const MODEL: EngineModel = {
     source: true,
     why: 'it takes text and a first frame only',
   },
+  labels: [],
   defaults: { numSteps: 3, fps: 8 },
 };
 const files = { 'model_index.json': new Blob(['{}']), 'transformer/w.gguf': new Blob(['12345']) };

@@ -5,6 +5,8 @@ import { clipOf, imageData } from './fakes.js';
 
 const NOTHING: Capabilities = {
   text: true,
+  classes: 0,
+  pictureOnly: false,
   image: false,
   lastImage: false,
   keyframes: false,
@@ -55,6 +57,7 @@ test.each<[object, Partial<Capabilities>, string]>([
   [{ image, lastImage }, { image: true }, `this model takes no last frame: ${why}`],
   [{ lastImage }, { image: true, lastImage: true }, 'this model takes a last frame only beside a first one, got the last alone'],
   [{}, { text: false }, `this model needs a picture for the first frame: ${why}`],
+  [{}, { text: false, classes: 10, pictureOnly: true }, 'this model makes single pictures: numFrames must be 1, got 9 frames'],
   [{ keyframes: [{ frame: 1, image }] }, { image: true }, `this model takes no keyframes: ${why}`],
   [{ clips: [{ at: 0, clip }] }, { image: true }, `this model takes no given clips: ${why}`],
   [{ control: image }, { image: true }, `this model takes no sketch or other control clip: ${why}`],

@@ -72,9 +72,11 @@ test.each([
   [{ seed: 2 ** 53 }, 'seed must be 0 to 2^53 − 1, got 9007199254740992'],
   [{ seed: 1.5 }, 'seed must be a whole number, got 1.5'],
   [{ flowShift: 0 }, 'flowShift must be above 0 up to 100, got 0'],
-  [{ prompt: '' }, 'prompt must not be empty'],
-  [{ prompt: ' \n\t' }, 'prompt must not be empty'],
-  [{ prompt: undefined }, 'prompt must be a string, got undefined'],
+  [{ prompt: '' }, 'prompt must not be empty (a model of classes takes classLabel instead)'],
+  [{ prompt: ' \n\t' }, 'prompt must not be empty (a model of classes takes classLabel instead)'],
+  [{ prompt: undefined }, 'prompt must not be empty (a model of classes takes classLabel instead)'],
+  [{ classLabel: 1.5 }, 'classLabel must be a name or a whole number from 0, got number 1.5'],
+  [{ classLabel: ' ' }, 'classLabel must be a name or a whole number from 0, got the string " "'],
   [{ prompt: ['a'] }, 'prompt must be a string, got an array'],
   [{ negativePrompt: 5 }, 'negativePrompt must be a string, got number 5'],
   [{ onStep: 'log' }, 'onStep must be a function, got the string "log"'],
@@ -84,6 +86,12 @@ test.each([
   [{ bananas: 5 }, 'unknown option bananas'],
 ])('%o is refused with rule, value and unit', (change, message) => {
   expect(refusal(change)).toBe(message);
+});
+
+test('a class, by number or name, stands in place of a prompt', () => {
+  expect(resolveOptions({ classLabel: 207 }, rules)).toMatchObject({ prompt: '', classLabel: '207' });
+  expect(resolveOptions({ classLabel: 'golden retriever' }, rules).classLabel).toBe('golden retriever');
+  expect(resolveOptions(good, rules).classLabel).toBeUndefined();
 });
 
 test.each([undefined, null, 'a red ball', [], 7])('options that are no object (%o) are refused', (given) => {

@@ -195,6 +195,21 @@ test('a folder without a card is found out: shards by their index, else single f
   expect(await caught(describeModel(base()))).toMatchObject({ code: 'weights', message: expect.stringContaining('no weights in') });
 });
 
+test('a folder whose index names no text encoder, as of a model of classes, needs none', async () => {
+  server.files.clear();
+  const put = (path: string, text: string): unknown => server.files.set(`/m/${path}`, text);
+  put('model_index.json', '{"scheduler":["d","S"],"transformer":["d","T"],"vae":["d","V"]}');
+  for (const part of ['transformer', 'vae']) put(`${part}/diffusion_pytorch_model.safetensors`, part);
+  put('scheduler/scheduler_config.json', '{}');
+  const { files } = await describeModel(base());
+  expect(files.map(({ path }) => path)).toEqual([
+    'model_index.json',
+    'scheduler/scheduler_config.json',
+    'transformer/diffusion_pytorch_model.safetensors',
+    'vae/diffusion_pytorch_model.safetensors',
+  ]);
+});
+
 test('a folder in hand needs no list and no network; only what a model needs is taken, one level deep', async () => {
   vi.stubGlobal('fetch', () => expect.unreachable('no network is needed'));
   const files = {

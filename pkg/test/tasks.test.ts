@@ -36,7 +36,7 @@ function maker(): tasks.Maker & { passes: GenerateOptions[] } {
       backend: 'cpu',
       adapter: undefined,
       memory: { wasmBytes: 1, gpuBytes: 0, gpuPeakBytes: 0, gpuPlannedBytes: 0 },
-      options: { prompt, seed, width, height, numFrames, fps, negativePrompt: '', numSteps: 1, guidanceScale: 1 },
+      options: { prompt: prompt ?? '', seed, width, height, numFrames, fps, negativePrompt: '', numSteps: 1, guidanceScale: 1 },
       given: givenParts(options),
       task: { name: 'generate' },
       model: { name: 'tiny', hash: undefined },

@@ -281,6 +281,18 @@ def wan_vae22(c, cfg):
     return vae_case(c, cfg, m, [(1, z, f, h, w) for f in cfg["latent_frames"]], [(1, 3, f, H, W) for f in cfg["frames"]])
 
 
+KL = dict(block_out_channels=(8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=2, latent_channels=4, norm_num_groups=4)
+
+
+@case(model=KL, latent_hw=[3, 5], hw=[16, 24])
+def kl_vae(c, cfg):
+    """The 2-D VAE of Stable Diffusion and DiT; pictures stand as clips of one frame."""
+    m = c.init(D.AutoencoderKL(**cfg["model"]))
+    z, x = c.randn(1, cfg["model"]["latent_channels"], *cfg["latent_hw"]), c.rand(1, 3, *cfg["hw"]) * 2 - 1
+    c.add(in__z0=z[:, :, None], out__video0=m.decode(z).sample[:, :, None], in__video0=x[:, :, None], out__moments0=m.encode(x).latent_dist.parameters[:, :, None])
+    return {"weights": m}
+
+
 LTX_VAE = dict(in_channels=3, out_channels=3, latent_channels=8, block_out_channels=(8, 8, 16, 16), decoder_block_out_channels=(8, 8, 16, 16), layers_per_block=(1,) * 5,
                decoder_layers_per_block=(1,) * 5, patch_size=4, encoder_causal=True, decoder_causal=False)
 
@@ -414,6 +426,24 @@ def schedulers(c, cfg):
     return {}
 
 
+@case(configs=[dict(clip_sample=False, steps=10), dict(clip_sample=False, steps=7, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, set_alpha_to_one=False),
+               dict(steps=9, timestep_spacing="trailing", prediction_type="v_prediction", clip_sample=False), dict(steps=6, timestep_spacing="linspace", beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample_range=1.5)],
+      shape=[1, 4, 1, 3, 3])
+def ddim(c, cfg):
+    """Trajectories for given predictions; sqrt(1 - alpha) of each timestep stands for its level."""
+    for i, k in enumerate(cfg["configs"]):
+        s = D.DDIMScheduler(**{a: b for a, b in k.items() if a != "steps"}); s.set_timesteps(k["steps"])
+        x = c.randn(*cfg["shape"]); v = c.randn(k["steps"], *cfg["shape"]); xs = []
+        c.add(**{f"in.ddim{i}.x": x, f"in.ddim{i}.v": v, f"out.ddim{i}.timesteps": s.timesteps.double(),
+                 f"out.ddim{i}.sigmas": torch.cat([(1 - s.alphas_cumprod[s.timesteps]).sqrt(), (1 - s.final_alpha_cumprod).sqrt()[None]]).double()})
+        n = c.randn(*cfg["shape"])
+        c.add(**{f"in.ddim{i}.n": n, f"out.ddim{i}.noisy": s.add_noise(x, n, s.timesteps[2:3])})
+        for j, t in enumerate(s.timesteps):
+            x = s.step(v[j], t, x).prev_sample; xs.append(x)
+        c.add(**{f"out.ddim{i}.traj": torch.stack(xs)})
+    return {}
+
+
 # ------------------------------------------------------------------------------------------ whole pipelines
 PIPE_VAE = dict(base_dim=8, z_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=1, temperal_downsample=[False, True, True], latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.7, 2.0, 1.1])
 
@@ -526,6 +556,29 @@ def pipe_vace(c, cfg):
     c.add(out__conditioning=cond)
     finish(c, run, vae, cfg["refs"])
     return {"transformer": tr, "vae": vae}
+
+
+@case(transformer=dict(num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=8, patch_size=2, num_embeds_ada_norm=1000, norm_num_groups=2),
+      vae=dict(KL, block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1), label="golden retriever", steps=5, cfg=4.0, seed=11)
+def pipe_dit(c, cfg):
+    """A saved DiTPipeline folder (model/), from a class's name and given noise (the seed's) to pixels."""
+    import diffusers.pipelines.dit.pipeline_dit as mod
+    labels = {0: "tench, Tinca tinca", 207: "golden retriever", 208: "Labrador retriever", 134: "crane", 517: "crane"}
+    tr, vae = c.init(D.DiTTransformer2DModel(**cfg["transformer"])), c.init(D.AutoencoderKL(**cfg["vae"]))
+    p = quiet(D.DiTPipeline(tr, vae, D.DDIMScheduler(clip_sample=False), id2label=labels)); p.save_pretrained(f"{c.dir}/model")
+    index = json.load(open(f"{c.dir}/model/model_index.json")); index["id2label"] = {str(k): v for k, v in labels.items()}
+    json.dump(index, open(f"{c.dir}/model/model_index.json", "w"), indent=1)
+    s = cfg["transformer"]["sample_size"]
+    noise = torch.randn(1, 4, s, s, generator=torch.Generator().manual_seed(cfg["seed"]))
+    kept, decode = [], vae.decode
+    vae.decode = lambda z, **k: (kept.append(z), decode(z, **k))[1]
+    draw = mod.randn_tensor; mod.randn_tensor = lambda *a, **k: noise
+    picture = p(p.get_label_ids([cfg["label"]]), guidance_scale=cfg["cfg"], num_inference_steps=cfg["steps"], output_type="pt").images
+    mod.randn_tensor = draw
+    video = decode(kept[0]).sample.clamp(-1, 1)
+    assert torch.allclose(picture, video / 2 + 0.5, atol=1e-5)
+    c.add(in__latents=noise[:, :, None], out__latents=(kept[0] * vae.config.scaling_factor)[:, :, None], out__video=video[:, :, None])
+    return {}
 
 
 # --------------------------------------------------------------------------------------------- whole folders

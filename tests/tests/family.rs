@@ -65,6 +65,7 @@ fn load(registry: &Registry, transformer_config: &str) -> Result<Pipeline, Error
 fn options() -> GenerateOptions {
     GenerateOptions {
         prompt: "A red circle moves left.".into(),
+        class_label: None,
         negative_prompt: String::new(),
         width: 64,
         height: 32,

@@ -85,6 +85,7 @@ fn a_model_that_is_streamed_gives_the_same_clip() {
 fn options() -> GenerateOptions {
     GenerateOptions {
         prompt: "A red circle moves left.".into(),
+        class_label: None,
         negative_prompt: String::new(),
         width: 48,
         height: 32,

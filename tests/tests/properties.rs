@@ -89,8 +89,8 @@ proptest! {
     ) {
         let (width, height) = if sound_size { (width % 9 * 16, height % 9 * 16) } else { (width, height) };
         let options = GenerateOptions {
-            prompt, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed, preset: None,
-            flow_shift, sampler, sigmas, preview: false,
+            prompt, class_label: None, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed,
+            preset: None, flow_shift, sampler, sigmas, preview: false,
         };
         let rules = Rules { width_multiple: multiple, height_multiple: multiple, frame_multiple: 4 };
         match options.check(rules) {

@@ -32,7 +32,7 @@ export function fromHash(hash: string): Partial<Recipe> {
   for (const [field, { flag, kind }] of fields) {
     const text = params.get(flag ?? '');
     if (text === null) continue;
-    if (kind === 'text' || kind === 'choice') recipe[field] = text;
+    if (kind === 'text' || kind === 'label' || kind === 'choice') recipe[field] = text;
     else if (kind === 'list') {
       const words = text.split(',');
       if (words.every((word) => word.trim() !== '' && Number.isFinite(Number(word)))) recipe[field] = words.map(Number);

@@ -420,6 +420,8 @@ impl Arranged {
             "complete"
         } else if has(|piece| matches!(piece, Piece::Frame { .. })) {
             "image-to-video"
+        } else if options.class_label.is_some() {
+            "class-to-image"
         } else if options.num_frames == 1 {
             "text-to-image"
         } else {

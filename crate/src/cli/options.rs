@@ -22,7 +22,7 @@ impl Args for OptionArgs {
 fn flag(row: &OptionSpec, name: &'static str) -> Arg {
     let arg = Arg::new(row.name).long(name).required(row.default_words().is_none()).help(help(row));
     match row.kind {
-        Kind::Text => arg.value_parser(value_parser!(String)),
+        Kind::Text | Kind::Label => arg.value_parser(value_parser!(String)),
         Kind::Choice(words) => arg.value_parser(clap::builder::PossibleValuesParser::new(words)),
         Kind::List => arg.value_parser(numbers).value_name("N,N,…").allow_hyphen_values(true),
         // A value below zero is refused in words, not taken for a flag.
@@ -58,7 +58,9 @@ impl FromArgMatches for OptionArgs {
         Ok(Self(GivenOptions::from_values(|row| {
             row.flag?;
             match row.kind {
-                Kind::Text | Kind::Choice(_) => matches.get_one::<String>(row.name).map(|text| Value::Text(text)),
+                Kind::Text | Kind::Label | Kind::Choice(_) => {
+                    matches.get_one::<String>(row.name).map(|text| Value::Text(text))
+                }
                 Kind::List => matches.get_one::<Vec<f64>>(row.name).map(|numbers| Value::List(numbers)),
                 Kind::Whole => matches.get_one::<u64>(row.name).copied().map(Value::Whole),
                 Kind::Number => matches.get_one::<f64>(row.name).copied().map(Value::Number),

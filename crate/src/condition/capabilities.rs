@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 pub struct Capabilities {
     /// Text alone suffices.
     pub text: bool,
+    /// How many classes it shows, one of which is chosen in place of a prompt; 0 for a model of text.
+    pub classes: usize,
+    /// It makes single pictures, not clips.
+    pub picture_only: bool,
     /// A picture for the first frame.
     pub image: bool,
     /// A picture for the last frame, beside the first.
@@ -36,6 +40,8 @@ impl Capabilities {
         let yes = true;
         Self {
             text: yes,
+            classes: 0,
+            picture_only: false,
             image: yes,
             last_image: yes,
             keyframes: yes,
@@ -52,9 +58,19 @@ impl Capabilities {
         Self { text: true, source: true, why: why.into(), ..Self::default() }
     }
 
+    /// Single pictures of so many classes.
+    pub fn of_classes(classes: usize, why: impl Into<String>) -> Self {
+        Self { classes, picture_only: true, why: why.into(), ..Self::default() }
+    }
+
     /// Refuses what the model cannot take; `frames` is the clip's length.
     pub(super) fn check(&self, condition: &Condition, frames: usize) -> Result<()> {
         let refused = |what: &str| Err(Error::options(format!("this model takes no {what}: {}", self.why)));
+        if self.picture_only && frames != 1 {
+            return Err(Error::options(format!(
+                "this model makes single pictures: num_frames must be 1, got {frames} frames"
+            )));
+        }
         let mut first = false;
         let mut last = false;
         for piece in &condition.pieces {
@@ -81,7 +97,7 @@ impl Capabilities {
         if last && !first {
             return Err(Error::options("this model takes a last frame only beside a first one, got the last alone"));
         }
-        if !self.text && !first {
+        if !self.text && self.classes == 0 && !first {
             return Err(Error::options(format!("this model needs a picture for the first frame: {}", self.why)));
         }
         Ok(())

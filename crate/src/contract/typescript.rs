@@ -83,7 +83,7 @@ fn type_of<T: TS>(out: &mut String) {
 /// The table and the types made of it.
 fn options(out: &mut String) {
     out.push_str(
-        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  /** What kind of value it takes. */\n  readonly kind: 'text' | 'whole' | 'number' | 'choice' | 'list' | 'flag';\n  /** What a 'choice' chooses among. */\n  readonly choices?: readonly string[];\n  \
+        "\n/** One row of the table of options. */\nexport interface OptionSpec {\n  /** What kind of value it takes. */\n  readonly kind: 'text' | 'label' | 'whole' | 'number' | 'choice' | 'list' | 'flag';\n  /** What a 'choice' chooses among. */\n  readonly choices?: readonly string[];\n  \
          /** What it does. */\n  readonly doc: string;\n  /** What the number counts; empty without a unit. */\n  readonly unit: string;\n  /** The command line's flag, and the name in a shared link. */\n  readonly flag?: string;\n  \
          /** The least. */\n  readonly min?: number;\n  /** The most. */\n  readonly max?: number;\n  /** True if `min` itself is not allowed. */\n  readonly aboveMin?: boolean;\n  \
          /** Which of the model's multiples a size keeps to. */\n  readonly multiple?: keyof SizeRules;\n  /** What stands in for a missing value; missing itself where that is no constant. */\n  \
@@ -96,7 +96,7 @@ fn options(out: &mut String) {
     // Previews are asked for by listening to them.
     let caller: Vec<&OptionSpec> = CALLER_OPTIONS.iter().filter(|row| row.kind != Kind::Flag).collect();
     let all = || caller.iter().copied().chain(MODEL_OPTIONS);
-    out.push_str("\n/** What a clip is made from. Everything but the prompt has a default, which the model suggests. */\nexport interface ClipOptions {\n");
+    out.push_str("\n/** What a clip is made from. Everything but the prompt (by a model of classes: the class) has a default, which the model suggests. */\nexport interface ClipOptions {\n");
     for row in all() {
         let optional = if row.default == Fallback::Required { "" } else { "?" };
         field(out, row, optional, "");
@@ -143,6 +143,7 @@ fn spec(out: &mut String, row: &OptionSpec) {
             "kind: '{}'",
             match row.kind {
                 Kind::Text => "text",
+                Kind::Label => "label",
                 Kind::Whole => "whole",
                 Kind::Number => "number",
                 Kind::Choice(_) => "choice",
@@ -180,6 +181,7 @@ fn spec(out: &mut String, row: &OptionSpec) {
 fn ts_type(kind: Kind) -> String {
     match kind {
         Kind::Text => "string".into(),
+        Kind::Label => "string | number".into(),
         Kind::Choice(words) => quoted(words.iter().copied()).join(" | "),
         Kind::List => "number[]".into(),
         Kind::Whole | Kind::Number => "number".into(),

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use serde_json::Value;
 
+use super::classes::Classes;
 use super::footage::Footage;
 use crate::condition::{Capabilities, Timeline};
 use crate::error::{Error, Result};
@@ -131,6 +132,19 @@ pub trait Denoiser {
     /// Width of the prompt embeddings that it reads.
     fn text_dim(&self) -> usize;
 
+    /// The classes that it shows in place of what a prompt says; `None` for a model of text.
+    fn classes(&self) -> Option<&Classes> {
+        None
+    }
+
+    /// A class, or `None` for no class in particular, in the form of prompt embeddings; asked only of a model with classes.
+    ///
+    /// # Shapes
+    /// → `[1, Lt, D_text]`, Lt being its own affair
+    fn embed_class(&self, _: Option<usize>) -> Later<'_, Tensor<3>> {
+        Box::pin(std::future::ready(Err(Error::Internal("a class for a model of text".into()))))
+    }
+
     /// What it can be given besides text.
     fn capabilities(&self) -> Capabilities;
 
@@ -199,7 +213,8 @@ pub struct Request<'a> {
     pub room: Room,
     /// For a denoiser that looks.
     pub image_encoder: Option<&'a dyn ImageEncoder>,
-    /// One or, guided, two rows of prompt embeddings, `[1, Lt, D_text]` each: the prompt, the negative prompt.
+    /// One or, guided, two rows of prompt embeddings, `[1, Lt, D_text]` each: the prompt, the negative prompt; of a model with
+    /// classes the class, and none in particular.
     pub prompts: Vec<Tensor<3>>,
     /// Whether both rows may go through the model as one batch: faster on a GPU, twice the scratch memory.
     pub batched: bool,
@@ -221,7 +236,8 @@ pub trait Prepared {
         0
     }
 
-    /// The velocity for each prompt of the request, in that order.
+    /// The velocity for each prompt of the request, in that order; or what else the model predicts and its folder's scheduler
+    /// expects, such as the noise.
     ///
     /// # Shapes
     /// `latents` `[1, z, f, h, w]` → as many of the same
@@ -239,8 +255,13 @@ pub struct Entry<T: ?Sized> {
     pub classes: &'static [&'static str],
     /// True for weights that only it has (diffusers names), where config.json names no class.
     pub owns: fn(&WeightSet) -> bool,
+    /// Whether a model with it has a tokenizer and a text encoder; of a denoiser.
+    pub needs_text: bool,
     /// What it is, read off its tensors, where no config.json says so; asked only where `owns`.
     pub configure: fn(&WeightSet) -> Result<Known>,
+    /// What a model with this config.json and this one of its codec (empty where there is none) suggests where no card does; of
+    /// a denoiser.
+    pub usual: fn(&[u8], &[u8]) -> ModelDefaults,
     /// Builds it from its config.json.
     pub load: for<'a> fn(&'a Component<'a>) -> Later<'a, Box<T>>,
 }
@@ -263,6 +284,11 @@ impl Known {
     pub fn part(name: impl Into<String>, config: Value) -> Self {
         Self { name: name.into(), config, scheduler: None, defaults: ModelDefaults::default() }
     }
+}
+
+/// For [`Entry::usual`] of a model that suggests nothing beyond the table of options.
+pub fn nothing_usual(_: &[u8], _: &[u8]) -> ModelDefaults {
+    ModelDefaults::default()
 }
 
 /// For [`Entry::configure`] of a model whose tensors do not tell enough.

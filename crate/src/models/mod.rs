@@ -1,8 +1,11 @@
 //! The models, a folder each: video models, text and picture encoders.
 
+pub mod classes;
 pub mod clip;
+pub mod dit;
 pub mod family;
 pub mod footage;
+pub mod kl;
 pub mod names;
 pub mod registry;
 mod sizes;

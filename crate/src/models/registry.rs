@@ -1,7 +1,7 @@
 //! Which model a folder holds. To add a family: its folder, and its lines in [`Registry::default`].
 
 use super::family::{Component, Denoiser, Entry, ImageEncoder, Known, TextEncoder, VideoCodec};
-use super::{clip, taehv, umt5, wan};
+use super::{clip, dit, kl, taehv, umt5, wan};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::weights::WeightSet;
@@ -23,8 +23,8 @@ impl Default for Registry {
         Self {
             text_encoders: vec![umt5::ENTRY],
             image_encoders: vec![clip::ENTRY],
-            denoisers: vec![wan::TRANSFORMER_ENTRY],
-            codecs: vec![wan::VAE_ENTRY, taehv::ENTRY],
+            denoisers: vec![wan::TRANSFORMER_ENTRY, dit::ENTRY],
+            codecs: vec![wan::VAE_ENTRY, taehv::ENTRY, kl::ENTRY],
         }
     }
 }
@@ -115,17 +115,21 @@ pub fn configure<T: ?Sized>(entries: &[Entry<T>], set: &WeightSet, file: &str) -
     }
 }
 
+/// The entry that a configuration's class names, or else the weights; `None` when nothing here knows it.
+pub fn of_class<'a, T: ?Sized>(entries: &'a [Entry<T>], class: &str, set: &WeightSet) -> Option<&'a Entry<T>> {
+    match class {
+        "" => entries.iter().find(|entry| (entry.owns)(set)),
+        class => entries.iter().find(|entry| entry.classes.contains(&class)),
+    }
+}
+
 /// Builds a component with the entry that its configuration, or else its weights, name.
 ///
 /// # Errors
 /// [`Error::Weights`] when nothing here knows it, or as the entry's `load`.
 pub async fn load<T: ?Sized>(entries: &[Entry<T>], component: &Component<'_>) -> Result<Box<T>> {
     let class = config::class(component.config, component.file)?;
-    let entry = match class.as_str() {
-        "" => entries.iter().find(|entry| (entry.owns)(component.loader.set())),
-        class => entries.iter().find(|entry| entry.classes.contains(&class)),
-    };
-    match entry {
+    match of_class(entries, &class, component.loader.set()) {
         Some(entry) => (entry.load)(component).await,
         None => {
             let known: Vec<&str> = entries.iter().flat_map(|entry| entry.classes).copied().collect();
@@ -142,5 +146,5 @@ pub async fn load<T: ?Sized>(entries: &[Entry<T>], component: &Component<'_>) ->
 /// What a clip's frames (less one), height and width must be multiples of, read from the configurations of a denoiser and a
 /// codec without loading them; `None` when nothing here knows them.
 pub fn multiples(denoiser: &[u8], codec: &[u8]) -> Option<[usize; 3]> {
-    wan::config::multiples(denoiser, codec)
+    wan::config::multiples(denoiser, codec).or_else(|| dit::config::multiples(denoiser, kl::config::stride(codec)?))
 }

@@ -44,7 +44,8 @@ const MOST_IN_FLIGHT: usize = 64 << 20;
 
 /// True for a table of embeddings, which is read by rows.
 pub fn is_table(info: &TensorInfo) -> bool {
-    info.name == "shared.weight" || info.name.ends_with("embed_tokens.weight")
+    info.name == "shared.weight"
+        || ["embed_tokens.weight", "embedding_table.weight"].iter().any(|end| info.name.ends_with(end))
 }
 
 /// Bytes of the largest matrix of a set that is uploaded as it is stored.

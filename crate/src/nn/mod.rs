@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod group_norm;
 pub mod layers;
 pub mod linear;
 pub mod loader;
@@ -9,5 +10,6 @@ pub mod norm;
 pub mod patch;
 pub mod rope;
 pub mod side_branch;
+pub mod sincos;
 pub mod timestep;
 pub mod tokens;

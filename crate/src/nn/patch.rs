@@ -19,8 +19,20 @@ impl PatchEmbedding {
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
     pub async fn load(loader: &Loader, channels: usize, hidden: usize, patch: [usize; 3]) -> Result<Self> {
-        let inner = channels * patch.iter().product::<usize>();
-        let values = loader.values("weight", &[hidden, channels, patch[0], patch[1], patch[2]]).await?;
+        Self::load_stored(loader, &[hidden, channels, patch[0], patch[1], patch[2]], patch).await
+    }
+
+    /// Reads a conv2d `weight` `[hidden, channels, side, side]` and `bias` `[hidden]`, for single frames.
+    ///
+    /// # Errors
+    /// As [`PatchEmbedding::load`].
+    pub async fn load_flat(loader: &Loader, channels: usize, hidden: usize, side: usize) -> Result<Self> {
+        Self::load_stored(loader, &[hidden, channels, side, side], [1, side, side]).await
+    }
+
+    async fn load_stored(loader: &Loader, stored: &[usize], patch: [usize; 3]) -> Result<Self> {
+        let (hidden, inner) = (stored[0], stored[1..].iter().product());
+        let values = loader.values("weight", stored).await?;
         let weight = Tensor::<2>::from_data(TensorData::new(values, [hidden, inner]), loader.device());
         Ok(Self { weight: weight.transpose(), bias: loader.tensor("bias", [hidden]).await?, patch })
     }

@@ -14,6 +14,8 @@ pub enum Kind {
     Whole,
     /// A number.
     Number,
+    /// A name, or a number in its place.
+    Label,
     /// One of some words.
     Choice(&'static [&'static str]),
     /// Numbers, each within the range and below the one before it.
@@ -25,7 +27,7 @@ pub enum Kind {
 /// A value of some option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// Of [`Kind::Text`] and [`Kind::Choice`].
+    /// Of [`Kind::Text`], [`Kind::Label`] and [`Kind::Choice`].
     Text(&'a str),
     /// Of [`Kind::Whole`].
     Whole(u64),
@@ -126,6 +128,10 @@ impl OptionSpec {
 
     pub(super) const fn text(default: Fallback) -> Self {
         Self::new(Kind::Text, None, "", default)
+    }
+
+    pub(super) const fn label(default: Fallback) -> Self {
+        Self::new(Kind::Label, None, "", default)
     }
 
     pub(super) const fn whole(min: u64, max: u64, unit: &'static str, default: Fallback) -> Self {
@@ -385,9 +391,9 @@ macro_rules! options {
         }
 
         impl ModelDefaults {
-            /// Each suggestion, or else the other's.
-            pub(super) fn or(self, other: &Self) -> Self {
-                Self { $($m: self.$m.or_else(|| other.$m.clone()),)+ }
+            /// The same, `other`'s suggestion where there is none.
+            pub fn or(&self, other: &Self) -> Self {
+                Self { $($m: self.$m.clone().or_else(|| other.$m.clone()),)+ }
             }
 
             /// Each row that the model suggests something for, with its value.

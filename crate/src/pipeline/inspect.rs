@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
-use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened};
+use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened, TEXT_COMPONENTS};
 use super::plan::{Plan, bytes_on};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
@@ -83,9 +83,16 @@ pub async fn inspect(
 ) -> Result<Inspection> {
     let (files, unknown) = placed(registry, files).await?;
     let mut look = Look { files: &files, gpu: compute.is_gpu(), parts: Vec::new(), sets: Vec::new() };
-    let tokenizer = load::tokenizer(&files).await;
-    look.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
-    let encoder = look.component("text_encoder", &registry.text_encoders).await;
+    // What is wrong with a configuration, its part says.
+    let needs_text = load::Outline::of(registry, &files).await.map_or(true, |outline| outline.needs_text);
+    // Outer: whether the parts that are needed for it are there.
+    let mut text = Some(None);
+    if needs_text {
+        let tokenizer = load::tokenizer(&files).await;
+        look.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
+        let encoder = look.component("text_encoder", &registry.text_encoders).await;
+        text = tokenizer.ok().zip(encoder).map(|(tokenizer, encoder)| Some(TextStage { tokenizer, encoder }));
+    }
     let denoiser = look.component("transformer", &registry.denoisers).await;
     let codec = look.component("vae", &registry.codecs).await;
     let image = look.component(IMAGE_ENCODER, &registry.image_encoders).await;
@@ -100,17 +107,19 @@ pub async fn inspect(
 
     let has = |name: &str| parts.iter().any(|part| part.part == name);
     let looks = denoiser.as_ref().is_some_and(|denoiser| denoiser.looks()).then_some(IMAGE_ENCODER);
-    let needed = COMPONENTS.into_iter().chain(looks);
+    let needed = COMPONENTS.into_iter().filter(|name| needs_text || !TEXT_COMPONENTS.contains(name)).chain(looks);
     let missing: Vec<String> = needed.filter(|name| !has(name)).map(str::to_owned).collect();
     let mut plan = None;
     let mut problem = parts.iter().find_map(|part| part.problem.as_ref().map(|why| format!("{}: {why}", part.part)));
-    if let (Ok(tokenizer), Some(encoder), Some(denoiser), Some(codec)) = (tokenizer, encoder, denoiser, codec) {
+    if let (Some(text), Some(denoiser), Some(codec)) = (text, denoiser, codec) {
+        let none = Rc::new(WeightSet::default());
+        let no_text = text.is_none().then_some(&none);
+        let sets: Vec<&WeightSet> = no_text.into_iter().chain(&sets).map(AsRef::as_ref).collect();
         if let [encoder, transformer, vae, rest @ ..] = &sets[..] {
-            let image = rest.first().filter(|_| denoiser.looks());
-            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae], image.map(AsRef::as_ref)));
+            let image = rest.first().copied().filter(|_| denoiser.looks());
+            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae], image));
         }
-        let stages = (TextStage { tokenizer, encoder }, image);
-        let fits = whole(registry, &files, stages, denoiser, codec).await;
+        let fits = whole(registry, &files, (text, image), denoiser, codec).await;
         problem = problem.or_else(|| fits.err().map(|why| why.to_string()));
     }
     let (runs, reason) = verdict(&missing, problem, plan.as_ref());
@@ -121,17 +130,17 @@ pub async fn inspect(
 async fn whole(
     registry: &Registry,
     files: &ModelFiles,
-    (text, image): (TextStage, Option<Box<dyn ImageEncoder>>),
+    (text, image): (Option<TextStage>, Option<Box<dyn ImageEncoder>>),
     denoiser: Box<dyn Denoiser>,
     codec: Box<dyn VideoCodec>,
 ) -> Result<()> {
     load::model_index(files, registry).await?;
-    let known = load::known(registry, files).await?;
-    let card = load::card_beside(files, known.as_ref()).await?;
-    let usual = known.and_then(|known| known.scheduler);
+    let outline = load::Outline::of(registry, files).await?;
+    let card = load::card_beside(files, &outline).await?;
+    let usual = outline.known.and_then(|known| known.scheduler);
     let found = load::scheduler(files, usual.clone()).await?;
     let scheduler = load::suited(found, usual, denoiser.as_ref())?;
-    Pipeline::new(Compute::cpu(), Parts { text: Some(text), image, denoiser, codec, scheduler, card }).map(drop)
+    Pipeline::new(Compute::cpu(), Parts { text, image, denoiser, codec, scheduler, card }).map(drop)
 }
 
 fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> (bool, String) {

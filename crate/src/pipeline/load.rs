@@ -16,6 +16,7 @@ use crate::models::family::{Component, Denoiser, Entry, Known};
 use crate::models::names;
 use crate::models::registry::{self, Registry};
 use crate::nn::loader::Loader;
+use crate::options::ModelDefaults;
 use crate::schedulers::{CLASSES, Scheduler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::weights::lora::Lora;
@@ -26,14 +27,18 @@ pub(super) const COMPONENTS: [&str; 4] = ["tokenizer", "text_encoder", "transfor
 /// And one that only some models have.
 pub(super) const IMAGE_ENCODER: &str = "image_encoder";
 
+/// Those that a model of classes does without.
+pub(super) const TEXT_COMPONENTS: [&str; 2] = ["tokenizer", "text_encoder"];
+
 /// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
-const PIPELINES: [&str; 6] = [
+const PIPELINES: [&str; 7] = [
     "WanPipeline",
     "WanVACEPipeline",
     "WanVideoToVideoPipeline",
     "WanImageToVideoPipeline",
     "WanDMDPipeline",
     "AnyFlowPipeline",
+    "DiTPipeline",
 ];
 
 impl Pipeline {
@@ -67,9 +72,10 @@ impl Pipeline {
         host: &dyn Host,
     ) -> Result<Self> {
         let index = model_index(files, registry).await?;
-        let known = known(registry, files).await?;
-        let card = card_beside(files, known.as_ref()).await?;
-        let usual = known.and_then(|known| known.scheduler);
+        let outline = Outline::of(registry, files).await?;
+        let card = card_beside(files, &outline).await?;
+        let needs_text = outline.needs_text;
+        let usual = outline.known.and_then(|known| known.scheduler);
         let found = scheduler(files, usual.clone()).await?;
         // Before any weights: convolutions pack theirs for the kernel that will run.
         for finding in prepare(&compute).await.iter().filter(|finding| !finding.passed()) {
@@ -86,19 +92,26 @@ impl Pipeline {
             host.tick().await;
             if host.aborted() { Err(Error::Aborted) } else { Ok(()) }
         };
-        let [text_encoder, transformer, vae] = [
-            Opened::new(files, "text_encoder", &registry.text_encoders).await?,
-            Opened::with_loras(files, "transformer", &registry.denoisers, host).await?,
-            Opened::new(files, "vae", &registry.codecs).await?,
-        ];
+        let text_encoder = match needs_text {
+            true => Some(Opened::new(files, "text_encoder", &registry.text_encoders).await?),
+            false => None,
+        };
+        let transformer = Opened::with_loras(files, "transformer", &registry.denoisers, host).await?;
+        let vae = Opened::new(files, "vae", &registry.codecs).await?;
+        let none = WeightSet::default();
+        let text_weights = text_encoder.as_ref().map_or(&none, |opened| &opened.set);
         let looked = image_encoder.as_ref().map(|part| part.set.as_ref());
-        let mut plan = Plan::new(&compute, budget, [&text_encoder.set, &transformer.set, &vae.set], looked);
+        let mut plan = Plan::new(&compute, budget, [text_weights, &transformer.set, &vae.set], looked);
         let building = Building { compute: &compute, index: &index, host };
 
         progress(0).await?;
-        let tokenizer = tokenizer(files).await?;
-        progress(1).await?;
-        let encoder = building.component(text_encoder, plan.text_encoder, &registry.text_encoders).await?;
+        let mut text = None;
+        if let Some(text_encoder) = text_encoder {
+            let tokenizer = tokenizer(files).await?;
+            progress(1).await?;
+            let encoder = building.component(text_encoder, plan.text_encoder, &registry.text_encoders).await?;
+            text = Some(TextStage { tokenizer, encoder });
+        }
         progress(2).await?;
         let denoiser = building.component(transformer, plan.transformer, &registry.denoisers).await?;
         progress(3).await?;
@@ -114,7 +127,6 @@ impl Pipeline {
             _ => plan.image_encoder = None,
         }
 
-        let text = Some(TextStage { tokenizer, encoder });
         let scheduler = suited(found, usual, denoiser.as_ref())?;
         let mut pipeline = Self::new(compute, Parts { text, image, denoiser, codec, scheduler, card })?;
         pipeline.plan = Some(plan);
@@ -124,31 +136,62 @@ impl Pipeline {
     }
 }
 
-/// The transformer by its tensors, where no config.json says what it is.
-pub(super) async fn known(registry: &Registry, files: &ModelFiles) -> Result<Option<Known>> {
-    const FILE: &str = "transformer/config.json";
-    // A folder without a transformer is no set of loose files; what it lacks, its loading says.
-    match files.contains(FILE) || files.part_bytes("transformer") == 0 {
-        true => Ok(None),
-        false => registry::configure(&registry.denoisers, &files.weights("transformer").await?, FILE).map(Some),
+/// What a model's transformer tells of it before any weights are read.
+pub(super) struct Outline {
+    /// What it is, read off its tensors, where no config.json says so.
+    pub known: Option<Known>,
+    /// What such a model suggests where its card does not.
+    pub usual: ModelDefaults,
+    /// Whether it has a tokenizer and a text encoder.
+    pub needs_text: bool,
+}
+
+impl Outline {
+    /// # Errors
+    /// [`Error::Weights`] when nothing in `registry` knows a transformer without a configuration, or that is broken.
+    pub async fn of(registry: &Registry, files: &ModelFiles) -> Result<Self> {
+        const FILE: &str = "transformer/config.json";
+        let mut out = Self { known: None, usual: ModelDefaults::default(), needs_text: true };
+        // A folder without a transformer is no set of loose files; what it lacks, its loading says.
+        if files.part_bytes("transformer") == 0 {
+            return Ok(out);
+        }
+        if !files.contains(FILE) {
+            let known = registry::configure(&registry.denoisers, &files.weights("transformer").await?, FILE)?;
+            out.usual = known.defaults.clone();
+            out.known = Some(known);
+            return Ok(out);
+        }
+        let json = files.require(FILE).await?;
+        let class = config::class(&json, FILE)?;
+        let set = if class.is_empty() { files.weights("transformer").await? } else { WeightSet::default() };
+        if let Some(entry) = registry::of_class(&registry.denoisers, &class, &set) {
+            let codec =
+                if files.contains("vae/config.json") { files.require("vae/config.json").await? } else { Vec::new() };
+            out.usual = (entry.usual)(&json, &codec);
+            out.needs_text = entry.needs_text;
+        }
+        Ok(out)
     }
 }
 
-/// A folder's card; of loose files, what their makers suggest.
+/// A folder's card, with what its makers suggest where it says nothing.
 ///
 /// # Errors
 /// As [`ModelCard::read`]; [`Error::Weights`] when nothing in `registry` knows the transformer.
 pub async fn card_of(registry: &Registry, files: &ModelFiles) -> Result<ModelCard> {
-    card_beside(files, known(registry, files).await?.as_ref()).await
+    card_beside(files, &Outline::of(registry, files).await?).await
 }
 
-pub(super) async fn card_beside(files: &ModelFiles, known: Option<&Known>) -> Result<ModelCard> {
-    match known {
-        Some(known) if !files.contains(CARD) => {
-            Ok(ModelCard { name: known.name.clone(), default: known.defaults.clone(), ..ModelCard::default() })
-        }
-        _ => ModelCard::read(files).await,
-    }
+pub(super) async fn card_beside(files: &ModelFiles, outline: &Outline) -> Result<ModelCard> {
+    let mut card = match &outline.known {
+        // A loose file's own suggestions go with no other card's.
+        Some(known) if !files.contains(CARD) => ModelCard { name: known.name.clone(), ..ModelCard::default() },
+        Some(_) => return ModelCard::read(files).await,
+        None => ModelCard::read(files).await?,
+    };
+    card.default = card.default.or(&outline.usual);
+    Ok(card)
 }
 
 /// The folder's `model_index.json`; a pipeline class that nothing here can run is refused.

@@ -7,6 +7,7 @@ mod inspect;
 mod load;
 mod plan;
 mod preview;
+mod subject;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Event, Host, Quiet, Stage};
 use crate::memory::{StageMemory, buffer_of};
+use crate::models::classes::Classes;
 use crate::models::family::{Denoiser, ImageEncoder, Prepared, Request, Room, TextEncoder, VideoCodec};
 use crate::models::footage::Pictures;
 use crate::noise::TorchRng;
@@ -49,7 +51,7 @@ pub struct Pipeline {
 
 /// What a pipeline is made of.
 pub struct Parts {
-    /// Without it only given prompt embeddings can be used.
+    /// Without it only given prompt embeddings can be used, or a class by a model that shows classes.
     pub text: Option<TextStage>,
     /// Pictures to tokens; for denoisers that look.
     pub image: Option<Box<dyn ImageEncoder>>,
@@ -176,6 +178,11 @@ impl Pipeline {
         }
     }
 
+    /// The classes that the model shows in place of what a prompt says; `None` for a model of text.
+    pub fn classes(&self) -> Option<&Classes> {
+        self.parts.denoiser.classes()
+    }
+
     /// Tokens a prompt may have; longer ones are cut with a warning.
     pub fn max_tokens(&self) -> usize {
         self.parts.card.max_sequence_length
@@ -192,26 +199,27 @@ impl Pipeline {
             return Ok(());
         }
         const SMALL: usize = 128 * 128 * 17; // pixels
-        let (rules, default) = (self.rules(), &self.parts.card.default);
+        let (rules, default, can) = (self.rules(), &self.parts.card.default, self.capabilities());
         let small = match (default.width, default.height, default.num_frames) {
             (Some(width), Some(height), Some(frames)) if width * height * frames <= SMALL => default.clone(),
             // The VAE has a first and a later chunk.
             _ => ModelDefaults {
                 width: Some(4 * rules.width_multiple),
                 height: Some(4 * rules.height_multiple),
-                num_frames: Some(rules.frame_multiple + 1),
+                num_frames: Some(if can.picture_only { 1 } else { rules.frame_multiple + 1 }),
                 ..default.clone()
             },
         };
         let given = GivenOptions {
-            prompt: Some("warm up".into()),
+            prompt: Some("warm up".into()).filter(|_| can.classes == 0),
+            class_label: Some("0".into()).filter(|_| can.classes > 0),
             // As many as the scheduler's memory is long, and one.
             num_steps: Some(3),
             guidance_scale: Some(2.0),
             ..GivenOptions::default()
         };
         let options = given.settle(&small);
-        if self.capabilities().text {
+        if can.text || can.classes > 0 {
             self.generate(&options, &Inputs::default(), &Quiet(host)).await?;
             self.parts.denoiser.forget();
         }
@@ -237,6 +245,8 @@ impl Pipeline {
     /// [`Error::InvalidOptions`] naming the rule, the value found and its unit.
     pub fn check<'c>(&self, options: &GenerateOptions, condition: &'c Condition) -> Result<Timeline<'c>> {
         options.check(self.rules())?;
+        self.class_of(options)?;
+        self.check_sampling(options)?;
         let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
         self.parts.codec.stride().cells(size)?;
         // UniPC and fresh noise read a velocity as the one at the step's beginning.
@@ -385,7 +395,8 @@ impl Pipeline {
         Ok(Clip { latents, latents_shape, tokens, planned_bytes, timings })
     }
 
-    /// The prompt and, guided, the negative prompt as embeddings; and how many tokens were used of how many.
+    /// The prompt and, guided, the negative prompt (or a class and none) as embeddings; and how many tokens were used of how
+    /// many.
     async fn embed(
         &self,
         options: &GenerateOptions,
@@ -402,6 +413,14 @@ impl Pipeline {
                 prompts.push(given.negative.clone().ok_or_else(missing)?);
             }
             return Ok((prompts, (tokens, tokens)));
+        }
+        if let Some(class) = self.class_of(options)? {
+            clock.start(Stage::EncodeText);
+            let mut prompts = vec![self.parts.denoiser.embed_class(Some(class)).await?];
+            if guided {
+                prompts.push(self.parts.denoiser.embed_class(None).await?);
+            }
+            return Ok((prompts, (0, 0)));
         }
         let text =
             self.parts.text.as_ref().ok_or_else(|| {

@@ -1,7 +1,8 @@
 //! From noise to latents along a grid of noise levels: which levels, and what one step does.
 //!
-//! All models here are flow models: `latents = (1 − σ)·clean + σ·noise`, and the network predicts
-//! `velocity = noise − clean`. A scheduler is asked for its timesteps, then called once per step:
+//! Most models here are flow models: `latents = (1 − σ)·clean + σ·noise`, and the network predicts
+//! `velocity = noise − clean`. Those whose scheduler is DDIM predict the noise itself ([`ddim`]); what is said of a velocity here
+//! is their prediction. A scheduler is asked for its timesteps, then called once per step:
 //!
 //! ```text
 //! for (i, t) in scheduler.timesteps() { velocity = model(latents, t); latents = scheduler.step(velocity, i, latents) }
@@ -10,8 +11,9 @@
 //! Levels are f64 numbers that hold f32 values wherever diffusers rounds to f32, so that the two agree.
 //!
 //! Source: diffusers 0.42.1 `schedulers/scheduling_unipc_multistep.py`, `scheduling_flow_match_euler_discrete.py`,
-//! `scheduling_flow_map_euler_discrete.py`.
+//! `scheduling_flow_map_euler_discrete.py`, `scheduling_ddim.py`.
 
+mod ddim;
 mod euler;
 mod unipc;
 
@@ -21,6 +23,7 @@ mod tests;
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
+pub use ddim::DdimConfig;
 pub use euler::{EulerConfig, FlowMapConfig};
 pub use unipc::UniPcConfig;
 
@@ -29,9 +32,10 @@ use crate::error::{Error, Result};
 const UNIPC: &str = "UniPCMultistepScheduler";
 const EULER: &str = "FlowMatchEulerDiscreteScheduler";
 const FLOW_MAP: &str = "FlowMapEulerDiscreteScheduler";
+const DDIM: &str = "DDIMScheduler";
 
 /// The classes of a [`SchedulerConfig`].
-pub const CLASSES: [&str; 3] = [UNIPC, EULER, FLOW_MAP];
+pub const CLASSES: [&str; 4] = [UNIPC, EULER, FLOW_MAP, DDIM];
 
 /// A diffusers `scheduler_config.json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,13 +50,21 @@ pub enum SchedulerConfig {
     /// Euler steps of flow-map models (AnyFlow).
     #[serde(rename = "FlowMapEulerDiscreteScheduler")]
     FlowMap(FlowMapConfig),
+    /// DDIM, for models of a diffusion process (DiT).
+    #[serde(rename = "DDIMScheduler")]
+    Ddim(DdimConfig),
 }
 
 impl SchedulerConfig {
+    /// True if shift, sampler and levels can be chosen: those of a diffusion process are its own.
+    pub fn is_flow(&self) -> bool {
+        !matches!(self, Self::Ddim(_))
+    }
+
     /// Reads a `scheduler_config.json`.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`] for anything but JSON of one of the three classes.
+    /// [`Error::InvalidOptions`] for anything but JSON of one of these classes.
     pub fn from_json(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|e| Error::InvalidOptions(format!("scheduler_config.json: {e}")))
     }
@@ -68,19 +80,21 @@ impl SchedulerConfig {
             Self::UniPc(_) => UNIPC,
             Self::Euler(_) => EULER,
             Self::FlowMap(_) => FLOW_MAP,
+            Self::Ddim(_) => DDIM,
         }
     }
 
-    /// Replaces the fixed shift of the levels towards noise; [`Scheduler::new`] checks it.
+    /// Replaces the fixed shift of the levels towards noise; [`Scheduler::new`] checks it. Of flow models only.
     pub fn set_shift(&mut self, shift: f64) {
         match self {
             Self::UniPc(c) => c.flow_shift = shift,
             Self::Euler(c) => c.shift = shift,
             Self::FlowMap(c) => c.shift = shift,
+            Self::Ddim(_) => (),
         }
     }
 
-    /// Puts another solver in the place of the model's own; shift and timesteps stay what they were.
+    /// Puts another solver in the place of the model's own; shift and timesteps stay what they were. Of flow models only.
     pub fn set_sampler(&mut self, sampler: Sampler) {
         let (num_train_timesteps, shift, use_dynamic_shifting, time_shift_type, shift_terminal) = match &*self {
             Self::UniPc(c) => {
@@ -90,6 +104,7 @@ impl SchedulerConfig {
                 (c.num_train_timesteps, c.shift, c.use_dynamic_shifting, c.time_shift_type, c.shift_terminal)
             }
             Self::FlowMap(c) => (c.num_train_timesteps, c.shift, false, TimeShift::default(), None),
+            Self::Ddim(_) => return,
         };
         *self = match (sampler, &*self) {
             // What it says beyond the grid (order, corrector) is its own.
@@ -125,7 +140,7 @@ impl SchedulerConfig {
         match self {
             Self::UniPc(c) => (c.use_dynamic_shifting, c.shift_terminal) = (false, None),
             Self::Euler(c) => (c.use_dynamic_shifting, c.shift_terminal) = (false, None),
-            Self::FlowMap(_) => (),
+            Self::FlowMap(_) | Self::Ddim(_) => (),
         }
     }
 }
@@ -174,6 +189,7 @@ enum Solver {
     UniPc(Box<unipc::UniPc>),
     Euler(EulerConfig),
     FlowMap(FlowMapConfig),
+    Ddim(ddim::Ddim),
 }
 
 impl Scheduler {
@@ -186,6 +202,7 @@ impl Scheduler {
             SchedulerConfig::UniPc(c) => Solver::UniPc(Box::new(unipc::UniPc::new(c)?)),
             SchedulerConfig::Euler(c) => Solver::Euler(c.checked()?),
             SchedulerConfig::FlowMap(c) => Solver::FlowMap(c.checked()?),
+            SchedulerConfig::Ddim(c) => Solver::Ddim(ddim::Ddim::new(c)?),
         };
         Ok(Self { solver, grid: Grid::default() })
     }
@@ -223,6 +240,7 @@ impl Scheduler {
             Solver::UniPc(s) => s.config().grid(levels, mu)?,
             Solver::Euler(c) => c.grid(levels, mu)?,
             Solver::FlowMap(c) => c.grid(levels)?,
+            Solver::Ddim(s) => s.grid(levels)?,
         };
         let steps = grid.sigmas.len().saturating_sub(1);
         check_levels("the shifted sigmas", grid.sigmas.get(..steps).unwrap_or_default())?;
@@ -273,6 +291,7 @@ impl Scheduler {
     ) -> Result<Tensor<5>> {
         let (sigma, next) = (self.level(index)?, self.level(index + 1)?);
         Ok(match &mut self.solver {
+            Solver::Ddim(s) => s.step(&self.grid, velocity, index, sample)?,
             Solver::UniPc(s) => s.step(&self.grid, velocity, index, sample),
             Solver::Euler(c) if c.stochastic_sampling => {
                 let clean = sample - velocity.mul_scalar(sigma);
@@ -296,6 +315,9 @@ impl Scheduler {
     /// # Errors
     /// [`Error::InvalidOptions`] if `index` is not a level of the grid.
     pub fn add_noise(&self, original: Tensor<5>, noise: Tensor<5>, index: usize) -> Result<Tensor<5>> {
+        if let Solver::Ddim(s) = &self.solver {
+            return s.add_noise(&self.grid, original, noise, index);
+        }
         let sigma = self.level(index)?;
         Ok(original.mul_scalar(1.0 - sigma) + noise.mul_scalar(sigma))
     }
@@ -308,6 +330,9 @@ impl Scheduler {
     /// # Errors
     /// [`Error::InvalidOptions`] if `index` is not a level of the grid.
     pub fn denoised(&self, velocity: Tensor<5>, index: usize, sample: Tensor<5>) -> Result<Tensor<5>> {
+        if let Solver::Ddim(s) = &self.solver {
+            return s.denoised(&self.grid, velocity, index, sample);
+        }
         Ok(sample - velocity.mul_scalar(self.level(index)?))
     }
 

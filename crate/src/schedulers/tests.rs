@@ -227,8 +227,18 @@ fn options_that_are_not_supported_are_named() {
     assert!(unipc("solver_order", 4.into()).contains("solver_order must be 1…3, got 4"));
     assert!(unipc("flow_shift", 0.0.into()).contains("above 0, got 0"));
     assert!(unipc("lower_order_final", false.into()).contains("lower_order_final"));
-    let other = refused(serde_json::json!({"_class_name": "DDIMScheduler"})).unwrap_err().to_string();
-    assert!(other.contains("DDIMScheduler"), "{other}");
+    let other = refused(serde_json::json!({"_class_name": "PNDMScheduler"})).unwrap_err().to_string();
+    assert!(other.contains("PNDMScheduler"), "{other}");
+    let ddim = |key: &str, value: serde_json::Value| {
+        let mut json = serde_json::json!({"_class_name": "DDIMScheduler"});
+        json[key] = value;
+        refused(json).unwrap_err().to_string()
+    };
+    assert!(ddim("thresholding", true.into()).contains("thresholding"));
+    assert!(ddim("rescale_betas_zero_snr", true.into()).contains("rescale_betas_zero_snr"));
+    assert!(ddim("num_train_timesteps", 0.into()).contains("1 to 100000, got 0"));
+    assert!(ddim("beta_end", 1.5.into()).contains("above 0 and below 1"));
+    assert!(ddim("trained_betas", vec![0.1].into()).contains("trained_betas must be 1000"));
     let mochi = refused(serde_json::json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": true}));
     assert!(mochi.unwrap_err().to_string().contains("invert_sigmas"));
 }
@@ -249,6 +259,20 @@ fn bad_numbers_of_steps_levels_and_indices_are_refused() {
     assert!(s.step(x(), 0, x(), None).unwrap_err().to_string().contains("needs noise"));
     let mut s = euler(&serde_json::json!({"use_dynamic_shifting": true}));
     assert!(s.set_timesteps(4).unwrap_err().to_string().contains("mu"));
+}
+
+#[test]
+fn ddim_takes_steps_and_no_levels() {
+    let config = SchedulerConfig::from_json(r#"{"_class_name": "DDIMScheduler", "steps_offset": 1}"#).unwrap();
+    let mut s = Scheduler::new(&config).unwrap();
+    assert!(s.set_sigmas(&[1.0, 0.5], None).unwrap_err().to_string().contains("takes steps"));
+    assert!(s.set_timesteps(1001).is_err());
+    // Every step from the first, moved by one, would begin beyond the last.
+    assert!(s.set_timesteps(1000).unwrap_err().to_string().contains("below 1000, got 1000"));
+    s.set_timesteps(4).unwrap();
+    assert_eq!(s.timesteps(), [751.0, 501.0, 251.0, 1.0]);
+    let x = || tensor(&[1.0], [1, 1, 1, 1, 1]);
+    assert!(s.step(x(), 4, x(), None).unwrap_err().to_string().contains("below 4"));
 }
 
 #[test]

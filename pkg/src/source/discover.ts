@@ -30,9 +30,7 @@ export const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae',
 export async function listFolder(folder: RemoteFolder, noCard: string, options: RequestOptions): Promise<ModelCard> {
   const index = await fetchText(addressOf(folder, INDEX), INDEX, options);
   if (index.text === undefined) throw new TabreelError('fetch', `${noCard}; ${index.missing}`);
-  const { text } = index;
-  const wanted = COMPONENTS.filter((component) => component !== 'image_encoder' || names(text, component));
-  const found = await Promise.all(wanted.map((component) => listComponent(folder, component, options)));
+  const found = await Promise.all(named(index.text).map((component) => listComponent(folder, component, options)));
   const files = [...(await present(folder, [INDEX], options)), ...found.flat()];
   const name = decodeURIComponent(folder.base.replace(/\/resolve\/[^/]+\/$/, '/'))
     .split('/')
@@ -41,14 +39,23 @@ export async function listFolder(folder: RemoteFolder, noCard: string, options: 
   return parseCard(JSON.stringify({ name, files }), 'the list of files');
 }
 
-/** Whether the index names a class for a component, `["transformers", "CLIPVisionModel"]`; one that a model lacks is `[null, null]`. */
-function names(index: string, component: string): boolean {
+/**
+ * The components that an index names, if it names those that every model has; a model of classes has no text encoder, and only some
+ * have an image encoder. `["transformers", "CLIPVisionModel"]` names one; one that a model lacks is `[null, null]` or not there.
+ */
+function named(index: string): (typeof COMPONENTS)[number][] {
+  let json: Record<string, unknown> | null = null;
   try {
-    const entry = (JSON.parse(index) as Record<string, unknown> | null)?.[component];
-    return Array.isArray(entry) && typeof entry[1] === 'string';
+    json = JSON.parse(index) as Record<string, unknown> | null;
   } catch {
-    return false; // What is wrong with it, its loading says.
+    // What is wrong with it, its loading says.
   }
+  const has = (component: string): boolean => {
+    const entry = json?.[component];
+    return Array.isArray(entry) && typeof entry[1] === 'string';
+  };
+  const whole = has('transformer') && has('vae');
+  return COMPONENTS.filter((component) => (whole || component === 'image_encoder' ? has(component) : true));
 }
 
 async function listComponent(folder: RemoteFolder, component: (typeof COMPONENTS)[number], options: RequestOptions): Promise<ModelFile[]> {

@@ -28,7 +28,7 @@ use tabreel_tests::{Array, Case};
 
 use crate::models::{load_clip, load_transformer, load_vae, say};
 
-fn scheduler(config: Value) -> Result<Scheduler, String> {
+pub fn scheduler(config: Value) -> Result<Scheduler, String> {
     let config: SchedulerConfig = serde_json::from_value(config).map_err(say)?;
     Scheduler::new(&config).map_err(say)
 }
@@ -40,11 +40,11 @@ fn unipc(shift: &Value, order: u64) -> Value {
     })
 }
 
-fn number(args: &Value, key: &str) -> Result<f64, String> {
+pub fn number(args: &Value, key: &str) -> Result<f64, String> {
     args[key].as_f64().ok_or_else(|| format!("config.json: args.{key} must be a number"))
 }
 
-fn count(args: &Value, key: &str) -> Result<usize, String> {
+pub fn count(args: &Value, key: &str) -> Result<usize, String> {
     args[key].as_u64().map(|n| n as usize).ok_or_else(|| format!("config.json: args.{key} must be a whole number"))
 }
 
@@ -90,7 +90,7 @@ pub fn schedulers(case: &mut Case, compute: &Compute) -> Result<(), String> {
     Ok(())
 }
 
-fn follow(case: &mut Case, tag: &str, mut scheduler: Scheduler, device: &Device) -> Result<(), String> {
+pub fn follow(case: &mut Case, tag: &str, mut scheduler: Scheduler, device: &Device) -> Result<(), String> {
     let row = |values: &[f64]| Array { shape: vec![values.len()], values: values.iter().map(|&v| v as f32).collect() };
     case.compare(&format!("out.{tag}.timesteps"), &row(scheduler.timesteps()));
     case.compare(&format!("out.{tag}.sigmas"), &row(scheduler.sigmas()));
@@ -155,6 +155,7 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
 fn options(args: &Value) -> Result<GenerateOptions, String> {
     Ok(GenerateOptions {
         prompt: "given as embeddings".into(),
+        class_label: None,
         negative_prompt: String::new(),
         width: count(args, "width")?,
         height: count(args, "height")?,
@@ -304,7 +305,7 @@ fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
 
 /// Keeps the frames of a generation.
 #[derive(Default)]
-struct FrameHost(RefCell<Vec<u8>>);
+pub struct FrameHost(RefCell<Vec<u8>>);
 
 impl Host for FrameHost {
     fn event(&self, event: Event) {
@@ -322,6 +323,7 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let read = |path: &str| std::fs::read(model.join(path)).map_err(|e| format!("{path}: {e}"));
     let options = GenerateOptions {
         prompt: text("prompt"),
+        class_label: None,
         negative_prompt: text("negative_prompt"),
         width: count(&args, "width")?,
         height: count(&args, "height")?,
@@ -375,7 +377,7 @@ pub fn folder(case: &mut Case, compute: &Compute) -> Result<(), String> {
 }
 
 /// The frames that the host was sent are those of `out.video`, as bytes.
-fn frames_sent(case: &mut Case, host: &FrameHost) -> Result<(), String> {
+pub fn frames_sent(case: &mut Case, host: &FrameHost) -> Result<(), String> {
     let video = case.get("out.video")?;
     let [_, _, frames, height, width] = video.shape[..] else { return Err("out.video must have rank 5".into()) };
     let pixels = frames * height * width;

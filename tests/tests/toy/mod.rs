@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use tabreel::condition::Capabilities;
 use tabreel::error::Result;
 use tabreel::models::family::{
-    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config,
+    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config, nothing_usual,
 };
 use tabreel::models::footage::Footage;
 use tabreel::pace::{Later, Pace};
@@ -17,7 +17,9 @@ pub const CHANNELS: usize = 3;
 pub const DENOISER: Entry<dyn Denoiser> = Entry {
     classes: &["ToyTransformer"],
     owns: |set| set.get("toy.pull").is_some(),
+    needs_text: true,
     configure: needs_config,
+    usual: nothing_usual,
     load: |component: &Component<'_>| {
         Box::pin(async move {
             let pull = component.loader.values("toy.pull", &[1]).await?[0];
@@ -29,7 +31,9 @@ pub const DENOISER: Entry<dyn Denoiser> = Entry {
 pub const CODEC: Entry<dyn VideoCodec> = Entry {
     classes: &["ToyCodec"],
     owns: |set| set.get("toy.gain").is_some(),
+    needs_text: false,
     configure: needs_config,
+    usual: nothing_usual,
     load: |component: &Component<'_>| {
         Box::pin(async move {
             let gain = component.loader.values("toy.gain", &[1]).await?[0];

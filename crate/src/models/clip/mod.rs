@@ -14,7 +14,7 @@ pub use look::pixel_values;
 
 use crate::config::parse;
 use crate::error::{Error, Result};
-use crate::models::family::{Entry, ImageEncoder};
+use crate::models::family::{Entry, ImageEncoder, nothing_usual};
 use crate::nn::attention::attend;
 use crate::nn::layers::Layers;
 use crate::nn::linear::{Epilogue, Linear};
@@ -27,7 +27,9 @@ use crate::pace::{Later, Pace};
 pub const ENTRY: Entry<dyn ImageEncoder> = Entry {
     classes: &["CLIPVisionModel", "CLIPVisionModelWithProjection"],
     owns: |set| config::prefix(set).is_some(),
+    needs_text: false,
     configure: config::configure,
+    usual: nothing_usual,
     load: |component| {
         Box::pin(async move {
             let config: ClipVisionConfig = parse(component.config, component.file, ENTRY.classes)?;

@@ -27,7 +27,9 @@ use crate::size::{ClipSize, Stride};
 pub const ENTRY: Entry<dyn VideoCodec> = Entry {
     classes: &["TAEHV"],
     owns: |set| set.get("decoder.1.weight").is_some() && set.names().any(|name| name.starts_with("decoder.3.conv.")),
+    needs_text: false,
     configure: config::configure,
+    usual: family::nothing_usual,
     load: |component| {
         Box::pin(async move {
             let config: TaehvConfig = parse(component.config, component.file, ENTRY.classes)?;

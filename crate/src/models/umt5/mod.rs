@@ -14,7 +14,7 @@ pub use names::{LlamaNames, WanNames};
 
 use crate::config::parse;
 use crate::error::{Error, Result};
-use crate::models::family::{Entry, TextEncoder};
+use crate::models::family::{Entry, TextEncoder, nothing_usual};
 use crate::nn::attention::{Scores, attend_with};
 use crate::nn::layers::Layers;
 use crate::nn::linear::{Epilogue, Linear};
@@ -27,7 +27,9 @@ use crate::weights::TensorInfo;
 pub const ENTRY: Entry<dyn TextEncoder> = Entry {
     classes: &["UMT5EncoderModel"],
     owns: |set| set.get("encoder.block.0.layer.0.SelfAttention.q.weight").is_some(),
+    needs_text: false,
     configure: configure::umt5,
+    usual: nothing_usual,
     load: |component| {
         Box::pin(async move {
             let config: Umt5Config = parse(component.config, component.file, ENTRY.classes)?;

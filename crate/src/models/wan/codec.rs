@@ -16,8 +16,11 @@ use crate::size::{ClipSize, Stride};
 /// The VAEs of Wan 2.1 and 2.2.
 pub const VAE_ENTRY: Entry<dyn VideoCodec> = Entry {
     classes: VAE_CLASSES,
-    owns: |set| set.get("post_quant_conv.weight").is_some(),
+    // Stable Diffusion's has the same name, and is flat.
+    owns: |set| set.get("post_quant_conv.weight").is_some_and(|info| info.shape.len() == 5),
+    needs_text: false,
     configure: configure::vae,
+    usual: family::nothing_usual,
     load: load_vae,
 };
 

@@ -17,7 +17,9 @@ use super::vace::Control;
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::models::family::{Component, Denoiser, Entry, ImageEncoder, Interval, Prepared, Request, Room, VideoCodec};
+use crate::models::family::{
+    Component, Denoiser, Entry, ImageEncoder, Interval, Prepared, Request, Room, VideoCodec, nothing_usual,
+};
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
 
@@ -25,7 +27,9 @@ use crate::size::{ClipSize, Stride};
 pub const TRANSFORMER_ENTRY: Entry<dyn Denoiser> = Entry {
     classes: TRANSFORMER_CLASSES,
     owns: |set| set.get("condition_embedder.time_proj.weight").is_some(),
+    needs_text: true,
     configure: configure::transformer,
+    usual: nothing_usual,
     load: load_denoiser,
 };
 
