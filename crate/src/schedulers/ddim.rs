@@ -64,7 +64,8 @@ pub enum Prediction {
     /// The clean latents.
     Sample,
     /// `√ᾱ·noise − √(1 − ᾱ)·clean`.
-    VPrediction,
+    #[serde(rename = "v_prediction")]
+    Velocity,
 }
 
 /// Which of the process's steps are made.
@@ -182,7 +183,7 @@ impl Ddim {
         let (clean, noise) = match self.config.prediction_type {
             Prediction::Epsilon => ((sample - prediction.clone().mul_scalar(add)).div_scalar(keep), prediction),
             Prediction::Sample => (prediction.clone(), (sample - prediction.mul_scalar(keep)).div_scalar(add)),
-            Prediction::VPrediction => (
+            Prediction::Velocity => (
                 sample.clone().mul_scalar(keep) - prediction.clone().mul_scalar(add),
                 prediction.mul_scalar(keep) + sample.mul_scalar(add),
             ),
