@@ -86,16 +86,17 @@ proptest! {
         flow_shift in proptest::option::of(proptest::num::f64::ANY), multiple in prop_oneof![Just(16usize), Just(32)],
         sound_size: bool, sampler in proptest::option::of("(unipc|euler|ddim)"),
         sigmas in proptest::option::of(proptest::collection::vec(-0.1f64..1.1, 0..4)),
+        class_label in proptest::option::weighted(0.3, ".{0,4}"),
     ) {
         let (width, height) = if sound_size { (width % 9 * 16, height % 9 * 16) } else { (width, height) };
         let options = GenerateOptions {
-            prompt, class_label: None, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed,
+            prompt, class_label, negative_prompt: String::new(), width, height, num_frames, fps, num_steps, guidance_scale, seed,
             preset: None, flow_shift, sampler, sigmas, preview: false,
         };
         let rules = Rules { width_multiple: multiple, height_multiple: multiple, frame_multiple: 4 };
         match options.check(rules) {
             Ok(()) => {
-                prop_assert!(!options.prompt.trim().is_empty());
+                prop_assert!(options.prompt.trim().is_empty() == options.class_label.is_some());
                 prop_assert!(width > 0 && width % multiple == 0 && height > 0 && height % multiple == 0);
                 prop_assert!(num_frames % 4 == 1 && (1..=200).contains(&num_steps));
                 prop_assert!((1.0..=120.0).contains(&fps) && guidance_scale >= 0.0 && guidance_scale.is_finite());
