@@ -236,6 +236,59 @@ def dit(c, cfg):
     return {"weights": m}
 
 
+# ---------------------------------------- DiT with other blocks, the definitions of their papers written plainly around diffusers' parts
+def sines(dim, position):
+    a = position[:, None].double() / 10000 ** (torch.arange(dim // 2).double() / (dim / 2))
+    return torch.cat([a.sin(), a.cos()], 1).float()
+
+
+def dit_clip(m, x, t, y, attend, feed):
+    """DiT over clips (B, C, F, H, W): frames' tokens one after another, a sinusoidal embedding of the frame added to that of the picture."""
+    b, ch, f, h, w = x.shape
+    p, d = m.patch_size, m.inner_dim
+    z = m.pos_embed(x.transpose(1, 2).reshape(b * f, ch, h, w)).reshape(b, f, -1, d)
+    if f > 1:
+        z = z + sines(d, torch.arange(f))[None, :, None]
+    z = z.reshape(b, -1, d)
+    for i, k in enumerate(m.transformer_blocks):
+        n, gate, shift2, scale2, gate2 = k.norm1(z, t, y, hidden_dtype=z.dtype)
+        z = z + gate[:, None] * attend(i, k.attn1, n)
+        z = feed(k.ff, z, k.norm3(z) * (1 + scale2[:, None]) + shift2[:, None], gate2[:, None])
+    shift, scale = m.proj_out_1(torch.nn.functional.silu(m.transformer_blocks[0].norm1.emb(t, y, hidden_dtype=z.dtype))).chunk(2, 1)
+    z = m.proj_out_2(m.norm_out(z) * (1 + scale[:, None]) + shift[:, None]).reshape(b, f, h // p, w // p, p, p, -1)
+    return torch.einsum("bfhwpqc->bcfhpwq", z).reshape(b, -1, f, h, w)
+
+
+def plain_feed(ff, z, n, gate):
+    return z + gate * ff(n)
+
+
+@case(model=dict(num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=3, sample_size=8, patch_size=2, num_embeds_ada_norm=10, norm_num_groups=2),
+      sample_frames=3, attention_windows=[[1, 2, 0], [0, 2, 2]], size=[3, 8, 8], picture=[1, 4, 12])
+def walt(c, cfg):
+    """W.A.L.T.'s windows: spatial and spatiotemporal ones in turn. Here a mask over the whole clip says who sees whom."""
+    m = c.init(D.DiTTransformer2DModel(**cfg["model"]))
+
+    def masks(f, h, w):
+        at = torch.stack(torch.meshgrid(*map(torch.arange, (f, h, w)), indexing="ij"), -1).reshape(-1, 3)
+        box = lambda win: at // torch.tensor([min(s or n, n) for s, n in zip(win, (f, h, w))])
+        return [(box(win)[:, None] == box(win)[None]).all(-1) for win in cfg["attention_windows"]]
+
+    def attend_within(seen):
+        def attend(i, attn, n):
+            q, k, v = (to(n).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for to in (attn.to_q, attn.to_k, attn.to_v))
+            o = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[i % len(seen)])
+            return attn.to_out[0](o.transpose(1, 2).flatten(2))
+        return attend
+
+    for name, (f, h, w) in (("", cfg["size"]), ("_picture", cfg["picture"])):
+        x, t, y = c.randn(2, 4, f, h, w), torch.tensor([700, 30]), torch.tensor([2, 10])
+        p = cfg["model"]["patch_size"]
+        c.add(**{f"in.hidden_states{name}": x, f"in.timestep{name}": t, f"in.class_labels{name}": y,
+                 f"out.sample{name}": dit_clip(m, x, t, y, attend_within(masks(f, h // p, w // p)), plain_feed)})
+    return {"weights": m}
+
+
 @case(model=dict(in_channels=4, out_channels=8, num_attention_heads=2, attention_head_dim=16, num_layers=2, cross_attention_dim=32, caption_channels=24, patch_size=2,
                  sample_size=8, video_length=4, norm_type="ada_norm_single", activation_fn="gelu-approximate", attention_bias=True, norm_elementwise_affine=False, norm_eps=1e-6))
 def latte(c, cfg):

@@ -58,9 +58,9 @@ impl Capabilities {
         Self { text: true, source: true, why: why.into(), ..Self::default() }
     }
 
-    /// Single pictures of so many classes.
-    pub fn of_classes(classes: usize, why: impl Into<String>) -> Self {
-        Self { classes, picture_only: true, why: why.into(), ..Self::default() }
+    /// Pictures, or clips, of so many classes.
+    pub fn of_classes(classes: usize, picture_only: bool, why: impl Into<String>) -> Self {
+        Self { classes, picture_only, why: why.into(), ..Self::default() }
     }
 
     /// Refuses what the model cannot take; `frames` is the clip's length.

@@ -9,6 +9,7 @@ pub mod kl;
 pub mod names;
 pub mod registry;
 mod sizes;
+mod strides;
 pub mod taehv;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Which model a folder holds. To add a family: its folder, and its lines in [`Registry::default`].
 
 use super::family::{Component, Denoiser, Entry, ImageEncoder, Known, TextEncoder, VideoCodec};
-use super::{clip, dit, kl, taehv, umt5, wan};
+use super::{clip, dit, kl, strides, taehv, umt5, wan};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::weights::WeightSet;
@@ -146,5 +146,5 @@ pub async fn load<T: ?Sized>(entries: &[Entry<T>], component: &Component<'_>) ->
 /// What a clip's frames (less one), height and width must be multiples of, read from the configurations of a denoiser and a
 /// codec without loading them; `None` when nothing here knows them.
 pub fn multiples(denoiser: &[u8], codec: &[u8]) -> Option<[usize; 3]> {
-    wan::config::multiples(denoiser, codec).or_else(|| dit::config::multiples(denoiser, kl::config::stride(codec)?))
+    wan::config::multiples(denoiser, codec).or_else(|| dit::config::multiples(denoiser, strides::of_codec(codec)?))
 }

@@ -13,3 +13,4 @@ pub mod side_branch;
 pub mod sincos;
 pub mod timestep;
 pub mod tokens;
+pub mod window;

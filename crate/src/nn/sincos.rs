@@ -27,6 +27,15 @@ pub fn sincos_2d(dim: usize, [rows, columns]: [usize; 2], trained: usize, device
     Tensor::from_data(TensorData::new(values, [1, rows * columns, dim]), device)
 }
 
+/// The same for places along one axis, 0, 1, 2 … `count − 1`, such as frames.
+///
+/// # Shapes
+/// → `[count, dim]`; `dim` a multiple of 2
+pub fn sincos_along(dim: usize, count: usize, device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = (0..count).flat_map(|i| sincos_1d(dim, i as f64)).collect();
+    Tensor::from_data(TensorData::new(values, [count, dim]), device)
+}
+
 /// Sines, then cosines, of `position × 10000^(−i / (dim/2))`.
 fn sincos_1d(dim: usize, position: f64) -> Vec<f32> {
     let half = dim / 2;

@@ -24,27 +24,39 @@ fn as_clip(array: &Array) -> Array {
     Array { shape: vec![b, c, 1, h, w], values: array.values.clone() }
 }
 
-/// One forward pass for several times and classes, the predicted variance with it.
+/// Forward passes for several times and classes, the predicted variance with them.
 pub fn transformer(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let (device, pace) = (compute.device(), Pace::new(&SilentHost, compute));
-    let json = case.config["weights"].to_string();
+    let mut json = case.config["weights"].clone();
+    // What diffusers has no key for stands among the arguments.
+    for key in ["sample_frames", "attention_windows", "block_kind"] {
+        if let Some(value) = case.config["args"].get(key) {
+            json[key] = value.clone();
+        }
+    }
+    let json = json.to_string();
     let config: DitConfig = config::parse(json.as_bytes(), "weights", &["DiTTransformer2DModel"]).map_err(say)?;
     let set = weights(case, "weights.safetensors")?;
     let model = block_on(Dit::load(&Loader::new(&set, device), &config)).map_err(say)?;
-    let latents = as_clip(case.get("in.hidden_states")?).tensor::<5>(device);
-    let labels = case.get("in.class_labels")?.values.clone();
-    let class = |label: &f32| {
-        // The last one is no class.
-        let class = Some(*label as usize).filter(|class| *class < config.num_embeds_ada_norm);
-        block_on(model.embed_class(class)).map_err(say)
-    };
-    let classes = Tensor::cat(labels.iter().map(class).collect::<Result<_, _>>()?, 0);
-    let [_, _, _, height, width] = latents.dims();
-    let positions = model.positions([height, width]).map_err(say)?;
-    let times = case.get("in.timestep")?.values.clone();
-    let sample = block_on(model.forward_all(latents, &times, &classes, &positions, &pace)).map_err(say)?;
-    let [b, c, _, h, w] = sample.dims();
-    case.compare_tensor("out.sample", sample.reshape([b, c, h, w]));
+    for suffix in ["", "_picture"] {
+        let Ok(latents) = case.get(&format!("in.hidden_states{suffix}")) else { continue };
+        let latents = as_clip(latents).tensor::<5>(device);
+        let labels = case.get(&format!("in.class_labels{suffix}"))?.values.clone();
+        let class = |label: &f32| {
+            // The last one is no class.
+            let class = Some(*label as usize).filter(|class| *class < config.num_embeds_ada_norm);
+            block_on(model.embed_class(class)).map_err(say)
+        };
+        let classes = Tensor::cat(labels.iter().map(class).collect::<Result<_, _>>()?, 0);
+        let [_, _, frames, height, width] = latents.dims();
+        let fixed = model.prepare([frames, height, width]).map_err(say)?;
+        let times = case.get(&format!("in.timestep{suffix}"))?.values.clone();
+        let sample = block_on(model.forward_all(latents, &times, &classes, &fixed, &pace)).map_err(say)?;
+        let output = format!("out.sample{suffix}");
+        let mut found = Array::from_tensor(sample);
+        found.shape.clone_from(&case.get(&output)?.shape);
+        case.compare(&output, &found);
+    }
     match set.unused().first() {
         Some(left) => Err(format!("{left} was not used")),
         None => Ok(()),

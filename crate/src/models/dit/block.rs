@@ -7,10 +7,10 @@ use burn::tensor::{Tensor, activation};
 
 use super::config::DitConfig;
 use crate::error::Result;
-use crate::nn::attention::attend;
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
+use crate::nn::window::Windows;
 
 /// Width of the sinusoidal time features.
 pub const TIME_FEATURES: usize = 256;
@@ -43,11 +43,11 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, windows: &Windows, epilogue: Epilogue) -> Tensor<3> {
         let [b, l, d] = x.dims();
         let heads = |x: Tensor<3>| x.reshape([b, l, self.num_heads, d / self.num_heads]);
         let (q, k, v) = (self.to_q.forward(x.clone()), self.to_k.forward(x.clone()), self.to_v.forward(x));
-        self.to_out.forward_then(attend(heads(q), heads(k), heads(v)), epilogue)
+        self.to_out.forward_then(windows.attend(heads(q), heads(k), heads(v)), epilogue)
     }
 }
 
@@ -94,13 +94,13 @@ impl Block {
 
     /// # Shapes
     /// `x` `[B, L, D]`, `conditioning` `[B, D]` → `[B, L, D]`
-    pub fn forward(&self, x: Tensor<3>, conditioning: Tensor<2>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, conditioning: Tensor<2>, windows: &Windows) -> Tensor<3> {
         let [b, d] = conditioning.dims();
         let six = self.modulation.forward(activation::silu(conditioning)).reshape([b, 1, 6, d]);
         let gate = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
 
         let normed = self.norm1.forward_modulated(x.clone(), &six, 1, 0);
-        let x = self.attn1.forward(normed, Epilogue::GatedAdd(gate(2), x));
+        let x = self.attn1.forward(normed, windows, Epilogue::GatedAdd(gate(2), x));
 
         let normed = self.norm3.forward_modulated(x.clone(), &six, 4, 3);
         let hidden = self.ffn_in.forward_then(normed, Epilogue::Gelu);

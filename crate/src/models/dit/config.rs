@@ -53,6 +53,11 @@ pub struct DitConfig {
     pub norm_elementwise_affine: bool,
     /// Epsilon of the norm before the feed-forward part.
     pub norm_eps: f64,
+    /// Latent frames of the clips that it was trained on; 1 for a model of pictures, as all of diffusers' are.
+    pub sample_frames: usize,
+    /// Windows (frames, rows and columns of patches; 0 is the whole axis) within which blocks attend, in turn: W.A.L.T.'s spatial
+    /// and spatiotemporal ones. Empty where all tokens see all.
+    pub attention_windows: Vec<[usize; 3]>,
 }
 
 impl Default for DitConfig {
@@ -71,6 +76,8 @@ impl Default for DitConfig {
             norm_type: "ada_norm_zero".into(),
             norm_elementwise_affine: false,
             norm_eps: 1e-5,
+            sample_frames: 1,
+            attention_windows: Vec::new(),
         }
     }
 }
@@ -98,6 +105,7 @@ impl DitConfig {
             ("num_layers", self.num_layers, MOST_LAYERS),
             ("in_channels", self.in_channels, MOST_WIDE),
             ("sample_size", self.sample_size, MOST_WIDE),
+            ("sample_frames", self.sample_frames, MOST_WIDE),
             ("patch_size", self.patch_size, MOST_PATCH),
             ("num_embeds_ada_norm", self.num_embeds_ada_norm, MOST_WIDE),
         ] {

@@ -1,17 +1,17 @@
-//! DiT behind the door: a class in place of a prompt, one frame in place of a clip.
+//! DiT behind the door: a class in place of a prompt, and for the most part one frame in place of a clip.
 //!
 //! Source: diffusers 0.42.1 `pipelines/dit/pipeline_dit.py`.
 
 use burn::tensor::Tensor;
 
 use super::config::{CLASSES, DitConfig};
-use super::transformer::Dit;
+use super::transformer::{Dit, Fixed};
 use crate::condition::Capabilities;
 use crate::config;
 use crate::error::Result;
 use crate::models::classes::Classes;
 use crate::models::family::{Component, Denoiser, Entry, Interval, Prepared, Request, VideoCodec, needs_config};
-use crate::models::kl;
+use crate::models::strides;
 use crate::options::ModelDefaults;
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
@@ -29,13 +29,14 @@ pub const ENTRY: Entry<dyn Denoiser> = Entry {
 /// The size it was trained on, and the settings of diffusers' pipeline.
 fn usual(json: &[u8], codec: &[u8]) -> ModelDefaults {
     // Of Stable Diffusion's VAE, which it was trained with.
-    const USUAL_SPACE: usize = 8;
-    let space = kl::config::stride(codec).map_or(USUAL_SPACE, |stride| stride.space);
-    let side = config::parse::<DitConfig>(json, "", CLASSES).ok().map(|c| c.sample_size.saturating_mul(space));
+    let Stride { time, space } = strides::of_codec(codec).unwrap_or(Stride { time: 1, space: 8 });
+    let config: Option<DitConfig> = config::parse(json, "", CLASSES).ok();
+    let side = config.as_ref().map(|c| c.sample_size.saturating_mul(space));
+    let frames = config.map_or(1, |c| c.sample_frames.saturating_sub(1).saturating_mul(time).saturating_add(1));
     ModelDefaults {
         width: side,
         height: side,
-        num_frames: Some(1),
+        num_frames: Some(frames),
         num_steps: Some(50),
         guidance_scale: Some(4.0),
         ..ModelDefaults::default()
@@ -99,10 +100,10 @@ impl Denoiser for DitDenoiser {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::of_classes(
-            self.classes.labels().len(),
-            "it makes single pictures of its classes and takes nothing else",
-        )
+        let pictures = self.transformer.config().sample_frames == 1;
+        let what = if pictures { "single pictures" } else { "clips" };
+        let why = format!("it makes {what} of its classes and takes nothing else");
+        Capabilities::of_classes(self.classes.labels().len(), pictures, why)
     }
 
     fn check_codec(&self, _: &dyn VideoCodec) -> Result<()> {
@@ -111,12 +112,12 @@ impl Denoiser for DitDenoiser {
 
     fn prepare<'a>(&'a self, request: Request<'a>, _: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>> {
         Box::pin(async move {
-            let [_, height, width] = request.codec.stride().cells(request.timeline.size)?;
+            let cells = request.codec.stride().cells(request.timeline.size)?;
             let rows = request.prompts.len();
             let passes = if request.batched { vec![Tensor::cat(request.prompts, 0)] } else { request.prompts };
-            let positions = self.transformer.positions([height, width])?;
+            let fixed = self.transformer.prepare(cells)?;
             let prepared: Box<dyn Prepared + 'a> =
-                Box::new(DitPrepared { transformer: &self.transformer, passes, rows, positions });
+                Box::new(DitPrepared { transformer: &self.transformer, passes, rows, fixed });
             Ok(prepared)
         })
     }
@@ -140,7 +141,7 @@ struct DitPrepared<'a> {
     passes: Vec<Tensor<3>>,
     /// Classes in all.
     rows: usize,
-    positions: Tensor<3>,
+    fixed: Fixed,
 }
 
 impl Prepared for DitPrepared<'_> {
@@ -148,8 +149,7 @@ impl Prepared for DitPrepared<'_> {
         Box::pin(async move {
             let mut out = Vec::with_capacity(self.rows);
             for classes in &self.passes {
-                let noise =
-                    self.transformer.forward(latents.clone(), &[step.from], classes, &self.positions, pace).await?;
+                let noise = self.transformer.forward(latents.clone(), &[step.from], classes, &self.fixed, pace).await?;
                 out.extend((0..noise.dims()[0]).map(|row| noise.clone().narrow(0, row, 1)));
             }
             Ok(out)

@@ -7,4 +7,4 @@ mod transformer;
 
 pub use config::DitConfig;
 pub use family::{DitDenoiser, ENTRY};
-pub use transformer::Dit;
+pub use transformer::{Dit, Fixed};

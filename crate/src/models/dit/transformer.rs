@@ -12,8 +12,9 @@ use crate::nn::linear::Linear;
 use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
 use crate::nn::patch::{PatchEmbedding, unpatchify};
-use crate::nn::sincos::sincos_2d;
+use crate::nn::sincos::{sincos_2d, sincos_along};
 use crate::nn::timestep::timestep_features_to;
+use crate::nn::window::Windows;
 use crate::pace::{Later, Pace};
 
 /// A block's table of classes, below the block.
@@ -31,6 +32,17 @@ pub struct Dit {
     proj_out_1: Linear,
     proj_out_2: Linear,
     device: Device,
+}
+
+/// What is the same in every step of one clip.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    /// Patches along frames, rows and columns.
+    grid: [usize; 3],
+    /// `[1, L, D]`
+    positions: Tensor<3>,
+    /// At least one; blocks take them in turn.
+    windows: Vec<Windows>,
 }
 
 impl Dit {
@@ -87,29 +99,41 @@ impl Dit {
         Ok(Tensor::from_data(TensorData::new(values, [1, self.tables.len(), d]), &self.device))
     }
 
-    /// Where the patches of a picture are: the same in every step.
-    ///
-    /// # Shapes
-    /// latent cells `[h, w]` → `[1, L, D]`
+    /// Does what is the same in every step, for latent frames, rows and columns.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`] when they are no whole number of patches.
-    pub fn positions(&self, cells: [usize; 2]) -> Result<Tensor<3>> {
-        let (patch, [h, w]) = (self.config.patch_size, cells);
-        if h % patch != 0 || w % patch != 0 || h == 0 || w == 0 {
+    /// [`Error::InvalidOptions`] when they are no whole number of patches or of the blocks' windows, or several frames where the
+    /// model makes pictures.
+    pub fn prepare(&self, cells: [usize; 3]) -> Result<Fixed> {
+        let (patch, [f, h, w]) = (self.config.patch_size, cells);
+        if h % patch != 0 || w % patch != 0 || f * h * w == 0 {
             return Err(Error::options(format!(
                 "latent height × width must be multiples of {patch} × {patch}, got {h} × {w} cells"
             )));
         }
-        let trained = self.config.sample_size / patch;
-        Ok(sincos_2d(self.config.hidden_dim(), [h / patch, w / patch], trained, &self.device))
+        if f > 1 && self.config.sample_frames == 1 {
+            return Err(Error::options(format!("this model makes single pictures, got {f} latent frames")));
+        }
+        let (grid, d) = ([f, h / patch, w / patch], self.config.hidden_dim());
+        let [_, rows, columns] = grid;
+        let picture = sincos_2d(d, [rows, columns], self.config.sample_size / patch, &self.device); // [1, L, D]
+        let positions = match f {
+            1 => picture,
+            _ => {
+                let frames = sincos_along(d, f, &self.device).reshape([f, 1, d]);
+                (picture + frames).reshape([1, f * rows * columns, d])
+            }
+        };
+        let whole = [[0; 3]];
+        let wanted = if self.config.attention_windows.is_empty() { &whole[..] } else { &self.config.attention_windows };
+        let windows = wanted.iter().map(|window| Windows::new(grid, *window)).collect::<Result<_>>()?;
+        Ok(Fixed { grid, positions, windows })
     }
 
     /// Predicts what the model was trained on (the noise) for every latent cell; a predicted variance is left out.
     ///
     /// # Shapes
-    /// `latents` `[1 or B, C_in, 1, h, w]`, `timesteps` (0…1000) 1 or B, `classes` `[B, blocks, D]`, `positions` `[1, L, D]`
-    /// → `[B, C_in, 1, h, w]`
+    /// `latents` `[1 or B, C_in, F, h, w]`, `timesteps` (0…1000) 1 or B, `classes` `[B, blocks, D]` → `[B, C_in, F, h, w]`
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] when the shapes do not fit the model or each other; [`Error::Aborted`] and
@@ -119,14 +143,14 @@ impl Dit {
         latents: Tensor<5>,
         timesteps: &[f32],
         classes: &Tensor<3>,
-        positions: &Tensor<3>,
+        fixed: &Fixed,
         pace: &Pace<'_>,
     ) -> Result<Tensor<5>> {
-        let all = self.forward_all(latents, timesteps, classes, positions, pace).await?;
+        let all = self.forward_all(latents, timesteps, classes, fixed, pace).await?;
         Ok(all.narrow(1, 0, self.config.in_channels))
     }
 
-    /// As [`Dit::forward`], with the predicted variance: `[B, C_out, 1, h, w]`.
+    /// As [`Dit::forward`], with the predicted variance: `[B, C_out, F, h, w]`.
     ///
     /// # Errors
     /// As [`Dit::forward`].
@@ -135,15 +159,19 @@ impl Dit {
         latents: Tensor<5>,
         timesteps: &[f32],
         classes: &Tensor<3>,
-        positions: &Tensor<3>,
+        fixed: &Fixed,
         pace: &Pace<'_>,
     ) -> Result<Tensor<5>> {
         let [clips, channels, frames, height, width] = latents.dims();
         let ([rows, blocks, d], patch) = (classes.dims(), self.config.patch_size);
-        if channels != self.config.in_channels || frames != 1 {
+        if channels != self.config.in_channels {
+            let wanted = self.config.in_channels;
+            return Err(Error::options(format!("the transformer takes {wanted} latent channels, got {channels}")));
+        }
+        if [frames, height / patch, width / patch] != fixed.grid {
             return Err(Error::options(format!(
-                "the transformer takes {} latent channels of one frame, got {channels} of {frames}",
-                self.config.in_channels
+                "latents must be of the size prepared for, {:?} tokens, got {frames} × {height} × {width} cells",
+                fixed.grid
             )));
         }
         if ![1, rows].contains(&clips) || ![1, rows].contains(&timesteps.len()) || blocks != self.blocks.len() {
@@ -153,7 +181,7 @@ impl Dit {
                 timesteps.len()
             )));
         }
-        let mut x = self.patch_embedding.forward(latents) + positions.clone(); // [1 or B, L, D]
+        let mut x = self.patch_embedding.forward(latents) + fixed.positions.clone(); // [1 or B, L, D]
         if clips == 1 && rows > 1 {
             x = x.repeat_dim(0, rows);
         }
@@ -167,7 +195,7 @@ impl Dit {
             let class = classes.clone().narrow(1, i, 1).reshape([rows, d]);
             let conditioning = block.conditioning(features.clone(), class);
             first.get_or_insert_with(|| conditioning.clone());
-            x = block.forward(x, conditioning);
+            x = block.forward(x, conditioning, &fixed.windows[i % fixed.windows.len()]);
             pace.block_done(&x).await?;
         }
         self.blocks.settle().await?;
@@ -176,6 +204,6 @@ impl Dit {
         let two = self.proj_out_1.forward(activation::silu(first)).reshape([rows, 1, 2 * d]);
         let (shift, scale) = (two.clone().narrow(2, 0, d), two.narrow(2, d, d));
         let x = self.proj_out_2.forward(self.norm_out.forward(x) * (scale + 1.0) + shift);
-        Ok(unpatchify(x, [1, patch, patch], [1, height / patch, width / patch]))
+        Ok(unpatchify(x, [1, patch, patch], fixed.grid))
     }
 }

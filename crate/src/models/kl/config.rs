@@ -14,6 +14,8 @@ pub(super) const CLASSES: &[&str] = &["AutoencoderKL"];
 
 /// How a picture shrinks, told by a configuration; `None` for that of another family.
 pub fn stride(json: &[u8]) -> Option<Stride> {
+    // A configuration without a class is Wan's.
+    config::class(json, "").ok().filter(|class| CLASSES.contains(&class.as_str()))?;
     let config: KlConfig = config::parse(json, "", CLASSES).ok()?;
     config.check("").ok()?;
     Some(config.stride())

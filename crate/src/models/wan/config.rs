@@ -22,9 +22,14 @@ pub const VAE_CLASSES: &[&str] = &["AutoencoderKLWan"];
 /// another family.
 pub fn multiples(transformer: &[u8], vae: &[u8]) -> Option<[usize; 3]> {
     let patch = config::parse::<TransformerConfig>(transformer, "", TRANSFORMER_CLASSES).ok()?.patch_size;
-    let Stride { time, space } = config::parse::<VaeConfig>(vae, "", VAE_CLASSES).ok()?.stride();
+    let Stride { time, space } = stride(vae)?;
     let [t, h, w] = patch;
     Some([time.checked_mul(t)?, space.checked_mul(h)?, space.checked_mul(w)?]).filter(|all| !all.contains(&0))
+}
+
+/// How a clip shrinks by a VAE with this configuration; `None` for one of another family.
+pub fn stride(vae: &[u8]) -> Option<Stride> {
+    Some(config::parse::<VaeConfig>(vae, "", VAE_CLASSES).ok()?.stride())
 }
 
 /// What a flow-map model embeds beside the time at which a step begins.
