@@ -289,6 +289,46 @@ def walt(c, cfg):
     return {"weights": m}
 
 
+class Mssa(torch.nn.Module):
+    """CRATE's attention: one projection for queries, keys and values."""
+
+    def __init__(self, d, heads):
+        super().__init__()
+        self.heads, self.qkv, self.to_out = heads, torch.nn.Linear(d, d, bias=False), torch.nn.ModuleList([torch.nn.Linear(d, d)])
+
+    def forward(self, x):
+        w = self.qkv(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        a = (w @ w.transpose(-1, -2) / w.shape[-1] ** 0.5).softmax(-1)
+        return self.to_out[0]((a @ w).transpose(1, 2).flatten(2))
+
+
+class Ista(torch.nn.Module):
+    """CRATE's second step, after the paper: a proximal gradient step on |x - D z|^2 / 2 + lambda |z|_1 with z >= 0, from z = x."""
+
+    def __init__(self, d, step=0.1, sparsity=0.1):
+        super().__init__()
+        self.weight, self.step, self.sparsity = torch.nn.Parameter(torch.empty(d, d)), step, sparsity
+
+    def forward(self, x):
+        dictionary = self.weight
+        gradient = (dictionary.T @ (dictionary @ x.transpose(1, 2) - x.transpose(1, 2))).transpose(1, 2)
+        return (x - self.step * gradient - self.step * self.sparsity).clamp(min=0)
+
+
+@case(model=dict(num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=2, sample_size=8, patch_size=2, num_embeds_ada_norm=10, norm_num_groups=2), block_kind="crate")
+def crate(c, cfg):
+    """DiT with white-box blocks: MSSA is added behind its gate; ISTA's codes take the stream's place as far as their gate says (1: wholly)."""
+    m = D.DiTTransformer2DModel(**cfg["model"])
+    for b in m.transformer_blocks:
+        b.attn1, b.ff = Mssa(m.inner_dim, cfg["model"]["num_attention_heads"]), Ista(m.inner_dim)
+    m = c.init(m)
+    s = cfg["model"]["sample_size"]
+    x, t, y = c.randn(2, 4, 1, s, s), torch.tensor([500, 3]), torch.tensor([1, 10])
+    codes = lambda ff, z, n, gate: z + gate * (ff(n) - z)
+    c.add(in__hidden_states=x, in__timestep=t, in__class_labels=y, out__sample=dit_clip(m, x, t, y, lambda i, attn, n: attn(n), codes))
+    return {"weights": m}
+
+
 @case(model=dict(in_channels=4, out_channels=8, num_attention_heads=2, attention_head_dim=16, num_layers=2, cross_attention_dim=32, caption_channels=24, patch_size=2,
                  sample_size=8, video_length=4, norm_type="ada_norm_single", activation_fn="gelu-approximate", attention_bias=True, norm_elementwise_affine=False, norm_eps=1e-6))
 def latte(c, cfg):

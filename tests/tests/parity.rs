@@ -38,7 +38,7 @@ fn run(case: &mut Case, compute: &Compute) -> Option<Result<(), String>> {
         "wan_gguf" => models::quantized_transformer(case, compute),
         "gguf" => models::gguf_types(case, compute),
         "taehv" => models::taehv(case, compute),
-        "dit" | "walt" => classes::transformer(case, compute),
+        "dit" | "walt" | "crate" => classes::transformer(case, compute),
         "kl_vae" => classes::vae(case, compute),
         "ddim" => classes::ddim(case, compute),
         "pipe_dit" => classes::folder(case, compute),

@@ -13,4 +13,5 @@ pub mod side_branch;
 pub mod sincos;
 pub mod timestep;
 pub mod tokens;
+pub mod white_box;
 pub mod window;

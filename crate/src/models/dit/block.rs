@@ -5,11 +5,12 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::config::DitConfig;
+use super::config::{BlockKind, DitConfig};
 use crate::error::Result;
 use crate::nn::linear::{Epilogue, Linear};
 use crate::nn::loader::Loader;
 use crate::nn::norm::LayerNorm;
+use crate::nn::white_box::{Ista, Mssa};
 use crate::nn::window::Windows;
 
 /// Width of the sinusoidal time features.
@@ -58,10 +59,15 @@ pub struct Block {
     time_linear_2: Linear,
     modulation: Linear,
     norm1: LayerNorm,
-    attn1: Attention,
     norm3: LayerNorm,
-    ffn_in: Linear,
-    ffn_out: Linear,
+    steps: Steps,
+}
+
+/// What a block does to its tokens.
+#[derive(Debug, Clone)]
+enum Steps {
+    Plain { attn1: Attention, ffn_in: Linear, ffn_out: Linear },
+    WhiteBox { mssa: Mssa, ista: Ista },
 }
 
 impl Block {
@@ -72,15 +78,24 @@ impl Block {
     pub async fn load(loader: &Loader, config: &DitConfig) -> Result<Self> {
         let d = config.hidden_dim();
         let time = loader.at("norm1.emb.timestep_embedder");
+        let steps = match config.block_kind {
+            BlockKind::Attention => Steps::Plain {
+                attn1: Attention::load(&loader.at("attn1"), config).await?,
+                ffn_in: Linear::load(&loader.at("ff.net.0.proj"), d, 4 * d).await?,
+                ffn_out: Linear::load(&loader.at("ff.net.2"), 4 * d, d).await?,
+            },
+            BlockKind::Crate => Steps::WhiteBox {
+                mssa: Mssa::load(&loader.at("attn1"), d, config.num_attention_heads).await?,
+                ista: Ista::load(&loader.at("ff"), d).await?,
+            },
+        };
         Ok(Self {
             time_linear_1: Linear::load(&time.at("linear_1"), TIME_FEATURES, d).await?,
             time_linear_2: Linear::load(&time.at("linear_2"), d, d).await?,
             modulation: Linear::load(&loader.at("norm1.linear"), d, 6 * d).await?,
             norm1: LayerNorm::plain(d, NORM_EPS, loader.device()),
-            attn1: Attention::load(&loader.at("attn1"), config).await?,
             norm3: LayerNorm::plain(d, config.norm_eps, loader.device()),
-            ffn_in: Linear::load(&loader.at("ff.net.0.proj"), d, 4 * d).await?,
-            ffn_out: Linear::load(&loader.at("ff.net.2"), 4 * d, d).await?,
+            steps,
         })
     }
 
@@ -100,10 +115,19 @@ impl Block {
         let gate = |i: usize| six.clone().narrow(2, i, 1).squeeze_dim::<3>(2);
 
         let normed = self.norm1.forward_modulated(x.clone(), &six, 1, 0);
-        let x = self.attn1.forward(normed, windows, Epilogue::GatedAdd(gate(2), x));
-
+        let gated = Epilogue::GatedAdd(gate(2), x);
+        let x = match &self.steps {
+            Steps::Plain { attn1, .. } => attn1.forward(normed, windows, gated),
+            Steps::WhiteBox { mssa, .. } => mssa.forward(normed, gated),
+        };
         let normed = self.norm3.forward_modulated(x.clone(), &six, 4, 3);
-        let hidden = self.ffn_in.forward_then(normed, Epilogue::Gelu);
-        self.ffn_out.forward_then(hidden, Epilogue::GatedAdd(gate(5), x))
+        match &self.steps {
+            Steps::Plain { ffn_in, ffn_out, .. } => {
+                let hidden = ffn_in.forward_then(normed, Epilogue::Gelu);
+                ffn_out.forward_then(hidden, Epilogue::GatedAdd(gate(5), x))
+            }
+            // The codes take the stream's place; behind a gate, as DiT has one, so that a block can begin as nothing.
+            Steps::WhiteBox { ista, .. } => x.clone() + (ista.forward(normed) - x) * gate(5),
+        }
     }
 }

@@ -58,6 +58,19 @@ pub struct DitConfig {
     /// Windows (frames, rows and columns of patches; 0 is the whole axis) within which blocks attend, in turn: W.A.L.T.'s spatial
     /// and spatiotemporal ones. Empty where all tokens see all.
     pub attention_windows: Vec<[usize; 3]>,
+    /// What its blocks are made of.
+    pub block_kind: BlockKind,
+}
+
+/// What a block is made of, besides its modulation by time and class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockKind {
+    /// Self-attention and a feed-forward part: DiT's.
+    #[default]
+    Attention,
+    /// CRATE's two white-box steps: subspace attention and ISTA.
+    Crate,
 }
 
 impl Default for DitConfig {
@@ -78,6 +91,7 @@ impl Default for DitConfig {
             norm_eps: 1e-5,
             sample_frames: 1,
             attention_windows: Vec::new(),
+            block_kind: BlockKind::Attention,
         }
     }
 }
@@ -133,6 +147,10 @@ impl DitConfig {
             if found != only {
                 return fields.refuse(name, format!("{only} (others are not supported)"), found);
             }
+        }
+        if self.block_kind == BlockKind::Crate && !self.attention_windows.is_empty() {
+            let rule = "none for blocks of kind crate (not supported)";
+            return fields.refuse("attention_windows", rule, self.attention_windows.len());
         }
         if self.norm_elementwise_affine {
             return fields.refuse("norm_elementwise_affine", "false (true is not supported)", true);
