@@ -10,7 +10,7 @@ use crate::condition::Capabilities;
 use crate::config;
 use crate::error::Result;
 use crate::models::classes::Classes;
-use crate::models::family::{Component, Denoiser, Entry, Interval, Prepared, Request, VideoCodec, needs_config};
+use crate::models::family::{Component, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config};
 use crate::models::strides;
 use crate::options::ModelDefaults;
 use crate::pace::{Later, Pace};
@@ -127,7 +127,7 @@ impl Denoiser for DitDenoiser {
         4 * (tokens as u64).saturating_mul(self.width() as u64)
     }
 
-    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, rows: usize) -> u64 {
+    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, _: Room, [rows, _]: [usize; 2]) -> u64 {
         let Ok(cells) = codec.stride().cells(size) else { return 0 };
         // The positions too stay; latents and predictions are small beside them.
         let values = self.tokens(cells) * (rows * self.width() + self.transformer.config().hidden_dim());

@@ -41,7 +41,7 @@ impl VideoCodec for KlVae {
         self.config().latent_channels
     }
 
-    fn encode<'a>(&'a self, video: &'a dyn Footage, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
+    fn encode<'a>(&'a self, video: &'a dyn Footage, _: Room, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         Box::pin(self.encode_normalised(video, pace))
     }
 
