@@ -8,7 +8,7 @@ mod drift;
 mod relay;
 mod window;
 
-pub use window::{Window, bridge, extension, longest, shortest};
+pub use window::{Way, Window, bridge, extension, longest, shortest};
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::size::ClipSize;
 use relay::Relay;
 
 /// The most frames that a task may add to a clip.
-const MOST_ADDED: usize = 100_000;
+pub const MOST_ADDED: usize = 100_000;
 
 /// What to make of a clip or two.
 #[derive(Debug, Clone)]
@@ -87,13 +87,14 @@ pub fn sketch(clip: &[Picture], height: usize, width: usize) -> Result<Piece> {
 /// As [`Pipeline::generate`], and [`Error::InvalidOptions`] before anything is computed: an empty clip, nothing to add, an
 /// overlap that leaves no room in a window, a model that takes no clips.
 pub async fn run(pipeline: &Pipeline, options: &GenerateOptions, task: &Task, host: &dyn Host) -> Result<Made> {
-    let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+    check(pipeline, options, task)?;
+    let size = options.size();
     let mut work = Work {
         pipeline,
         options,
         size,
-        multiple: pipeline.rules().frame_multiple.max(1),
-        host: Relay::new(host, options.num_steps, task.windows(options.num_frames, pipeline.rules().frame_multiple)?),
+        way: way_of(pipeline),
+        host: Relay::new(host, options.num_steps, task.windows(options.num_frames, way_of(pipeline))?),
         last: None,
         windows: 0,
         timings: BTreeMap::new(),
@@ -112,6 +113,39 @@ pub async fn run(pipeline: &Pipeline, options: &GenerateOptions, task: &Task, ho
     Ok(Made { num_frames, last })
 }
 
+/// Whether a task can be made so, without making it.
+///
+/// # Errors
+/// [`Error::InvalidOptions`] as [`run`].
+pub fn check(pipeline: &Pipeline, options: &GenerateOptions, task: &Task) -> Result<()> {
+    let (frames, way) = (options.num_frames, way_of(pipeline));
+    task.windows(frames, way)?;
+    let window = match task {
+        Task::Extend { clip, by, backward, overlap } => {
+            let overlap = window::overlap(*overlap, frames, way, *backward)?;
+            Some(extension(near(clip, overlap, *backward), *by, frames, way.multiple, *backward)?)
+        }
+        Task::Loop { clip } if clip.is_empty() => None,
+        Task::Loop { clip } => Some(bridge(clip, clip, frames, way)?),
+        Task::Connect { from, to } => Some(bridge(from, to, frames, way)?),
+    };
+    let (condition, num_frames) = window.map_or((Condition::default(), frames), |w| (w.condition, w.num_frames));
+    pipeline.check(&GenerateOptions { num_frames, ..options.clone() }, &condition).map(drop)
+}
+
+/// How a model takes what is known.
+pub fn way_of(pipeline: &Pipeline) -> Way {
+    Way { multiple: pipeline.rules().frame_multiple.max(1), clips: pipeline.capabilities().keyframes }
+}
+
+/// The frames of a clip that its extension sees.
+fn near(clip: &[Picture], overlap: usize, backward: bool) -> &[Picture] {
+    match backward {
+        true => &clip[..overlap.min(clip.len())],
+        false => &clip[clip.len().saturating_sub(overlap)..],
+    }
+}
+
 impl Task {
     /// Its name in recipes.
     pub fn name(&self) -> &'static str {
@@ -126,7 +160,7 @@ impl Task {
     ///
     /// # Errors
     /// As [`run`].
-    pub fn windows(&self, window: usize, multiple: usize) -> Result<usize> {
+    pub fn windows(&self, window: usize, way: Way) -> Result<usize> {
         let needs = |what: &str, clip: &[Picture]| match clip.is_empty() {
             true => Err(Error::options(format!("{what} must have one frame at least, got none"))),
             false => Ok(()),
@@ -139,7 +173,7 @@ impl Task {
                         "a clip can be extended by 1 to {MOST_ADDED} frames, got {by}"
                     )));
                 }
-                let overlap = window::overlap(*overlap, window, multiple, *backward)?;
+                let overlap = window::overlap(*overlap, window, way, *backward)?;
                 let (mut left, mut known, mut windows) = (*by, clip.len().min(overlap), 0);
                 while left > 0 {
                     let added = left.min(window - known);
@@ -162,7 +196,7 @@ struct Work<'a> {
     pipeline: &'a Pipeline,
     options: &'a GenerateOptions,
     size: ClipSize,
-    multiple: usize,
+    way: Way,
     host: Relay<'a>,
     last: Option<Clip>,
     windows: u64,
@@ -171,17 +205,13 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn extend(&mut self, clip: &[Picture], by: usize, backward: bool, overlap: Option<usize>) -> Result<usize> {
-        let overlap = window::overlap(overlap, self.size.frames, self.multiple, backward)?;
-        let near = |clip: &[Picture]| match backward {
-            true => clip[..overlap.min(clip.len())].to_vec(),
-            false => clip[clip.len().saturating_sub(overlap)..].to_vec(),
-        };
+        let overlap = window::overlap(overlap, self.size.frames, self.way, backward)?;
+        let near = |clip: &[Picture]| near(clip, overlap, backward).to_vec();
         let mut known = near(clip);
-        self.check(&extension(&known, by, self.size.frames, self.multiple, backward)?)?;
         self.show(if backward { by } else { 0 }, clip)?;
         let mut left = by;
         while left > 0 {
-            let window = extension(&known, left, self.size.frames, self.multiple, backward)?;
+            let window = extension(&known, left, self.size.frames, self.way.multiple, backward)?;
             let mut made = self.make(&window).await?;
             // The last window may have room for more than is wanted: what is furthest from the clip goes.
             match backward {
@@ -202,8 +232,7 @@ impl Work<'_> {
 
     /// Frames that lead from one clip to another; with `show_second` the other follows, else it is the first again.
     async fn join(&mut self, from: &[Picture], to: &[Picture], show_second: bool) -> Result<usize> {
-        let window = bridge(from, to, self.size.frames, self.multiple)?;
-        self.check(&window)?;
+        let window = bridge(from, to, self.size.frames, self.way)?;
         self.show(0, from)?;
         let made = self.make(&window).await?;
         self.show(from.len(), &made)?;
@@ -240,11 +269,6 @@ impl Work<'_> {
         self.host.window_done();
         self.last = Some(clip);
         Ok(self.host.take())
-    }
-
-    fn check(&self, window: &Window) -> Result<()> {
-        let options = GenerateOptions { num_frames: window.num_frames, ..self.options.clone() };
-        self.pipeline.check(&options, &window.condition).map(|_| ())
     }
 
     fn picture(&self, rgba: Vec<u8>) -> Result<Picture> {

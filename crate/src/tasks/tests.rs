@@ -14,9 +14,24 @@ fn bytes(clip: &[Picture]) -> Vec<u8> {
 fn pieces(window: &Window) -> Vec<(usize, Vec<u8>)> {
     let piece = |piece: &Piece| match piece {
         Piece::Clip { at, frames, .. } => (*at, bytes(frames)),
-        _ => panic!("windows are made of clips"),
+        Piece::Frame { at: 0, picture, .. } => (0, bytes(from_ref(picture))),
+        Piece::Frame { at: -1, picture, .. } => (window.num_frames - 1, bytes(from_ref(picture))),
+        _ => panic!("windows are made of clips, or a frame at either end"),
     };
     window.condition.pieces.iter().map(piece).collect()
+}
+
+const CLIPS: Way = Way { multiple: 4, clips: true };
+
+#[test]
+fn a_model_without_clips_is_given_a_frame_at_either_end() {
+    let (a, b, frames) = (clip(0..17), clip(100..117), Way { clips: false, ..CLIPS });
+    let overlap = window::overlap(None, 17, frames, false).unwrap();
+    assert_eq!((overlap, window::overlap(None, 17, frames, true).unwrap()), (1, 1));
+    let window = extension(&a[16..], 100, 17, 4, false).unwrap();
+    assert!(matches!(&window.condition.pieces[..], [Piece::Frame { at: 0, .. }]));
+    assert_eq!((window.added(), pieces(&window)), (16, vec![(0, vec![16])]));
+    assert_eq!(pieces(&bridge(&a, &b, 17, frames).unwrap()), [(0, vec![16]), (16, vec![100])]);
 }
 
 #[test]
@@ -37,38 +52,38 @@ fn a_window_is_no_longer_than_it_must_be() {
 #[test]
 fn a_bridge_stands_on_both_ends() {
     let (a, b) = (clip(0..17), clip(100..117));
-    let window = bridge(&a, &b, 17, 4).unwrap();
+    let window = bridge(&a, &b, 17, CLIPS).unwrap();
     assert_eq!(pieces(&window), [(0, (12..17).collect()), (13, (100..104).collect::<Vec<u8>>())]);
     assert_eq!(window.added(), 8);
     // A short window, and clips of one frame.
-    assert_eq!(pieces(&bridge(&a, &b, 9, 4).unwrap()), [(0, vec![16]), (5, vec![100, 101, 102, 103])]);
-    assert_eq!(pieces(&bridge(&a[..1], &b[..1], 17, 4).unwrap()), [(0, vec![0]), (16, vec![100])]);
-    assert_eq!(pieces(&bridge(&a, &b, 5, 4).unwrap()), [(0, vec![16]), (2, vec![100, 101, 102])]);
+    assert_eq!(pieces(&bridge(&a, &b, 9, CLIPS).unwrap()), [(0, vec![16]), (5, vec![100, 101, 102, 103])]);
+    assert_eq!(pieces(&bridge(&a[..1], &b[..1], 17, CLIPS).unwrap()), [(0, vec![0]), (16, vec![100])]);
+    assert_eq!(pieces(&bridge(&a, &b, 5, CLIPS).unwrap()), [(0, vec![16]), (2, vec![100, 101, 102])]);
     assert_eq!(
-        bridge(&a, &b, 1, 4).unwrap_err().to_string(),
+        bridge(&a, &b, 1, CLIPS).unwrap_err().to_string(),
         "a window needs 3 frames at least, two to stand and one to make, got 1"
     );
 }
 
 #[test]
 fn the_usual_overlap_is_whole_latent_frames() {
-    let usual = |window, backward| window::overlap(None, window, 4, backward).unwrap();
+    let usual = |window, backward| window::overlap(None, window, CLIPS, backward).unwrap();
     assert_eq!([17, 33, 9, 5].map(|window| usual(window, false)), [9, 9, 5, 1]);
     assert_eq!([17, 33, 9, 5].map(|window| usual(window, true)), [8, 8, 4, 4]);
-    let e = window::overlap(Some(17), 17, 4, false).unwrap_err().to_string();
+    let e = window::overlap(Some(17), 17, CLIPS, false).unwrap_err().to_string();
     assert_eq!(e, "the overlap must be 1 to 16 frames in a window of 17, got 17");
-    assert!(window::overlap(None, 1, 4, false).is_err());
+    assert!(window::overlap(None, 1, CLIPS, false).is_err());
 }
 
 #[test]
 fn windows_are_counted_before_they_are_made() {
     let extend = |frames, by, overlap| Task::Extend { clip: clip(0..frames), by, backward: false, overlap };
-    assert_eq!(extend(20, 8, None).windows(17, 4).unwrap(), 1);
-    assert_eq!(extend(20, 9, None).windows(17, 4).unwrap(), 2);
+    assert_eq!(extend(20, 8, None).windows(17, CLIPS).unwrap(), 1);
+    assert_eq!(extend(20, 9, None).windows(17, CLIPS).unwrap(), 2);
     // A clip of one frame leaves more room in the first window.
-    assert_eq!(extend(1, 24, None).windows(17, 4).unwrap(), 2);
-    assert_eq!(extend(1, 25, None).windows(17, 4).unwrap(), 3);
-    let refusal = |task: Task| task.windows(17, 4).unwrap_err().to_string();
+    assert_eq!(extend(1, 24, None).windows(17, CLIPS).unwrap(), 2);
+    assert_eq!(extend(1, 25, None).windows(17, CLIPS).unwrap(), 3);
+    let refusal = |task: Task| task.windows(17, CLIPS).unwrap_err().to_string();
     assert_eq!(refusal(extend(0, 8, None)), "a clip to extend must have one frame at least, got none");
     assert_eq!(refusal(extend(9, 0, None)), "a clip can be extended by 1 to 100000 frames, got 0");
     assert!(refusal(Task::Connect { from: clip(0..3), to: Vec::new() }).contains("connect to must have one frame"));
@@ -102,4 +117,64 @@ fn tasks_of_one_clip_are_conditions() {
     let timeline = upscaled.merge(size, &Capabilities::all()).unwrap();
     assert!(timeline.video.is_none() && timeline.source.is_some_and(|(frames, _)| frames.len() == 5));
     assert!(matches!(sketch(&clip(0..5), 2, 4).unwrap(), Piece::Control(frames) if frames.len() == 5));
+}
+
+/// Cases that `pkg/src/passes.ts` is held to as well.
+fn shared_cases(of: &str) -> Vec<serde_json::Value> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/windows.json");
+    let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    cases[of].as_array().filter(|cases| !cases.is_empty()).unwrap().clone()
+}
+
+fn number(case: &serde_json::Value, key: &str) -> usize {
+    case[key].as_u64().unwrap_or_else(|| panic!("{key} in {case}")) as usize
+}
+
+fn way(case: &serde_json::Value) -> Way {
+    Way { multiple: number(case, "multiple"), clips: case["clips"].as_bool().unwrap() }
+}
+
+#[test]
+fn overlaps_and_bridges_are_those_of_the_package() {
+    for case in shared_cases("overlap") {
+        for (key, backward) in [("forward", false), ("backward", true)] {
+            let found = window::overlap(None, number(&case, "window"), way(&case), backward).ok();
+            assert_eq!(found.map(|n| n as u64), case[key].as_u64(), "{key} of {case}");
+        }
+    }
+    for case in shared_cases("bridge") {
+        let grey = |frames: usize| clip(std::iter::repeat_n(0, frames));
+        let (from, to) = (grey(number(&case, "from")), grey(number(&case, "to")));
+        let window = bridge(&from, &to, number(&case, "window"), way(&case)).ok();
+        let ends = window.map(|window| (window.before.len() as u64, window.after.len() as u64));
+        assert_eq!(ends, case["head"].as_u64().zip(case["tail"].as_u64()), "{case}");
+    }
+}
+
+#[test]
+fn extensions_take_the_passes_of_the_package() {
+    for case in shared_cases("extension") {
+        let (mut have, mut left, mut passes) = (number(&case, "have"), number(&case, "add"), Vec::new());
+        while left > 0 {
+            let known = clip(std::iter::repeat_n(0, have.min(number(&case, "overlap"))));
+            let window = extension(&known, left, number(&case, "window"), number(&case, "multiple"), false).unwrap();
+            let fresh = window.added().min(left);
+            passes.push([window.num_frames, known.len(), fresh]);
+            (have, left) = (have + fresh, left - fresh);
+        }
+        assert_eq!(serde_json::json!(passes), case["passes"], "{case}");
+    }
+}
+
+#[test]
+fn colours_are_held_as_the_package_holds_them() {
+    for case in shared_cases("colours") {
+        let frames = |key: &str| serde_json::from_value::<Vec<Vec<u8>>>(case[key].clone()).unwrap();
+        let held = drift::hold(frames("made"), &frames("before"), &frames("after"));
+        // The package counts in doubles: a half may be rounded the other way.
+        let wanted = frames("held");
+        assert_eq!(held.len(), wanted.len(), "{}", case["name"]);
+        let off = held.concat().iter().zip(wanted.concat()).map(|(a, b)| a.abs_diff(b)).max();
+        assert!(off <= Some(1), "{}: {off:?} off", case["name"]);
+    }
 }

@@ -18,15 +18,19 @@ pub struct Window {
 
 impl Window {
     fn new(before: &[Picture], after: &[Picture], num_frames: usize) -> Self {
-        let mut pieces = Vec::new();
-        if !before.is_empty() {
-            pieces.push(Piece::clip(0, before.to_vec()));
-        }
-        if !after.is_empty() {
-            pieces.push(Piece::clip(num_frames - after.len(), after.to_vec()));
-        }
+        // A single frame at an end is what models take that take no clips.
+        let pieces = match before {
+            [] => None,
+            [only] => Some(Piece::frame(0, only.clone())),
+            _ => Some(Piece::clip(0, before.to_vec())),
+        };
+        let pieces = pieces.into_iter().chain(match after {
+            [] => None,
+            [only] => Some(Piece::frame(-1, only.clone())),
+            _ => Some(Piece::clip(num_frames - after.len(), after.to_vec())),
+        });
         // The decoder's own version of the known frames says how far its colours are off.
-        let condition = Condition { paste: false, ..Condition::of(pieces) };
+        let condition = Condition { paste: false, ..Condition::of(pieces.collect()) };
         Self { condition, num_frames, before: before.to_vec(), after: after.to_vec() }
     }
 
@@ -48,9 +52,18 @@ pub fn shortest(frames: usize, multiple: usize) -> usize {
     frames.saturating_sub(1).div_ceil(multiple) * multiple + 1
 }
 
-/// How many known frames a window takes over: what is asked for, else half of it, at most two strides. At a window's start
-/// whole latent frames are `multiple · n + 1` frames, at its end `multiple · n`.
-pub(super) fn overlap(asked: Option<usize>, window: usize, multiple: usize, backward: bool) -> Result<usize> {
+/// What a model says of its windows.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// As [`crate::options::Rules::frame_multiple`].
+    pub multiple: usize,
+    /// Whether it takes known clips; else a single frame at either end.
+    pub clips: bool,
+}
+
+/// How many known frames a window takes over: what is asked for, else half of it, at most two strides; one by a model that takes
+/// no clips. At a window's start whole latent frames are `multiple · n + 1` frames, at its end `multiple · n`.
+pub(super) fn overlap(asked: Option<usize>, window: usize, way: Way, backward: bool) -> Result<usize> {
     if let Some(asked) = asked {
         if asked == 0 || asked >= window {
             return Err(Error::options(format!(
@@ -63,8 +76,13 @@ pub(super) fn overlap(asked: Option<usize>, window: usize, multiple: usize, back
     if window < 2 {
         return Err(Error::options(format!("a window needs 2 frames at least to go on from a clip, got {window}")));
     }
+    let Way { multiple, clips } = way;
     let strides = ((window - 1) / multiple / 2).min(2);
-    let usual = if backward { strides.max(1) * multiple } else { strides * multiple + 1 };
+    let usual = match (clips, backward) {
+        (false, _) => 1,
+        (true, true) => strides.max(1) * multiple,
+        (true, false) => strides * multiple + 1,
+    };
     Ok(usual.min(window - 1))
 }
 
@@ -93,11 +111,13 @@ pub fn extension(known: &[Picture], left: usize, frames: usize, multiple: usize,
 ///
 /// # Errors
 /// [`Error::InvalidOptions`] when no frame is left to make.
-pub fn bridge(from: &[Picture], to: &[Picture], frames: usize, multiple: usize) -> Result<Window> {
+pub fn bridge(from: &[Picture], to: &[Picture], frames: usize, way: Way) -> Result<Window> {
+    let Way { multiple, clips } = way;
     // Whole latent frames at both ends where the window is long enough for it, and room between them.
-    let (start, end) = match frames > 3 * multiple {
-        true => (multiple + 1, multiple),
-        false => (1, multiple.min(frames.saturating_sub(2)).max(1)),
+    let (start, end) = match (clips, frames > 3 * multiple) {
+        (false, _) => (1, 1),
+        (true, true) => (multiple + 1, multiple),
+        (true, false) => (1, multiple.min(frames.saturating_sub(2)).max(1)),
     };
     let (start, end) = (start.min(from.len()), end.min(to.len()));
     if start == 0 || end == 0 || start + end >= frames {
