@@ -13,6 +13,7 @@ use spec::options;
 pub use spec::{Fallback, Field, Kind, MOST_NUMBERS, Multiple, OptionSpec, Range, Rules, Value};
 
 use crate::error::{Error, Result};
+use crate::size::ClipSize;
 
 /// Largest side of a clip, px.
 const MAX_SIDE: u64 = 2048;
@@ -111,6 +112,11 @@ fn without_last_zero(sigmas: &mut Option<Vec<f64>>) {
 }
 
 impl GenerateOptions {
+    /// Size of the clip.
+    pub fn size(&self) -> ClipSize {
+        ClipSize { frames: self.num_frames, height: self.height, width: self.width }
+    }
+
     /// Checks every option against the table and the size against the model's rules.
     ///
     /// # Errors

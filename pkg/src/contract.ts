@@ -691,6 +691,15 @@ sizes?: Array<[number, number]>, };
 /** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */
 export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648 } as const;
 
+/** The most frames that a task may add to a clip. */
+export const MOST_ADDED = 100000;
+
+/** Names of weights without an ending, as diffusers and transformers write them. */
+export const WEIGHT_STEMS: readonly string[] = ['diffusion_pytorch_model', 'model'];
+
+/** Endings of weights, the first that is there is taken. */
+export const WEIGHT_ENDINGS: readonly string[] = ['.safetensors', '.gguf', '.pt', '.pth'];
+
 /** The table of options, by name. */
 export const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {
   prompt: {

@@ -763,6 +763,147 @@ fn a_path_that_is_no_text_and_a_reader_that_goes_away_cost_nothing() {
     }
 }
 
+/// `tabreel generate` of the fixture, one step, as a command that can be changed.
+#[cfg(target_os = "linux")]
+fn one_step(program: &str, before: &[&str], device: &str, out: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    let model = model();
+    command
+        .args(before)
+        .args(["generate", "--json", "--device", device, "--prompt", "a red circle", "--model"])
+        .arg(model);
+    command.args(["--width", "32", "--height", "32", "--frames", "5", "--steps", "1", "--out"]).arg(out);
+    command
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_clip_whose_reader_goes_away_is_written_all_the_same() {
+    use std::process::Stdio;
+    let dir = temp();
+    let out = dir.path().join("clip.gif");
+    let program = text(tabreel_tests::tabreel_binary());
+    let mut child =
+        one_step(program, &[], "cpu", &out).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a run");
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().expect("an end").success());
+    assert_eq!(&std::fs::read(&out).expect("the clip")[..6], b"GIF89a");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_write_that_fails_is_told_and_leaves_the_older_clip() {
+    let dir = temp();
+    let out = dir.path().join("clip.y4m");
+    std::fs::write(&out, "an older clip").expect("a file");
+    // No file may grow beyond a block, as on a full disk.
+    let limited = ["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh", text(tabreel_tests::tabreel_binary())];
+    let output = one_step("sh", &limited, "cpu", &out).output().expect("a run");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("clip.y4m") && said.contains("\"fetch\""), "{said}");
+    assert_eq!(std::fs::read(&out).expect("the file"), b"an older clip");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 1);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_machine_without_a_gpu_ends_with_code_5() {
+    let dir = temp();
+    let out = dir.path().join("clip.gif");
+    let program = text(tabreel_tests::tabreel_binary());
+    let mut command = one_step(program, &[], "gpu", &out);
+    // Neither Vulkan nor GL finds a driver, as on a machine without one.
+    command.envs([("VK_DRIVER_FILES", "/nowhere"), ("VK_ICD_FILENAMES", "/nowhere")]);
+    command.env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere");
+    let output = command.output().expect("a run");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("unsupported-device"), "{output:?}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn what_the_model_refuses_is_told_before_its_weights_are_read() {
+    let dir = temp();
+    let folder = copied_model(dir.path());
+    // Loading warns of a tensor that the model has no use for.
+    let vae = folder.join("vae/diffusion_pytorch_model.safetensors");
+    let mut tensors = read_arrays(&vae).expect("tensors");
+    tensors.insert("of_no_use".into(), Array { shape: vec![1], values: vec![0.0] });
+    std::fs::write(&vae, tabreel_tests::safetensors_file(&tensors)).expect("written");
+    let out = dir.path().join("clip.gif");
+    assert!(done(generate(&folder, &out, &[("--json", "")])).contains("of_no_use"));
+    let picture = dir.path().join("picture.png");
+    image::RgbImage::new(48, 32).save(&picture).expect("a picture");
+    let output = generate(&folder, &out, &[("--json", ""), ("--image", text(&picture))]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("first frame") && !said.contains("of_no_use"), "{said}");
+    let wide = generate(&folder, &out, &[("--width", "50")]);
+    assert!(!String::from_utf8_lossy(&wide.stderr).contains("of_no_use"), "{wide:?}");
+    refused(wide, 2, &["width", "50"]);
+}
+
+#[test]
+fn step_counts_lie_side_by_side() {
+    let dir = temp();
+    let frames = |name: &str, change: &[(&str, &str)]| {
+        let out = dir.path().join(name);
+        done(generate(&model(), &out, change));
+        read_arrays(&out).expect("frames")["frames"].clone()
+    };
+    let args = case().config["args"].clone();
+    let steps = args["num_steps"].as_u64().expect("a number of steps").to_string();
+    let [one, usual] = ["1", steps.as_str()].map(|n| frames(&format!("{n}.safetensors"), &[("--steps", n)]));
+    let out = dir.path().join("both.safetensors");
+    let without: Vec<String> = {
+        let plain = |key: &str| args[key].as_str().map_or_else(|| args[key].to_string(), str::to_owned);
+        let rows = ["prompt", "width", "height", "seed"].map(|key| format!("--{key}={}", plain(key)));
+        let other = [("--negative", "negative_prompt"), ("--frames", "num_frames"), ("--guidance", "guidance_scale")];
+        rows.into_iter().chain(other.map(|(flag, key)| format!("{flag}={}", plain(key)))).collect()
+    };
+    let mut run = vec!["generate", "--model"];
+    let (folder, both) = (model(), format!("--compare-steps=1,{steps}"));
+    run.extend([text(&folder), "--fps", "8", "--out", text(&out), &both]);
+    run.extend(without.iter().map(String::as_str));
+    done(tabreel(&run));
+    let both = read_arrays(&out).expect("frames")["frames"].clone();
+    assert_eq!(both.shape, [one.shape[0], one.shape[1], 2 * one.shape[2], 3]);
+    let row = one.shape[2] * 3;
+    for (at, values) in both.values.chunks_exact(2 * row).enumerate() {
+        assert_eq!(values[..row], one.values[at * row..][..row]);
+        assert_eq!(values[row..], usual.values[at * row..][..row]);
+    }
+    refused(generate(&model(), &out, &[("--compare-steps", "1,2")]), 2, &["--steps"]);
+    let other = |numbers: &str| {
+        let run: Vec<&str> = run.iter().filter(|arg| !arg.starts_with("--compare-steps")).copied().collect();
+        tabreel(&[&run[..], &["--compare-steps", numbers]].concat())
+    };
+    refused(other("0,2"), 2, &["num_steps", "got 0"]);
+    refused(other("4"), 2, &["two numbers of steps or more, got 1"]);
+}
+
+#[test]
+fn a_dmd_folder_is_sampled_as_it_was_distilled() {
+    let dir = temp();
+    let folder = copied_model(dir.path());
+    let index = folder.join("model_index.json");
+    let json = std::fs::read_to_string(&index).expect("the index");
+    std::fs::write(&index, json.replace("\"WanPipeline\"", "\"WanDMDPipeline\"")).expect("written");
+    let out = dir.path().join("clip.png");
+    let run = |more: &[&str]| {
+        let usual = ["generate", "--model", text(&folder), "--prompt", "a", "--width", "32", "--height", "32"];
+        done(tabreel(&[&usual[..], &["--frames", "1", "--device", "cpu", "--out", text(&out)], more].concat()));
+        let recipe = done(tabreel(&["inspect", "--json", text(&out)]));
+        serde_json::from_str::<Value>(&recipe).expect("JSON")["recipe"]["options"].clone()
+    };
+    let options = run(&[]);
+    assert_eq!((&options["sampler"], &options["numSteps"]), (&"stochastic".into(), &3.into()), "{options}");
+    assert_eq!((&options["guidanceScale"], &options["sigmas"]), (&1.0.into(), &serde_json::json!([1.0, 0.757, 0.522])));
+    let options = run(&["--steps", "2", "--sampler", "unipc"]);
+    assert_eq!((&options["sampler"], &options["numSteps"]), (&"unipc".into(), &2.into()), "{options}");
+}
+
 #[test]
 fn what_the_table_refuses_is_refused_before_the_model_is_read() {
     let none = temp();

@@ -11,7 +11,7 @@ use tabreel::error::Error;
 use tabreel::host::{Event, Host};
 use tabreel::models::registry::Registry;
 use tabreel::options::GenerateOptions;
-use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
+use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, draft};
 use tabreel::size::ClipSize;
 use tabreel::tasks::{self, Task};
 use tabreel_tests::root;
@@ -185,6 +185,20 @@ fn a_clip_that_cannot_fit_is_refused_before_anything_is_computed_and_what_would_
         "{told}"
     );
     assert!(refusal(0).ends_with("choose a smaller size"));
+}
+
+#[test]
+fn a_draft_tells_before_any_weights_are_read_what_the_model_tells_after() {
+    let folder = root().join("models/small-world");
+    let files = ModelFiles::read_dir(&folder).expect("the default model");
+    let registry = Registry::default();
+    let drafted = block_on(draft(&registry, &files, &Compute::cpu())).expect("a sound folder");
+    let loaded = block_on(Pipeline::load(&files, Compute::cpu(), &Impatient::default())).expect("a sound folder");
+    let size = options().size();
+    assert_eq!(drafted.least_bytes(size), loaded.least_bytes(size));
+    assert_eq!((drafted.rules(), drafted.capabilities()), (loaded.rules(), loaded.capabilities()));
+    let host = Impatient { free_memory: Some(0), ..Impatient::default() };
+    assert!(matches!(drafted.check_room(size, &host), Err(Error::OutOfMemory(_))));
 }
 
 #[test]

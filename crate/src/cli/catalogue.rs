@@ -62,6 +62,7 @@ pub fn words(presets: &Presets) -> String {
 mod tests {
     use super::*;
     use crate::models::wan::NEGATIVE;
+    use crate::pipeline::DMD_SIGMAS;
 
     #[test]
     fn every_preset_that_ships_is_sound_and_steers_away_from_what_wan_does() {
@@ -76,6 +77,13 @@ mod tests {
         let rcm = &presets_for(names[0]).unwrap()["rcm"];
         assert_eq!(rcm.lora.as_deref(), Some("rcm"));
         assert_eq!(rcm.settings.sigmas.as_deref(), Some(&[0.98765, 0.93378, 0.8529, 0.60898][..]));
+    }
+
+    #[test]
+    fn a_fastwan_lora_samples_as_a_fastwan_folder_does() {
+        let lora = &presets_for("Wan 2.2 TI2V 5B").unwrap()["fastwan"].settings;
+        assert_eq!(lora.sigmas.as_deref(), Some(&DMD_SIGMAS[..]));
+        assert_eq!((lora.sampler.as_deref(), lora.guidance_scale), (Some("stochastic"), Some(1.0)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::catalogue;
+use super::compare;
 use super::given::{Arranged, GivenArgs};
 use super::model::ModelArgs;
 use super::options::OptionArgs;
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::models::registry::Registry;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Presets, Rules, suggested};
-use crate::pipeline::{Inputs, ModelFiles, Pipeline, card_of};
+use crate::pipeline::{Inputs, ModelFiles, Pipeline, card_of, draft};
 use crate::tasks;
 use crate::weights::WeightSet;
 
@@ -40,6 +41,9 @@ pub struct GenerateArgs {
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "task")]
     latents: Option<PathBuf>,
+    /// Make the clip once with each of these numbers of steps and lay them side by side.
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', conflicts_with_all = ["task", "latents"])]
+    compare_steps: Vec<usize>,
     /// Megabytes that the weights may take at once; what does not fit is read from its file again and again.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
     memory: Option<u64>,
@@ -91,8 +95,22 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         // On the CPU weights beyond what is free are streamed, not asked for.
         let usual = if compute.is_gpu() { None } else { room::for_weights() };
         let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20).or(usual));
-        let pipeline = Pipeline::load_within(&registry, &files, compute, budget, &host).await?;
-        let (arranged, mut options, notes) = given.arrange(asked, &card.default, pipeline.rules())?;
+        let load = |compute: Compute| Pipeline::load_within(&registry, &files, compute, budget, &host);
+        let chosen = asked.num_steps.is_some() || asked.sigmas.is_some();
+        let draft = match draft(&registry, &files, &compute).await {
+            Ok(draft) => draft,
+            // What is wrong with a folder, its loading says better.
+            Err(error) => return load(compute).await.and(Err(error)),
+        };
+        // What the model refuses, and a clip that does not fit, are told before gigabytes are read.
+        let (arranged, mut options, notes) = given.arrange(asked, &card.default, draft.rules())?;
+        let each = match args.compare_steps.as_slice() {
+            [] => vec![options.clone()],
+            steps => compare::each(&options, steps, chosen)?,
+        };
+        each.iter().try_for_each(|options| arranged.check(&draft, options, &host))?;
+        drop(draft);
+        let pipeline = load(compute).await?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
         let model = match card.name.as_str() {
             "" => args.model.name(),
@@ -100,27 +118,36 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         };
         let recipe =
             recipe::write(&model, args.given.task_name(&arranged, &options), &options, &args.given.recipe(&arranged));
+        let frames;
         let (clip, latents) = match arranged {
             Arranged::Clip(condition) => {
-                host.set_steps(options.num_steps);
+                host.set_steps(each.iter().map(|options| options.num_steps).sum());
                 let mut inputs = Inputs { condition, ..Inputs::default() };
                 if let Some(path) = &args.latents {
                     inputs.latents = Some(read_latents(path, pipeline.compute())?);
                 }
-                (pipeline.generate(&options, &inputs, &host).await?, true)
+                let (mut clips, mut last) = (Vec::with_capacity(each.len()), None);
+                for options in &each {
+                    last = Some(pipeline.generate(options, &inputs, &host).await?);
+                    clips.push(host.take_frames());
+                }
+                frames = Frames::beside(clips, options.width);
+                let last = last.ok_or_else(|| Error::Internal("no clip was asked for".into()))?;
+                (last, each.len() == 1)
             }
             Arranged::Task(task) => {
-                let windows = task.windows(options.num_frames, pipeline.rules().frame_multiple)?;
+                let windows = task.windows(options.num_frames, tasks::way_of(&pipeline))?;
                 host.set_steps(windows * options.num_steps);
                 let made = tasks::run(&pipeline, &options, &task, &host).await?;
-                options.num_frames = made.num_frames;
+                frames = host.take_frames();
                 (made.last, false)
             }
         };
-        let frames = host.take_frames();
-        let size = [frames.count, options.height, options.width];
-        // Of several windows the last one's latents alone would say little.
+        options.num_frames = frames.count;
+        options.width *= each.len();
+        // Of several windows or clips the last one's latents alone would say little.
         let latents = latents.then_some((clip.latents.as_slice(), clip.latents_shape));
+        let size = [options.num_frames, options.height, options.width];
         output::write(out, &frames.rgb, size, options.fps, latents, Some(&recipe))?;
         host.finish(&args.out, &EngineResult::new(&clip, &options, pipeline.compute()))
     })
@@ -176,6 +203,18 @@ fn random_seed() -> u64 {
 struct Frames {
     rgb: Vec<u8>,
     count: usize,
+}
+
+impl Frames {
+    /// Clips of the same size, so many pixels wide each, from left to right.
+    fn beside(mut clips: Vec<Self>, width: usize) -> Self {
+        if clips.len() == 1 {
+            return clips.remove(0);
+        }
+        let count = clips.iter().map(|clip| clip.count).min().unwrap_or_default();
+        let clips: Vec<Vec<u8>> = clips.into_iter().map(|clip| clip.rgb).collect();
+        Self { rgb: compare::beside(&clips, 3 * width), count }
+    }
 }
 
 /// Shows progress on a terminal, or prints JSON lines.

@@ -9,8 +9,10 @@ use serde_json::{Map, Value, json};
 use super::{clips, pictures};
 use crate::condition::{Condition, DEFAULT_SEAM_PX, Fit, Picture, Piece, edges};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
-use crate::tasks::{Task, longest};
+use crate::pipeline::Pipeline;
+use crate::tasks::{self, Task, longest};
 
 /// The most frames that a clip of one window has, as the table of options says.
 const MOST_FRAMES: usize = 1025;
@@ -127,6 +129,20 @@ pub enum Arranged {
     Clip(Condition),
     /// Several windows.
     Task(Task),
+}
+
+impl Arranged {
+    /// Whether a model can make it, in the main memory that `host` has left; `pipeline` may be a [`crate::pipeline::draft`].
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`], [`tasks::check`] and [`Pipeline::check_room`].
+    pub fn check(&self, pipeline: &Pipeline, options: &GenerateOptions, host: &dyn Host) -> Result<()> {
+        match self {
+            Self::Clip(condition) => pipeline.check(options, condition).map(drop)?,
+            Self::Task(task) => tasks::check(pipeline, options, task)?,
+        }
+        pipeline.check_room(options.size(), host)
+    }
 }
 
 impl GivenArgs {

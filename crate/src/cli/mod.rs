@@ -3,6 +3,7 @@
 mod card;
 mod catalogue;
 pub mod clips;
+mod compare;
 mod convert;
 mod generate;
 mod given;

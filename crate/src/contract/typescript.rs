@@ -18,7 +18,11 @@ use crate::options::{
     CALLER_OPTIONS, Fallback, GUIDED_ABOVE, Kind, MODEL_OPTIONS, MOST_NUMBERS, Multiple, OptionSpec, Preset, Rules,
     Value,
 };
-use crate::pipeline::{BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, TAB_BUDGET};
+use crate::pipeline::{
+    BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, TAB_BUDGET, WEIGHT_STEMS,
+    WEIGHTS,
+};
+use crate::tasks::MOST_ADDED;
 
 const HEAD: &str = "/** What the engine and its callers agree on. Written from the Rust types by `npm run contract`: do not edit. */\n";
 
@@ -118,6 +122,13 @@ fn options(out: &mut String) {
     let _ = write!(
         out,
         "\n/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */\nexport const MEMORY_BUDGET = {{ least: {LEAST_BUDGET}, most: {MOST_BUDGET}, bindings: {BINDINGS}, cpu: {TAB_BUDGET} }} as const;\n"
+    );
+    let names = |of: &[&str]| quoted(of.iter().copied()).join(", ");
+    let _ = write!(
+        out,
+        "\n/** The most frames that a task may add to a clip. */\nexport const MOST_ADDED = {MOST_ADDED};\n\n/** Names of weights without an ending, as diffusers and transformers write them. */\nexport const WEIGHT_STEMS: readonly string[] = [{}];\n\n/** Endings of weights, the first that is there is taken. */\nexport const WEIGHT_ENDINGS: readonly string[] = [{}];\n",
+        names(&WEIGHT_STEMS),
+        names(&WEIGHTS)
     );
     out.push_str("\n/** The table of options, by name. */\nexport const OPTIONS: Readonly<Record<keyof ClipOptions, OptionSpec>> = {\n");
     for row in all() {

@@ -185,9 +185,8 @@ pub fn folder_files(folder: &std::path::Path) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// Names of weights without an ending, as diffusers and transformers write them. `STEMS` of pkg/src/source/discover.ts.
-#[cfg(not(target_arch = "wasm32"))]
-const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// Names of weights without an ending, as diffusers and transformers write them.
+pub const WEIGHT_STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 
 /// Of a part's files those that are loaded, where several sets of weights lie beside each other (a `fp16` variant, another
 /// format, shards of an earlier download): the shards that an index lists, else the file with diffusers' own name, safetensors
@@ -196,7 +195,7 @@ const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 fn one_set(folder: &std::path::Path, files: Vec<String>) -> Result<Vec<String>> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let has = |wanted: &str| files.iter().any(|path| name(path) == wanted);
-    let index = STEMS.map(|stem| format!("{stem}.safetensors.index.json")).into_iter().find(|index| has(index));
+    let index = WEIGHT_STEMS.map(|stem| format!("{stem}.safetensors.index.json")).into_iter().find(|index| has(index));
     let chosen: Vec<String> = match index {
         Some(index) => {
             let path = folder.join(&index);
@@ -205,7 +204,8 @@ fn one_set(folder: &std::path::Path, files: Vec<String>) -> Result<Vec<String>> 
             ShardIndex::parse(&json, &label)?.files().into_iter().map(str::to_owned).chain([index]).collect()
         }
         None => {
-            let named = STEMS.iter().flat_map(|stem| WEIGHTS.map(|end| format!("{stem}{end}"))).find(|name| has(name));
+            let named =
+                WEIGHT_STEMS.iter().flat_map(|stem| WEIGHTS.map(|end| format!("{stem}{end}"))).find(|name| has(name));
             let Some(named) = named else { return Ok(files) };
             vec![named]
         }

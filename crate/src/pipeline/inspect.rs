@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
 use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened, TEXT_COMPONENTS};
 use super::plan::{Plan, bytes_on};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::{Host, SilentHost};
 use crate::models::family::{Component, Denoiser, Entry, ImageEncoder, VideoCodec};
 use crate::models::names;
@@ -82,20 +83,8 @@ pub async fn inspect(
     budget: Option<u64>,
 ) -> Result<Inspection> {
     let (files, unknown) = placed(registry, files).await?;
-    let mut look = Look { files: &files, gpu: compute.is_gpu(), parts: Vec::new(), sets: Vec::new() };
-    // What is wrong with a configuration, its part says.
-    let needs_text = load::Outline::of(registry, &files).await.map_or(true, |outline| outline.needs_text);
-    // Outer: whether the parts that are needed for it are there.
-    let mut text = Some(None);
-    if needs_text {
-        let tokenizer = load::tokenizer(&files).await;
-        look.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
-        let encoder = look.component("text_encoder", &registry.text_encoders).await;
-        text = tokenizer.ok().zip(encoder).map(|(tokenizer, encoder)| Some(TextStage { tokenizer, encoder }));
-    }
-    let denoiser = look.component("transformer", &registry.denoisers).await;
-    let codec = look.component("vae", &registry.codecs).await;
-    let image = look.component(IMAGE_ENCODER, &registry.image_encoders).await;
+    let mut look = Look::new(registry, &files, compute.is_gpu()).await;
+    let Blank { needs_text, text, denoiser, codec, image } = look.all(registry).await;
     let (mut parts, sets) = (look.parts, look.sets);
     for lora in files.loras() {
         parts.push(lora_part(&files, registry, lora).await?);
@@ -119,28 +108,55 @@ pub async fn inspect(
             let image = rest.first().copied().filter(|_| denoiser.looks());
             plan = Some(Plan::new(compute, budget, [encoder, transformer, vae], image));
         }
-        let fits = whole(registry, &files, (text, image), denoiser, codec).await;
+        let fits = whole(registry, &files, compute.clone(), (text, image), denoiser, codec).await;
         problem = problem.or_else(|| fits.err().map(|why| why.to_string()));
     }
     let (runs, reason) = verdict(&missing, problem, plan.as_ref());
     Ok(Inspection { parts, missing, plan, runs, reason })
 }
 
-/// Whether the parts, each sound by itself, belong together.
+/// A model of zeros under the files' names and shapes. It makes nothing, but tells before any weights are read what can be asked of
+/// the model: its rules, what it can be given, what a clip takes of memory. Built in memory, for `compute`.
+///
+/// # Errors
+/// As loading it, but for what only the weights tell.
+pub async fn draft(registry: &Registry, files: &ModelFiles, compute: &Compute) -> Result<Pipeline> {
+    let mut look = Look::new(registry, files, compute.is_gpu()).await;
+    let Blank { text, denoiser, codec, image, .. } = look.all(registry).await;
+    let (Some(text), Some(denoiser), Some(codec)) = (text, denoiser, codec) else {
+        let problem = look.parts.into_iter().find_map(|part| Some((part.part, part.problem?)));
+        let (part, found) = problem.unwrap_or_else(|| ("the model".into(), "parts are missing".into()));
+        return Err(Error::weights(&part, "weights of a model", found));
+    };
+    whole(registry, files, compute.clone(), (text, image), denoiser, codec).await
+}
+
+/// What [`Look`] builds of each part; `None` for one that is not there or cannot be built.
+struct Blank {
+    needs_text: bool,
+    /// Outer: whether the parts that are needed for it are there.
+    text: Option<Option<TextStage>>,
+    denoiser: Option<Box<dyn Denoiser>>,
+    codec: Option<Box<dyn VideoCodec>>,
+    image: Option<Box<dyn ImageEncoder>>,
+}
+
+/// The parts, each sound by itself, as one model, if they belong together.
 async fn whole(
     registry: &Registry,
     files: &ModelFiles,
+    compute: Compute,
     (text, image): (Option<TextStage>, Option<Box<dyn ImageEncoder>>),
     denoiser: Box<dyn Denoiser>,
     codec: Box<dyn VideoCodec>,
-) -> Result<()> {
+) -> Result<Pipeline> {
     load::model_index(files, registry).await?;
     let outline = load::Outline::of(registry, files).await?;
     let card = load::card_beside(files, &outline).await?;
     let usual = outline.known.and_then(|known| known.scheduler);
     let found = load::scheduler(files, usual.clone()).await?;
     let scheduler = load::suited(found, usual, denoiser.as_ref())?;
-    Pipeline::new(Compute::cpu(), Parts { text, image, denoiser, codec, scheduler, card }).map(drop)
+    Pipeline::new(compute, Parts { text, image, denoiser, codec, scheduler, card })
 }
 
 fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> (bool, String) {
@@ -244,11 +260,35 @@ async fn lora_part(files: &ModelFiles, registry: &Registry, lora: &LoraFile) -> 
 struct Look<'a> {
     files: &'a ModelFiles,
     gpu: bool,
+    index: Value,
     parts: Vec<InspectedPart>,
     sets: Vec<Rc<WeightSet>>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    async fn new(registry: &Registry, files: &'a ModelFiles, gpu: bool) -> Self {
+        // What is wrong with it, the whole says.
+        let index = load::model_index(files, registry).await.unwrap_or_default();
+        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new() }
+    }
+
+    /// Every part that is there.
+    async fn all(&mut self, registry: &Registry) -> Blank {
+        // What is wrong with a configuration, its part says.
+        let needs_text = load::Outline::of(registry, self.files).await.map_or(true, |outline| outline.needs_text);
+        let mut text = Some(None);
+        if needs_text {
+            let tokenizer = load::tokenizer(self.files).await;
+            self.tokenizer(tokenizer.as_ref().err().map(ToString::to_string));
+            let encoder = self.component("text_encoder", &registry.text_encoders).await;
+            text = tokenizer.ok().zip(encoder).map(|(tokenizer, encoder)| Some(TextStage { tokenizer, encoder }));
+        }
+        let denoiser = self.component("transformer", &registry.denoisers).await;
+        let codec = self.component("vae", &registry.codecs).await;
+        let image = self.component(IMAGE_ENCODER, &registry.image_encoders).await;
+        Blank { needs_text, text, denoiser, codec, image }
+    }
+
     /// The tokenizer may be in the text encoder's file.
     fn tokenizer(&mut self, problem: Option<String>) {
         let files = self.files.of_part("tokenizer");
@@ -294,10 +334,8 @@ impl Look<'_> {
         let compute = Compute::cpu();
         // Layers that are streamed are compared with the first and take no memory.
         let loader = Loader::new(&blank, compute.device()).streamed(true);
-        let index = serde_json::Value::Null;
-        let built =
-            registry::load(entries, &Component { config: &opened.config, file: &opened.file, loader, index: &index })
-                .await?;
+        let component = Component { config: &opened.config, file: &opened.file, loader, index: &self.index };
+        let built = registry::load(entries, &component).await?;
         SilentHost.tick().await;
         part.left_over = load::left_over(&blank);
         Ok(built)

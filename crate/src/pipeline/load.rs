@@ -30,13 +30,21 @@ pub(super) const IMAGE_ENCODER: &str = "image_encoder";
 /// Those that a model of classes does without.
 pub(super) const TEXT_COMPONENTS: [&str; 2] = ["tokenizer", "text_encoder"];
 
+const INDEX: &str = "model_index.json";
+
+/// FastVideo's pipeline for models distilled to three steps (FastWan).
+const DMD: &str = "WanDMDPipeline";
+
+/// Noise levels of FastVideo's models of three steps (`WanDMDPipeline`), shifted already.
+pub const DMD_SIGMAS: [f64; 3] = [1.0, 0.757, 0.522];
+
 /// Pipelines of diffusers whose folders can be run; what their parts are, the parts' own classes say.
 const PIPELINES: [&str; 7] = [
     "WanPipeline",
     "WanVACEPipeline",
     "WanVideoToVideoPipeline",
     "WanImageToVideoPipeline",
-    "WanDMDPipeline",
+    DMD,
     "AnyFlowPipeline",
     "DiTPipeline",
 ];
@@ -136,12 +144,14 @@ impl Pipeline {
     }
 }
 
-/// What a model's transformer tells of it before any weights are read.
+/// What a model's transformer and index tell of it before any weights are read.
 pub(super) struct Outline {
     /// What it is, read off its tensors, where no config.json says so.
     pub known: Option<Known>,
     /// What such a model suggests where its card does not.
     pub usual: ModelDefaults,
+    /// How its pipeline samples, where it has a way of its own.
+    pub sampling: Option<ModelDefaults>,
     /// Whether it has a tokenizer and a text encoder.
     pub needs_text: bool,
 }
@@ -151,7 +161,8 @@ impl Outline {
     /// [`Error::Weights`] when nothing in `registry` knows a transformer without a configuration, or that is broken.
     pub async fn of(registry: &Registry, files: &ModelFiles) -> Result<Self> {
         const FILE: &str = "transformer/config.json";
-        let mut out = Self { known: None, usual: ModelDefaults::default(), needs_text: true };
+        let sampling = sampling_of(files).await?;
+        let mut out = Self { known: None, usual: ModelDefaults::default(), sampling, needs_text: true };
         // A folder without a transformer is no set of loose files; what it lacks, its loading says.
         if files.part_bytes("transformer") == 0 {
             return Ok(out);
@@ -190,27 +201,46 @@ pub(super) async fn card_beside(files: &ModelFiles, outline: &Outline) -> Result
         Some(_) => return ModelCard::read(files).await,
         None => ModelCard::read(files).await?,
     };
+    // Half of one way and half of another would be neither.
+    if let (Some(sampling), None, None, None) =
+        (&outline.sampling, card.default.num_steps, &card.default.sampler, &card.default.sigmas)
+    {
+        card.default = card.default.or(sampling);
+    }
     card.default = card.default.or(&outline.usual);
     Ok(card)
 }
 
+/// How a folder's pipeline samples where diffusers has no scheduler for it: FastVideo's `WanDMDPipeline` goes to the clean estimate and
+/// back to the next of three levels without guidance (its `dmd_denoising_steps`, 1000, 757, 522), whatever `scheduler/` says.
+async fn sampling_of(files: &ModelFiles) -> Result<Option<ModelDefaults>> {
+    if !files.contains(INDEX) {
+        return Ok(None);
+    }
+    Ok((config::class(&files.require(INDEX).await?, INDEX)? == DMD).then(|| ModelDefaults {
+        sampler: Some("stochastic".into()),
+        sigmas: Some(DMD_SIGMAS.to_vec()),
+        guidance_scale: Some(1.0),
+        ..ModelDefaults::default()
+    }))
+}
+
 /// The folder's `model_index.json`; a pipeline class that nothing here can run is refused.
 pub(super) async fn model_index(files: &ModelFiles, registry: &Registry) -> Result<Value> {
-    const FILE: &str = "model_index.json";
-    if !files.contains(FILE) && !files.contains("transformer/config.json") {
+    if !files.contains(INDEX) && !files.contains("transformer/config.json") {
         return Ok(Value::Null); // loose files
     }
-    let json = &files.require(FILE).await?;
-    let index: Value = config::parse(json, FILE, &[config::class(json, FILE)?.as_str()])?;
+    let json = &files.require(INDEX).await?;
+    let index: Value = config::parse(json, INDEX, &[config::class(json, INDEX)?.as_str()])?;
     let class = index["_class_name"].as_str().unwrap_or_default();
     // A pipeline of another name will do where its parts are known: `"transformer": ["diffusers", "<class>"]`.
     let part = index["transformer"][1].as_str().unwrap_or_default();
     let known = registry.denoisers.iter().any(|entry| entry.classes.contains(&part));
     if !class.is_empty() && !PIPELINES.contains(&class) && !known {
-        return Err(Error::weights(FILE, format!("class {}", PIPELINES.join(" or ")), format!("class {class}")));
+        return Err(Error::weights(INDEX, format!("class {}", PIPELINES.join(" or ")), format!("class {class}")));
     }
     if !index["boundary_ratio"].is_null() {
-        return Err(Error::weights(FILE, "one transformer", "two experts (boundary_ratio is set)"));
+        return Err(Error::weights(INDEX, "one transformer", "two experts (boundary_ratio is set)"));
     }
     Ok(index)
 }

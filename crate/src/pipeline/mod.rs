@@ -17,9 +17,9 @@ use clock::StageClock;
 use embedded::Embedded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::folder_files;
-pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHTS};
-pub use inspect::{InspectedPart, Inspection, LOOSE, inspect};
-pub use load::card_of;
+pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
+pub use inspect::{InspectedPart, Inspection, LOOSE, draft, inspect};
+pub use load::{DMD_SIGMAS, card_of};
 pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, bytes_on};
 use preview::Preview;
 
@@ -232,7 +232,7 @@ impl Pipeline {
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
         options.check(self.rules())?;
-        self.check_room(ClipSize { frames: options.num_frames, height: options.height, width: options.width }, host)?;
+        self.check_room(options.size(), host)?;
         let timeline = self.check(options, &inputs.condition)?;
         let clip = self.run(options, inputs, &timeline, host).await;
         self.end_stage(inputs, host, &[]);
@@ -247,7 +247,7 @@ impl Pipeline {
         options.check(self.rules())?;
         self.class_of(options)?;
         self.check_sampling(options)?;
-        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+        let size = options.size();
         self.parts.codec.stride().cells(size)?;
         // UniPC and fresh noise read a velocity as the one at the step's beginning.
         match options.sampler.as_deref() {
@@ -291,7 +291,7 @@ impl Pipeline {
     /// Adds to the plan what a clip of the default size takes.
     fn plan_clip(&mut self) {
         let options = GivenOptions::default().settle(&self.parts.card.default);
-        let size = ClipSize { frames: options.num_frames, height: options.height, width: options.width };
+        let size = options.size();
         let rows = if options.guided() && self.batches(size).unwrap_or(false) { 2 } else { 1 };
         let peak = self.planned_bytes(size, self.max_tokens(), rows);
         if let Some(plan) = &mut self.plan {
@@ -310,9 +310,11 @@ impl Pipeline {
         stages.saturating_add(size.pixels().saturating_mul(3))
     }
 
+    /// Whether the main memory that `host` has left suffices for a clip of this size.
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`] when the clip cannot fit, with the number of frames that would.
-    fn check_room(&self, size: ClipSize, host: &dyn Host) -> Result<()> {
+    pub fn check_room(&self, size: ClipSize, host: &dyn Host) -> Result<()> {
         let Some(free) = host.free_memory() else { return Ok(()) };
         let needed = self.least_bytes(size);
         if needed <= free {

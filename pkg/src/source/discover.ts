@@ -1,5 +1,6 @@
 /** A model folder without a card: a browser cannot list it, so what diffusers would look for is asked for by name. */
 import { parseCard, type ModelCard, type ModelFile } from '../card.js';
+import { WEIGHT_STEMS } from '../contract.js';
 import { TabreelError } from '../errors.js';
 import { addressOf, type RemoteFolder } from './remote.js';
 import { fetchText, identify, type RequestOptions } from './request.js';
@@ -18,8 +19,6 @@ const CONFIGURATION: Record<(typeof COMPONENTS)[number], string[]> = {
   vae: ['config.json'],
   image_encoder: ['config.json'],
 };
-/** Names of weights without an ending, as diffusers and transformers write them. */
-export const STEMS = ['diffusion_pytorch_model', 'model'];
 export const WEIGHTS: readonly string[] = ['text_encoder', 'transformer', 'vae', 'image_encoder'];
 
 /**
@@ -67,7 +66,7 @@ async function listComponent(folder: RemoteFolder, component: (typeof COMPONENTS
 
 /** One set: shards that an index lists, else a single file, as diffusers chooses. */
 async function weights(folder: RemoteFolder, component: string, options: RequestOptions): Promise<ModelFile[]> {
-  for (const stem of STEMS) {
+  for (const stem of WEIGHT_STEMS) {
     const path = `${component}/${stem}.safetensors.index.json`;
     const { text } = await fetchText(addressOf(folder, path), path, options);
     if (text === undefined) continue;
@@ -77,7 +76,7 @@ async function weights(folder: RemoteFolder, component: string, options: Request
     if (missing.length > 0) throw new TabreelError('weights', `${path} names ${missing[0]}, which the server does not have`);
     return files;
   }
-  const single = STEMS.flatMap((stem) => [`${component}/${stem}.safetensors`, `${component}/${stem}.gguf`]);
+  const single = WEIGHT_STEMS.flatMap((stem) => [`${component}/${stem}.safetensors`, `${component}/${stem}.gguf`]);
   const [first] = await present(folder, single, options);
   if (first) return [first];
   throw new TabreelError('weights', `the model folder has no weights in ${component}/: none of ${single.join(', ')}`);

@@ -1,13 +1,13 @@
 /** A model folder whose files are in hand: dropped, picked, or made by the caller. */
 import { CARD, parseCard, type ModelCard } from '../card.js';
 import { TabreelError } from '../errors.js';
-import { COMPONENTS, INDEX, STEMS, WEIGHTS, shardsOf } from './discover.js';
+import { WEIGHT_ENDINGS, WEIGHT_STEMS } from '../contract.js';
+import { COMPONENTS, INDEX, WEIGHTS, shardsOf } from './discover.js';
 
 /** What a file in hand may be. */
 export type Content = Blob | ArrayBuffer | Uint8Array;
 
-/** Endings of weights, in the order in which they are preferred. */
-const ENDINGS = ['safetensors', 'gguf', 'pt', 'pth'];
+const ENDINGS = WEIGHT_ENDINGS.map((ending) => ending.slice(1));
 
 /** Files of the folder itself, and those one level down in a folder that a model has; all else stays unread. */
 const WANTED = new RegExp(`^(?:[^/]+\\.json|(?:${COMPONENTS.join('|')})/[^/]+\\.(?:json|model|${ENDINGS.join('|')}))$`);
@@ -48,8 +48,8 @@ async function keepOneSet(files: Record<string, Blob>): Promise<void> {
     const inside = Object.keys(files).filter((path) => path.startsWith(`${component}/`));
     const among = (names: string[]): string | undefined =>
       names.map((name) => `${component}/${name}`).find((path) => inside.includes(path));
-    const index = among(STEMS.map((stem) => `${stem}.safetensors.index.json`));
-    const named = among(STEMS.flatMap((stem) => ENDINGS.map((ending) => `${stem}.${ending}`)));
+    const index = among(WEIGHT_STEMS.map((stem) => `${stem}.safetensors.index.json`));
+    const named = among(WEIGHT_STEMS.flatMap((stem) => ENDINGS.map((ending) => `${stem}.${ending}`)));
     if (index === undefined && named === undefined) continue;
     const shards = index === undefined ? [named] : shardsOf(await files[index]!.text(), index).map((name) => `${component}/${name}`);
     for (const path of inside) {

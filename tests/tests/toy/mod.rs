@@ -5,7 +5,8 @@ use burn::tensor::{Tensor, TensorData};
 use tabreel::condition::Capabilities;
 use tabreel::error::Result;
 use tabreel::models::family::{
-    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config, nothing_usual,
+    Component, DecodeStream, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config,
+    nothing_usual,
 };
 use tabreel::models::footage::Footage;
 use tabreel::pace::{Later, Pace};

@@ -129,14 +129,18 @@ pub fn write(
     }
     let clip = Clip { rgb, width, height, fps, recipe };
     let path = &out.path;
-    match extension(&out.target).as_str() {
-        "gif" => with_file(path, |out| animated::write(clip, out))?,
-        "png" => with_file(path, |out| sheet::write(clip, out))?,
-        "jpg" | "jpeg" => with_file(path, |out| sheet::write_jpeg(clip, out))?,
-        "y4m" => with_file(path, |out| y4m::write(clip, out))?,
-        video if video::is_video(video) => video::write(clip, video, path)?,
-        _ => write_tensors(path, rgb, [frames, height, width, 3], latents, recipe)?,
-    }
+    let written = match extension(&out.target).as_str() {
+        "gif" => with_file(path, |out| animated::write(clip, out)),
+        "png" => with_file(path, |out| sheet::write(clip, out)),
+        "jpg" | "jpeg" => with_file(path, |out| sheet::write_jpeg(clip, out)),
+        "y4m" => with_file(path, |out| y4m::write(clip, out)),
+        video if video::is_video(video) => video::write(clip, video, path),
+        _ => write_tensors(path, rgb, [frames, height, width, 3], latents, recipe),
+    };
+    written.map_err(|error| match error {
+        Error::Fetch(why) => Error::Fetch(format!("{}: {why}", out.target.display())),
+        other => other,
+    })?;
     out.finish()
 }
 
