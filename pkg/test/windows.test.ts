@@ -1,0 +1,32 @@
+// The rule that Rust and TypeScript share; crate/src/tasks/tests.rs reads the same cases.
+import { describe, expect, test } from 'vitest';
+import cases from '../../tests/fixtures/windows.json' with { type: 'json' };
+import { holdColours } from '../src/drift.js';
+import type { Frame } from '../src/frame.js';
+import { checkWindow, planBridge, planPasses, usualOverlap } from '../src/passes.js';
+
+test.each(cases.overlap)('overlap in a window of $window by $multiple', ({ window, multiple, forward, backward }) => {
+  if (forward === null || backward === null) return expect(() => checkWindow(window, multiple)).toThrow('window must be 2 frames at least');
+  checkWindow(window, multiple);
+  expect([usualOverlap(window, multiple, 'forward'), usualOverlap(window, multiple, 'backward')]).toEqual([forward, backward]);
+});
+
+test.each(cases.extension)('$have and $add in windows of $window, $overlap of them known', (extension) => {
+  const { have, add, overlap, window, multiple, passes } = extension;
+  const plan = planPasses(have, add, overlap, window, multiple);
+  expect(plan.map(({ length, known, fresh }) => [length, known, fresh])).toEqual(passes);
+});
+
+test.each(cases.bridge)('between $from and $to in a window of $window by $multiple', ({ from, to, window, multiple, head, tail }) => {
+  if (head === null) expect(() => planBridge(from, to, window, multiple)).toThrow('a pass needs 3 frames at least');
+  else expect(planBridge(from, to, window, multiple)).toEqual({ head, tail });
+});
+
+describe('colours', () => {
+  const frames = (all: number[][]): Frame[] =>
+    all.map((bytes) => ({ width: bytes.length / 4, height: 1, data: Uint8ClampedArray.from(bytes) }));
+  test.each(cases.colours)('$name', ({ before, after, made, held }) => {
+    const found = holdColours(frames(made), frames(before), frames(after));
+    expect(found.map(({ data }) => [...data])).toEqual(held);
+  });
+});
