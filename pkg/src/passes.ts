@@ -4,6 +4,14 @@
  */
 import { invalid, show } from './read-picture.js';
 
+/** What a model says of its passes. */
+export interface Way {
+  /** A length is a multiple of it, and one; frames. */
+  step: number;
+  /** Whether it takes known clips; else a single frame at either end. */
+  clips: boolean;
+}
+
 /** One pass of a clip that grows. */
 export interface Pass {
   /** Frames of the pass, a length that the model takes. */
@@ -32,10 +40,11 @@ export const lengthUp = (frames: number, step: number): number => Math.ceil(Math
 export const lengthDown = (frames: number, step: number): number => Math.floor((frames - 1) / step) * step + 1;
 
 /**
- * How many known frames a pass takes over where nothing is said: half of it, at most two strides. At a pass's start whole latent
- * frames are `step · n + 1` frames, at its end `step · n`.
+ * How many known frames a pass takes over where nothing is said: half of it, at most two strides; one by a model that takes no
+ * clips. At a pass's start whole latent frames are `step · n + 1` frames, at its end `step · n`.
  */
-export function usualOverlap(window: number, step: number, direction: 'forward' | 'backward'): number {
+export function usualOverlap(window: number, { step, clips }: Way, direction: 'forward' | 'backward'): number {
+  if (!clips) return 1;
   const strides = Math.min(Math.floor((window - 1) / step / 2), 2);
   return Math.min(direction === 'backward' ? Math.max(strides, 1) * step : strides * step + 1, window - 1);
 }
@@ -75,14 +84,15 @@ export function planPasses(have: number, wanted: number, overlap: number, window
  *
  * @throws TabreelError `invalid-options` when no frame is left to make
  */
-export function planBridge(from: number, to: number, window: number, step: number): Ends {
+export function planBridge(from: number, to: number, window: number, { step, clips }: Way): Ends {
   // Whole latent frames at both ends where the pass is long enough for it, and room between them.
-  const [start, end] = window > 3 * step ? [step + 1, step] : [1, Math.max(1, Math.min(step, window - 2))];
+  const long = window > 3 * step;
+  const [start, end] = clips ? [long ? step + 1 : 1, long ? step : Math.max(1, Math.min(step, window - 2))] : [1, 1];
   const [head, tail] = [Math.min(start, from), Math.min(end, to)];
   if (head + tail >= window) throw invalid(`a pass needs 3 frames at least, two to stand and one to make, got ${window}`);
   return { head, tail };
 }
 
 /** The shortest pass that can put `wanted` frames between clips of `from` and `to` frames, whole latent frames at both ends. */
-export const bridgeLength = (from: number, to: number, wanted: number, step: number): number =>
-  lengthUp(Math.min(step + 1, from) + wanted + Math.min(step, to), step);
+export const bridgeLength = (from: number, to: number, wanted: number, { step, clips }: Way): number =>
+  lengthUp(wanted + (clips ? Math.min(step + 1, from) + Math.min(step, to) : 2), step);

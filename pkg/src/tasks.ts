@@ -1,12 +1,11 @@
 /** Tasks as arrangements of what is known: each builds the inputs of one or more passes of `generate()`. */
 import { Clip } from './clip.js';
-import type { Capabilities } from './contract.js';
 import { holdColours } from './drift.js';
 import type { Frame } from './frame.js';
 import type { GenerateOptions, ModelInfo } from './generator.js';
 import { DEFAULT_STRENGTH, INPUTS, type ClipInputs } from './inputs.js';
 import { resolveOptions } from './options.js';
-import { bridgeLength, checkWindow, lengthDown, planBridge, planPasses, usualOverlap } from './passes.js';
+import { bridgeLength, checkWindow, lengthDown, planBridge, planPasses, usualOverlap, type Way } from './passes.js';
 import { isClip, notClip, readClip, type ClipSource } from './read-clip.js';
 import { invalid, isPicture, readPicture, show, type PictureSource } from './read-picture.js';
 import type { TaskName, TaskRecipe } from './recipe.js';
@@ -97,24 +96,26 @@ export async function extend(maker: Maker, source: ClipSource, options: ExtendOp
   const { direction = 'forward', frames, overlap: asked, window: longest, onPass, onFrame, ...rest } = options;
   if (!['forward', 'backward'].includes(direction)) throw invalid(`direction must be forward or backward, got ${show(direction)}`);
   refuseInputs('extend', rest);
-  const { frameMultiple: step, capabilities } = maker.model;
+  const { way, why } = ofModel(maker.model);
   const window = longest ?? resolveOptions(rest, maker.model).numFrames;
-  checkWindow(window, step);
-  const overlap = asked ?? Math.min(usualOverlap(window, step, direction), mostKnown(capabilities));
-  if (!capabilities.keyframes && overlap !== 1) {
-    throw invalid(`overlap must be 1 frame with a model that takes no clips (${capabilities.why}), got ${show(overlap)}`);
+  checkWindow(window, way.step);
+  const overlap = asked ?? usualOverlap(window, way, direction);
+  if (!way.clips && overlap !== 1) {
+    throw invalid(`overlap must be 1 frame with a model that takes no clips (${why}), got ${show(overlap)}`);
   }
   const wanted = frames ?? window - overlap;
   const first = await material(maker, source, 'clip', rest, true);
   const { width, height, fps } = first;
   const whole = await fitFrames(first.frames, width, height);
-  const passes = planPasses(whole.length, wanted, overlap, window, step);
+  const passes = planPasses(whole.length, wanted, overlap, window, way.step);
   const forward = direction === 'forward';
   const parts: Clip[] = [];
   let left = wanted;
   for (const [index, { length, known, fresh }] of passes.entries()) {
     onPass?.({ pass: index + 1, numPasses: passes.length });
-    const pass = { ...rest, ...seedOf(rest, parts[0], index), width, height, fps, numFrames: length };
+    // Said once is enough.
+    const onWarning = index === 0 ? rest.onWarning : undefined;
+    const pass = { ...rest, ...seedOf(rest, parts[0], index), onWarning, width, height, fps, numFrames: length };
     const { clip, made } = await makePass(maker, pass, forward ? whole.slice(-known) : [], forward ? [] : whole.slice(0, known));
     parts.push(clip);
     const kept = forward ? made.slice(0, fresh) : made.slice(made.length - fresh);
@@ -159,23 +160,24 @@ async function bridge(
   if (wanted !== undefined && (!Number.isInteger(wanted) || wanted < 1)) {
     throw invalid(`frames must be a whole number from 1, got ${show(wanted)}`);
   }
-  const { frameMultiple: step, capabilities } = maker.model;
-  const most = mostKnown(capabilities);
-  const [ends, starts] = [Math.min(from.length, most), Math.min(to.length, most)];
+  const { way } = ofModel(maker.model);
   const rest = passOptions(options);
-  const numFrames = wanted === undefined ? resolveOptions(rest, maker.model).numFrames : bridgeLength(ends, starts, wanted, step);
-  const { head, tail } = planBridge(ends, starts, numFrames, step);
+  const own = (): number => resolveOptions(rest, maker.model).numFrames;
+  const numFrames = wanted === undefined ? own() : bridgeLength(from.length, to.length, wanted, way);
+  const { head, tail } = planBridge(from.length, to.length, numFrames, way);
   onPass?.({ pass: 1, numPasses: 1 });
   const pass = { ...rest, width, height, fps, numFrames };
   const { clip, made } = await makePass(maker, pass, from.slice(-head), to.slice(0, tail));
   showFrames(made, from.length, onFrame);
   const other = wanted !== undefined && made.length !== wanted;
-  const warnings = other ? [`${made.length} frames were put between, not ${wanted}: the model takes ${step}n + 1`] : [];
+  const warnings = other ? [`${made.length} frames were put between, not ${wanted}: the model takes ${way.step}n + 1`] : [];
   return { clip, between: made, warnings };
 }
 
-/** How many frames of a clip a pass may know: a model without keyframes takes single pictures, as its first and last frame. */
-const mostKnown = ({ keyframes }: Capabilities): number => (keyframes ? Infinity : 1);
+const ofModel = ({ frameMultiple, capabilities }: ModelInfo): { way: Way; why: string } => ({
+  way: { step: frameMultiple, clips: capabilities.keyframes },
+  why: capabilities.why,
+});
 
 /** The new frames of a pass, between known ones at its start and end; their colours held to those. */
 async function makePass(

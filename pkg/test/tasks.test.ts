@@ -84,14 +84,16 @@ test('extend goes on after the last frame, in passes that each see the end of wh
   const host = maker();
   const shown: [number, number][] = [];
   const onFrame = ({ index, data }: Frame & { index: number }): void => void shown.push([index, data[0]!]);
-  const clip = await tasks.extend(host, clipOf(12), { prompt, frames: 10, seed: Number.MAX_SAFE_INTEGER - 1, onFrame });
+  const onWarning = (): void => undefined;
+  const seed = Number.MAX_SAFE_INTEGER - 1;
+  const clip = await tasks.extend(host, clipOf(12), { prompt, frames: 10, seed, onFrame, onWarning });
   expect(places(host)).toEqual([
     [17, [0, 9]],
     [13, [0, 9]],
   ]);
-  expect(host.passes.map(({ seed, paste }) => [seed, paste])).toEqual([
-    [Number.MAX_SAFE_INTEGER - 1, false],
-    [Number.MAX_SAFE_INTEGER, false],
+  expect(host.passes.map(({ seed, paste, onWarning }) => [seed, paste, onWarning])).toEqual([
+    [seed, false, onWarning],
+    [seed + 1, false, undefined],
   ]);
   expect(firstRed(host.passes[1]!.clips![0]!.clip)).toBe(11);
   expect(reds(clip)).toEqual([...range(0, 12), ...range(109, 117), ...range(109, 111)]);

@@ -5,10 +5,12 @@ import { holdColours } from '../src/drift.js';
 import type { Frame } from '../src/frame.js';
 import { checkWindow, planBridge, planPasses, usualOverlap } from '../src/passes.js';
 
-test.each(cases.overlap)('overlap in a window of $window by $multiple', ({ window, multiple, forward, backward }) => {
+test.each(cases.overlap)('overlap in a window of $window by $multiple, clips: $clips', (one) => {
+  const { window, multiple, clips, forward, backward } = one;
+  const way = { step: multiple, clips };
   if (forward === null || backward === null) return expect(() => checkWindow(window, multiple)).toThrow('window must be 2 frames at least');
   checkWindow(window, multiple);
-  expect([usualOverlap(window, multiple, 'forward'), usualOverlap(window, multiple, 'backward')]).toEqual([forward, backward]);
+  expect([usualOverlap(window, way, 'forward'), usualOverlap(window, way, 'backward')]).toEqual([forward, backward]);
 });
 
 test.each(cases.extension)('$have and $add in windows of $window, $overlap of them known', (extension) => {
@@ -17,9 +19,11 @@ test.each(cases.extension)('$have and $add in windows of $window, $overlap of th
   expect(plan.map(({ length, known, fresh }) => [length, known, fresh])).toEqual(passes);
 });
 
-test.each(cases.bridge)('between $from and $to in a window of $window by $multiple', ({ from, to, window, multiple, head, tail }) => {
-  if (head === null) expect(() => planBridge(from, to, window, multiple)).toThrow('a pass needs 3 frames at least');
-  else expect(planBridge(from, to, window, multiple)).toEqual({ head, tail });
+test.each(cases.bridge)('between $from and $to in a window of $window by $multiple, clips: $clips', (bridge) => {
+  const { from, to, window, multiple, clips, head, tail } = bridge;
+  const plan = (): unknown => planBridge(from, to, window, { step: multiple, clips });
+  if (head === null) expect(plan).toThrow('a pass needs 3 frames at least');
+  else expect(plan()).toEqual({ head, tail });
 });
 
 describe('colours', () => {
