@@ -311,7 +311,9 @@ export class Tabreel {
 
   /**
    * Makes a clip longer, forward or backward, by any number of frames: in passes that each see the end of what is there.
-   * `onFrame` gets the new frames, by their index in the whole clip, while later passes are still to come.
+   * `onFrame` gets the new frames of a pass, by their index in the whole clip, when it is done and its colours are held to those
+   * of the known frames; later passes are still to come then. A model that takes no clips (`model.capabilities.keyframes`) goes
+   * on from the last frame alone, and only forward.
    *
    * @throws TabreelError as `generate`
    */
@@ -320,7 +322,9 @@ export class Tabreel {
   }
 
   /**
-   * Adds frames that lead from a clip's end back to its beginning, so that it repeats without a jump.
+   * Adds frames that lead from a clip's end back to its beginning, so that it repeats without a jump. `onFrame` gets them when
+   * all are made, since their colours are held to both ends. A model that takes no clips sees the last frame and the first
+   * (`model.capabilities.lastImage`).
    *
    * @throws TabreelError as `generate`
    */
@@ -329,7 +333,7 @@ export class Tabreel {
   }
 
   /**
-   * One clip after the other, with frames between that lead from the first to the second.
+   * One clip after the other, with frames between that lead from the first to the second; they are made as those of `loop`.
    *
    * @throws TabreelError as `generate`
    */

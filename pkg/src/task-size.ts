@@ -1,4 +1,5 @@
 /** Which size a task works at, and frames brought to it. */
+import type { ClipOptions } from './contract.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
 import type { ModelInfo } from './generator.js';
@@ -8,13 +9,15 @@ interface Size {
   height: number;
 }
 
+type Asked = Pick<ClipOptions, 'width' | 'height' | 'preset'>;
+
 /**
  * What was asked for; else a clip's own size where the model takes it and is not far beyond what it was trained on; else the
  * size of the model's own whose shape is nearest.
  */
-export function sizeFor(own: Size, model: ModelInfo, asked: { width?: number | undefined; height?: number | undefined }): Size {
+export function sizeFor(own: Size, model: ModelInfo, asked: Asked): Size {
   const { widthMultiple, heightMultiple } = model;
-  const trained = sizesOf(model) ?? [own];
+  const trained = sizesOf(model, asked) ?? [own];
   const largest = Math.max(...trained.map(({ width, height }) => width * height));
   const takes = own.width % widthMultiple === 0 && own.height % heightMultiple === 0 && own.width * own.height <= 2 * largest;
   const skew = ({ width, height }: Size): number => Math.abs(Math.log((width * own.height) / (height * own.width)));
@@ -24,12 +27,14 @@ export function sizeFor(own: Size, model: ModelInfo, asked: { width?: number | u
 }
 
 /** What is worth reading of a clip: twice the longest side that the model was trained on. More would only fill memory. */
-export function enough(model: ModelInfo): Size | undefined {
-  const sides = sizesOf(model)?.flatMap(({ width, height }) => [width, height]);
+export function enough(model: ModelInfo, asked: Asked): Size | undefined {
+  const sides = sizesOf(model, asked)?.flatMap(({ width, height }) => [width, height]);
   return sides && { width: 2 * Math.max(...sides), height: 2 * Math.max(...sides) };
 }
 
-function sizesOf({ card, defaults: { width, height } }: ModelInfo): Size[] | undefined {
+function sizesOf({ card, presets, defaults: { width, height } }: ModelInfo, { preset = '' }: Asked): Size[] | undefined {
+  const ofPreset = presets[preset]?.sizes?.map(([width, height]) => ({ width, height }));
+  if (ofPreset !== undefined && ofPreset.length > 0) return ofPreset;
   if (card.sizes.length > 0) return card.sizes;
   return width !== undefined && height !== undefined ? [{ width, height }] : undefined;
 }

@@ -1,12 +1,14 @@
 /** Tasks as arrangements of what is known: each builds the inputs of one or more passes of `generate()`. */
 import { Clip } from './clip.js';
+import { holdColours } from './drift.js';
 import type { Frame } from './frame.js';
 import type { GenerateOptions, ModelInfo } from './generator.js';
-import { DEFAULT_STRENGTH, type ClipInputs } from './inputs.js';
-import { holdColours, lengthDown, lengthUp, planPasses } from './passes.js';
+import { DEFAULT_STRENGTH, INPUTS, type ClipInputs } from './inputs.js';
+import { resolveOptions } from './options.js';
+import { bridgeLength, checkWindow, lengthDown, planBridge, planPasses, usualOverlap, type Way } from './passes.js';
 import { isClip, notClip, readClip, type ClipSource } from './read-clip.js';
 import { invalid, isPicture, readPicture, show, type PictureSource } from './read-picture.js';
-import type { TaskRecipe } from './recipe.js';
+import type { TaskName, TaskRecipe } from './recipe.js';
 import { enough, fitFrames, sizeFor } from './task-size.js';
 
 /** What every task takes: the options of `generate()`, but for the known parts, which the task lays out itself. */
@@ -15,20 +17,26 @@ export interface TaskOptions extends Omit<GenerateOptions, Exclude<keyof ClipInp
   onPass?: ((pass: { pass: number; numPasses: number }) => void) | undefined;
 }
 
+/** What tasks of several windows take: they lay out and paste what is known themselves. */
+type WindowOptions = Omit<TaskOptions, 'numFrames' | 'seam'>;
+
 /** Options of `Tabreel.extend`. */
-export interface ExtendOptions extends Omit<TaskOptions, 'numFrames'> {
-  /** How many frames to add. Default: as many as fit one pass. */
+export interface ExtendOptions extends WindowOptions {
+  /** How many frames to add. Default: as many as one pass adds. */
   frames?: number | undefined;
   /** 'forward' (default) goes on after the last frame, 'backward' makes what came before the first. */
   direction?: 'forward' | 'backward' | undefined;
-  /** How many frames each pass sees of what is there. Default: what the model was trained with (5 of Wan's family). */
+  /**
+   * How many frames each pass takes over from what is there. Default: half a window, at most two strides of the model (of Wan's
+   * family 9 forward and 8 backward). A model that takes no clips sees one frame.
+   */
   overlap?: number | undefined;
-  /** The longest pass, frames. Default: the model's own length. */
+  /** The longest pass, frames. Default: what the model, or the preset, suggests. */
   window?: number | undefined;
 }
 
 /** Options of `Tabreel.loop` and `Tabreel.connect`. */
-export interface BridgeOptions extends Omit<TaskOptions, 'numFrames'> {
+export interface BridgeOptions extends WindowOptions {
   /** How many frames to put between; made a length that the model takes, with a warning. Default: as many as fit one pass. */
   frames?: number | undefined;
 }
@@ -69,12 +77,15 @@ interface Material {
   warnings: string[];
 }
 
-async function material(maker: Maker, source: ClipSource, name: string, options: TaskOptions): Promise<Material> {
+/** `options` are those of a pass; with `all` what is in memory already is not cut to the length of a pass. */
+async function material(maker: Maker, source: ClipSource, name: string, options: TaskOptions, all = false): Promise<Material> {
   if (!isClip(source)) throw notClip(name, source);
-  const fps = options.fps ?? ('fps' in source ? source.fps : undefined) ?? maker.model.defaults.fps;
-  const read = await readClip(source, { fps, name, cover: enough(maker.model), signal: options.signal });
+  const settled = resolveOptions(options, maker.model);
+  const fps = options.fps ?? ('fps' in source ? source.fps : settled.fps);
+  const maxFrames = all && (Array.isArray(source) || 'frames' in source) ? Infinity : undefined;
+  const read = await readClip(source, { fps, maxFrames, name, cover: enough(maker.model, options), signal: options.signal });
   const { width, height } = sizeFor(read.frames[0]!, maker.model, options);
-  return { frames: read.frames, width, height, fps: fps ?? read.fps ?? 16, warnings: read.warnings };
+  return { frames: read.frames, width, height, fps, warnings: read.warnings };
 }
 
 /** One picture or a clip, as frames. */
@@ -82,61 +93,60 @@ const pictureOrClip = async (source: PictureSource | ClipSource): Promise<ClipSo
   isPicture(source) && !isClip(source) ? [await readPicture(source)] : (source as ClipSource);
 
 export async function extend(maker: Maker, source: ClipSource, options: ExtendOptions): Promise<Clip> {
-  const { direction = 'forward', onPass, onFrame, ...shared } = options;
+  const { direction = 'forward', frames, overlap: asked, window: longest, onPass, onFrame, ...rest } = options;
   if (!['forward', 'backward'].includes(direction)) throw invalid(`direction must be forward or backward, got ${show(direction)}`);
-  const forward = direction === 'forward';
-  const step = maker.model.frameMultiple;
-  const window = options.window ?? lengthUp(maker.model.defaults.numFrames ?? 4 * step + 1, step);
-  // Latents hold one frame, then `step` each: so many frames are whole latents at either end.
-  const overlap = options.overlap ?? (forward ? step + 1 : step);
-  const wanted = options.frames ?? window - overlap;
-  const first = await material(maker, source, 'clip', options);
+  refuseInputs('extend', rest);
+  const { way, why } = ofModel(maker.model);
+  const window = longest ?? resolveOptions(rest, maker.model).numFrames;
+  checkWindow(window, way.step);
+  const overlap = asked ?? usualOverlap(window, way, direction);
+  if (!way.clips && overlap !== 1) {
+    throw invalid(`overlap must be 1 frame with a model that takes no clips (${why}), got ${show(overlap)}`);
+  }
+  const wanted = frames ?? window - overlap;
+  const first = await material(maker, source, 'clip', rest, true);
   const { width, height, fps } = first;
   const whole = await fitFrames(first.frames, width, height);
-  const passes = planPasses(whole.length, wanted, overlap, window, step);
-  const { frames: _frames, overlap: _overlap, window: _window, ...common } = shared;
-  const before = forward ? whole.length : wanted;
+  const passes = planPasses(whole.length, wanted, overlap, window, way.step);
+  const forward = direction === 'forward';
   const parts: Clip[] = [];
+  let left = wanted;
   for (const [index, { length, known, fresh }] of passes.entries()) {
     onPass?.({ pass: index + 1, numPasses: passes.length });
-    const seen = forward ? whole.slice(-known) : whole.slice(0, known);
-    const clip = await maker.generate({
-      ...common,
-      ...seedOf(options, parts[0], index),
-      width,
-      height,
-      fps,
-      numFrames: length,
-      clips: [{ at: forward ? 0 : length - known, clip: seen }],
-    });
+    // Said once is enough.
+    const onWarning = index === 0 ? rest.onWarning : undefined;
+    const pass = { ...rest, ...seedOf(rest, parts[0], index), onWarning, width, height, fps, numFrames: length };
+    const { clip, made } = await makePass(maker, pass, forward ? whole.slice(-known) : [], forward ? [] : whole.slice(0, known));
     parts.push(clip);
-    const made = forward ? clip.frames.slice(known, known + fresh) : clip.frames.slice(length - known - fresh, length - known);
-    if (forward) holdColours(made, made[0]!, whole.at(-1)!);
-    else holdColours(made, made.at(-1)!, whole[0]!);
-    const done = forward ? whole.length : before - (whole.length - first.frames.length) - fresh;
-    made.forEach((frame, i) => onFrame?.({ index: done + i, ...frame }));
-    if (forward) whole.push(...made);
-    else whole.unshift(...made);
+    const kept = forward ? made.slice(0, fresh) : made.slice(made.length - fresh);
+    left -= fresh;
+    showFrames(kept, forward ? whole.length : left, onFrame);
+    if (forward) whole.push(...kept);
+    else whole.unshift(...kept);
   }
   return joined(parts, whole, first.warnings, { name: 'extend', direction, frames: wanted, overlap, window });
 }
 
 export async function loop(maker: Maker, source: ClipSource, options: BridgeOptions): Promise<Clip> {
-  const first = await material(maker, source, 'clip', options);
+  refuseInputs('loop', options);
+  const first = await material(maker, source, 'clip', passOptions(options), true);
   const frames = await fitFrames(first.frames, first.width, first.height);
   const { clip, between, warnings } = await bridge(maker, frames, frames, first, options);
   return joined([clip], [...frames, ...between], [...first.warnings, ...warnings], { name: 'loop', frames: between.length });
 }
 
 export async function connect(maker: Maker, from: ClipSource, to: ClipSource, options: BridgeOptions): Promise<Clip> {
-  const first = await material(maker, from, 'first clip', options);
+  refuseInputs('connect', options);
+  const first = await material(maker, from, 'first clip', passOptions(options), true);
   const { width, height, fps } = first;
-  const second = await material(maker, to, 'second clip', { ...options, width, height, fps });
+  const second = await material(maker, to, 'second clip', { ...passOptions(options), width, height, fps }, true);
   const [a, b] = [await fitFrames(first.frames, width, height), await fitFrames(second.frames, width, height)];
   const { clip, between, warnings } = await bridge(maker, a, b, first, options);
   const said = [...first.warnings, ...second.warnings, ...warnings];
   return joined([clip], [...a, ...between, ...b], said, { name: 'connect', frames: between.length });
 }
+
+const passOptions = ({ frames: _frames, onPass: _onPass, onFrame: _onFrame, ...options }: BridgeOptions): GenerateOptions => options;
 
 /** The frames that lead from the end of one clip to the beginning of another. */
 async function bridge(
@@ -144,54 +154,78 @@ async function bridge(
   from: readonly Frame[],
   to: readonly Frame[],
   { width, height, fps }: Material,
-  { frames, onPass, onFrame, ...options }: BridgeOptions,
+  options: BridgeOptions,
 ): Promise<{ clip: Clip; between: Frame[]; warnings: string[] }> {
-  const step = maker.model.frameMultiple;
-  // Whole latents at either end where the clips are long enough, else a single frame.
-  const head = from.length > step ? step + 1 : 1;
-  const tail = to.length >= step ? step : 1;
-  const own = lengthUp(maker.model.defaults.numFrames ?? 4 * step + 1, step) - head - tail;
-  const wanted = frames ?? Math.max(step, own);
-  if (!Number.isInteger(wanted) || wanted < 1) throw invalid(`frames must be a whole number from 1, got ${show(wanted)}`);
-  const numFrames = lengthUp(head + wanted + tail, step);
-  const count = numFrames - head - tail;
+  const { frames: wanted, onPass, onFrame } = options;
+  if (wanted !== undefined && (!Number.isInteger(wanted) || wanted < 1)) {
+    throw invalid(`frames must be a whole number from 1, got ${show(wanted)}`);
+  }
+  const { way } = ofModel(maker.model);
+  const rest = passOptions(options);
+  const own = (): number => resolveOptions(rest, maker.model).numFrames;
+  const numFrames = wanted === undefined ? own() : bridgeLength(from.length, to.length, wanted, way);
+  const { head, tail } = planBridge(from.length, to.length, numFrames, way);
   onPass?.({ pass: 1, numPasses: 1 });
-  const clip = await maker.generate({
-    ...options,
-    width,
-    height,
-    fps,
-    numFrames,
-    clips: [
-      { at: 0, clip: from.slice(-head) },
-      { at: numFrames - tail, clip: to.slice(0, tail) },
-    ],
-    onFrame:
-      onFrame &&
-      (({ index, ...frame }) => index >= head && index < head + count && onFrame({ ...frame, index: from.length + index - head })),
-  });
-  const warnings =
-    frames === undefined || count === frames ? [] : [`${count} frames were put between, not ${frames}: the model takes ${step}n + 1`];
-  return { clip, between: clip.frames.slice(head, head + count), warnings };
+  const pass = { ...rest, width, height, fps, numFrames };
+  const { clip, made } = await makePass(maker, pass, from.slice(-head), to.slice(0, tail));
+  showFrames(made, from.length, onFrame);
+  const other = wanted !== undefined && made.length !== wanted;
+  const warnings = other ? [`${made.length} frames were put between, not ${wanted}: the model takes ${way.step}n + 1`] : [];
+  return { clip, between: made, warnings };
+}
+
+const ofModel = ({ frameMultiple, capabilities }: ModelInfo): { way: Way; why: string } => ({
+  way: { step: frameMultiple, clips: capabilities.keyframes },
+  why: capabilities.why,
+});
+
+/** The new frames of a pass, between known ones at its start and end; their colours held to those. */
+async function makePass(
+  maker: Maker,
+  options: GenerateOptions & { numFrames: number },
+  before: readonly Frame[],
+  after: readonly Frame[],
+): Promise<{ clip: Clip; made: Frame[] }> {
+  const ends = [
+    { at: 0, clip: before },
+    { at: options.numFrames - after.length, clip: after },
+  ];
+  const known: ClipInputs = maker.model.capabilities.keyframes
+    ? { clips: ends.filter(({ clip }) => clip.length > 0) }
+    : { image: before[0], lastImage: after[0] };
+  // The decoder's own version of the known frames says how far its colours are off.
+  const clip = await maker.generate({ ...options, ...known, paste: false });
+  return { clip, made: holdColours(clip.frames, before, after) };
+}
+
+function showFrames(frames: readonly Frame[], from: number, onFrame: TaskOptions['onFrame']): void {
+  frames.forEach((frame, i) => onFrame?.({ index: from + i, ...frame }));
+}
+
+/** What nobody would use is refused: what is known is laid out, and the rest follows from it. */
+function refuseInputs(task: TaskName, options: ClipInputs): void {
+  const kept: readonly string[] = ['controlScale', 'references'];
+  const other = INPUTS.find((name) => !kept.includes(name) && options[name] !== undefined);
+  if (other !== undefined) throw invalid(`${task} takes no ${other}: its passes have their own`);
 }
 
 export async function edit(maker: Maker, source: ClipSource, options: EditOptions): Promise<Clip> {
   const { strength = DEFAULT_STRENGTH, onPass: _, ...rest } = options;
-  const { clip: _source, ...whole } = await wholeClip(maker, source, options);
+  const whole = await wholeClip(maker, source, rest);
   const made = await maker.generate({ ...rest, ...whole.size, source: whole.frames, strength });
   return joined([made], made.frames, whole.warnings, { name: 'edit', strength });
 }
 
 export async function inpaint(maker: Maker, source: PictureSource | ClipSource, options: InpaintOptions): Promise<Clip> {
   const { mask, onPass: _, ...rest } = options;
-  const whole = await wholeClip(maker, await pictureOrClip(source), options);
+  const whole = await wholeClip(maker, await pictureOrClip(source), rest);
   const made = await maker.generate({ ...rest, ...whole.size, clips: [whole.clip], mask });
   return joined([made], made.frames, whole.warnings, { name: 'inpaint' });
 }
 
 export async function outpaint(maker: Maker, source: PictureSource | ClipSource, options: OutpaintOptions): Promise<Clip> {
   const { onPass: _, ...rest } = options;
-  const whole = await wholeClip(maker, await pictureOrClip(source), options);
+  const whole = await wholeClip(maker, await pictureOrClip(source), rest);
   const { width, height } = whole.size;
   const from = whole.frames[0]!;
   if (Math.abs(from.width / from.height / (width / height) - 1) < 0.01) {
@@ -205,7 +239,7 @@ export async function upscale(maker: Maker, source: ClipSource, options: Upscale
   const { scale = 2, strength = 0.3, onPass: _, ...rest } = options;
   if (typeof scale !== 'number' || !(scale > 1 && scale <= 8)) throw invalid(`scale must be above 1 up to 8, got ${show(scale)}`);
   const { widthMultiple, heightMultiple } = maker.model;
-  const small = await wholeClip(maker, source, { ...options, width: undefined, height: undefined }, true);
+  const small = await wholeClip(maker, source, { ...rest, width: undefined, height: undefined }, true);
   const sized = (px: number, step: number): number => Math.max(1, Math.round((px * scale) / step)) * step;
   const [width, height] = [sized(small.size.width, widthMultiple), sized(small.size.height, heightMultiple)];
   const made = await maker.generate({ ...rest, ...small.size, width, height, source: small.frames, strength });
@@ -236,7 +270,7 @@ async function wholeClip(
 /** Each pass has noise of its own, else every stretch would repeat the first one's. */
 function seedOf({ seed }: TaskOptions, first: Clip | undefined, index: number): { seed?: number } {
   const start = seed ?? first?.seed;
-  return start === undefined ? {} : { seed: (start + index) % Number.MAX_SAFE_INTEGER };
+  return start === undefined ? {} : { seed: Math.min(start + index, Number.MAX_SAFE_INTEGER) };
 }
 
 /** The passes as one clip. */

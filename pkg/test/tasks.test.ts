@@ -1,28 +1,53 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Clip } from '../src/clip.js';
+import type { Capabilities } from '../src/contract.js';
+import type { Frame } from '../src/frame.js';
 import type { GenerateOptions, ModelInfo } from '../src/generator.js';
-import { givenParts } from '../src/inputs.js';
-import { holdColours, planPasses } from '../src/passes.js';
+import { checkInputs, givenParts } from '../src/inputs.js';
 import * as tasks from '../src/tasks.js';
 import { clipOf, imageData } from './fakes.js';
+
+const everything: Capabilities = {
+  text: true,
+  image: true,
+  lastImage: true,
+  keyframes: true,
+  mask: true,
+  control: true,
+  reference: true,
+  source: true,
+  why: '',
+};
 
 const model = {
   widthMultiple: 16,
   heightMultiple: 16,
   frameMultiple: 4,
+  capabilities: everything,
   defaults: { numFrames: 17, width: 16, height: 16, fps: 8 },
+  presets: { short: { numFrames: 9 } },
   card: { sizes: [{ width: 16, height: 16 }] },
 } as unknown as ModelInfo;
 
-/** Makes frames that say in red 100 plus their index in the pass, and in which pass they were made in green. */
-function maker(): tasks.Maker & { passes: GenerateOptions[] } {
+/**
+ * Makes frames that say in red 100 plus their index in the pass; known ones come back as they were given, only brighter by
+ * `decoder`. What the model does not take is refused as `generate()` does.
+ */
+function maker(capabilities = everything, decoder = 0): tasks.Maker & { passes: GenerateOptions[] } {
   const passes: GenerateOptions[] = [];
   const generate = async (options: GenerateOptions): Promise<Clip> => {
-    passes.push(options);
     const { width = 16, height = 16, numFrames = 17, fps = 8, seed = 3, prompt } = options;
+    checkInputs(options, { numFrames, numSteps: 4 }, capabilities);
+    passes.push(options);
+    const known = new Map<number, Frame>();
+    for (const { at, clip } of options.clips ?? []) (clip as Frame[]).forEach((frame, i) => known.set(at + i, frame));
+    if (options.image !== undefined) known.set(0, options.image as Frame);
+    if (options.lastImage !== undefined) known.set(numFrames - 1, options.lastImage as Frame);
     const frames = clipOf(numFrames, { width, height }).frames.map(({ data, ...size }, i) => ({
       ...size,
-      data: data.map((value, at) => (at % 4 === 0 ? 100 + i : value)),
+      data: (known.get(i)?.data ?? data.map((value, at) => (at % 4 === 0 ? 100 + i : value))).map((value, at) =>
+        at % 4 === 3 ? value : value + decoder,
+      ),
     }));
     return new Clip({
       frames,
@@ -42,69 +67,99 @@ function maker(): tasks.Maker & { passes: GenerateOptions[] } {
       model: { name: 'tiny', hash: undefined },
     });
   };
-  return { model, passes, generate };
+  return { model: { ...model, capabilities }, passes, generate };
 }
 
 const reds = ({ frames }: Pick<Clip, 'frames'>): number[] => frames.map(({ data }) => data[0]!);
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 const firstRed = (clip: unknown): number => (clip as { data: Uint8ClampedArray }[])[0]!.data[0]!;
 const count = (clip: unknown): number => (clip as unknown[]).length;
-// Reds this far apart are no drift of colours: they stay as they are.
 const prompt = 'a ball';
+
+/** Pieces of the passes: where they lie, and how many frames they have. */
+const places = ({ passes }: { passes: GenerateOptions[] }): unknown[] =>
+  passes.map(({ numFrames, clips }) => [numFrames, ...clips!.map(({ at, clip }) => [at, count(clip)])]);
 
 test('extend goes on after the last frame, in passes that each see the end of what is there', async () => {
   const host = maker();
-  const seen: number[] = [];
-  const clip = await tasks.extend(host, clipOf(6), { prompt, frames: 20, seed: 7, onFrame: ({ index }) => void seen.push(index) });
-  expect(host.passes.map(({ numFrames, seed, clips }) => [numFrames, seed, clips![0]!.at, count(clips![0]!.clip)])).toEqual([
-    [17, 7, 0, 5],
-    [13, 8, 0, 5],
+  const shown: [number, number][] = [];
+  const onFrame = ({ index, data }: Frame & { index: number }): void => void shown.push([index, data[0]!]);
+  const onWarning = (): void => undefined;
+  const seed = Number.MAX_SAFE_INTEGER - 1;
+  const clip = await tasks.extend(host, clipOf(12), { prompt, frames: 10, seed, onFrame, onWarning });
+  expect(places(host)).toEqual([
+    [17, [0, 9]],
+    [13, [0, 9]],
   ]);
-  expect(clip.numFrames).toBe(26);
-  expect(reds(clip).slice(0, 18)).toEqual([...range(0, 6), ...range(105, 117)]);
-  expect(seen).toEqual(range(6, 26));
-  expect(clip.task).toEqual({ name: 'extend', direction: 'forward', frames: 20, overlap: 5, window: 17 });
+  expect(host.passes.map(({ seed, paste, onWarning }) => [seed, paste, onWarning])).toEqual([
+    [seed, false, onWarning],
+    [seed + 1, false, undefined],
+  ]);
+  expect(firstRed(host.passes[1]!.clips![0]!.clip)).toBe(11);
+  expect(reds(clip)).toEqual([...range(0, 12), ...range(109, 117), ...range(109, 111)]);
+  expect(shown).toEqual(reds(clip).map((red, index) => [index, red]).slice(12));
+  expect(clip.task).toEqual({ name: 'extend', direction: 'forward', frames: 10, overlap: 9, window: 17 });
   expect([clip.warnings, clip.timings]).toEqual([['said'], { total: 2 }]);
 });
 
 test('extend backward makes what came before the first frame', async () => {
   const host = maker();
-  const seen: number[] = [];
-  const clip = await tasks.extend(host, clipOf(6), {
-    prompt,
-    frames: 14,
-    direction: 'backward',
-    onFrame: ({ index }) => void seen.push(index),
-  });
-  expect(host.passes.map(({ numFrames, clips }) => [numFrames, clips![0]!.at, count(clips![0]!.clip)])).toEqual([
-    [17, 13, 4],
-    [5, 1, 4],
+  const shown: [number, number][] = [];
+  const onFrame = ({ index, data }: Frame & { index: number }): void => void shown.push([index, data[0]!]);
+  const clip = await tasks.extend(host, clipOf(8), { prompt, frames: 10, direction: 'backward', onFrame });
+  expect(places(host)).toEqual([
+    [17, [9, 8]],
+    [9, [1, 8]],
   ]);
-  expect(clip.numFrames).toBe(20);
-  expect(reds(clip).slice(1)).toEqual([...range(100, 113), ...range(0, 6)]);
-  expect(seen.sort((a, b) => a - b)).toEqual(range(0, 14));
+  expect(reds(clip)).toEqual([100, ...range(100, 109), ...range(0, 8)]);
+  expect(shown.sort(([a], [b]) => a - b)).toEqual(reds(clip).map((red, index) => [index, red]).slice(0, 10));
 });
 
-test('a clip shorter than the overlap is seen whole', () => {
-  expect(planPasses(1, 4, 5, 17, 4)).toEqual([{ length: 5, known: 1, fresh: 4 }]);
-  expect(planPasses(1, 20, 5, 17, 4)).toEqual([
-    { length: 17, known: 1, fresh: 16 },
-    { length: 9, known: 5, fresh: 4 },
+test('what the decoder does to known frames is taken off the new ones, and given frames stay as they are', async () => {
+  const [a, b] = [clipOf(12), clipOf(7)];
+  const given = structuredClone([a, b]);
+  const of = (make: (host: tasks.Maker) => Promise<Clip>): Promise<[Clip, Clip]> =>
+    Promise.all([make(maker()), make(maker(everything, 20))]);
+  for (const [plain, brighter] of [
+    await of((host) => tasks.extend(host, a, { prompt, frames: 20 })),
+    await of((host) => tasks.extend(host, a, { prompt, frames: 20, direction: 'backward' })),
+    await of((host) => tasks.loop(host, a, { prompt })),
+    await of((host) => tasks.connect(host, a, b, { prompt })),
+  ]) {
+    expect(brighter.frames).toEqual(plain.frames);
+  }
+  expect([a, b]).toEqual(given);
+});
+
+test('a pass is as long as the model or the preset suggests, and adds what it can', async () => {
+  const host = maker();
+  await tasks.extend(host, clipOf(12), { prompt });
+  await tasks.extend(host, clipOf(12), { prompt, preset: 'short' });
+  await tasks.extend(host, clipOf(12), { prompt, window: 13 });
+  await tasks.loop(host, clipOf(12), { prompt, preset: 'short' });
+  expect(places(host)).toEqual([
+    [17, [0, 9]],
+    [9, [0, 5]],
+    [13, [0, 5]],
+    [9, [0, 1], [5, 4]],
   ]);
 });
 
-test('ten times the trained length adds up', () => {
-  const passes = planPasses(17, 170, 5, 17, 4);
-  expect(passes.reduce((sum, { fresh }) => sum + fresh, 0)).toBe(170);
-  expect(passes.every(({ length, known, fresh }) => length % 4 === 1 && known === 5 && fresh <= length - known)).toBe(true);
+test('a clip that is longer than any pass is kept whole', async () => {
+  const clip = await tasks.extend(maker(), clipOf(1100), { prompt, frames: 4 });
+  expect([clip.numFrames, clip.warnings]).toEqual([1104, ['said']]);
 });
 
 test.each([
   [{ frames: 0 }, 'frames must be a whole number from 1 to 100000, got 0'],
   [{ frames: 1e9 }, 'frames must be a whole number from 1 to 100000, got 1000000000'],
   [{ overlap: 17 }, 'overlap must be a whole number of frames from 1 to 16, below the window, got 17'],
+  [{ overlap: 17, frames: undefined }, 'overlap must be a whole number of frames from 1 to 16, below the window, got 17'],
   [{ window: 16 }, 'window must be 4n + 1 frames, got 16'],
+  [{ window: 1 }, 'window must be 2 frames at least to go on from a clip, got 1'],
   [{ direction: 'up' as 'forward' }, 'direction must be forward or backward, got the string "up"'],
+  [{ seam: 3 } as object, 'extend takes no seam: its passes have their own'],
+  [{ fps: 0 }, 'fps must be 1 to 120 frames per second, got 0 frames per second'],
 ])('extend refuses %o', async (options, message) => {
   const host = maker();
   await expect(tasks.extend(host, clipOf(6), { prompt, frames: 8, ...options })).rejects.toMatchObject({
@@ -116,20 +171,108 @@ test.each([
 
 test('loop leads from the end back to the beginning', async () => {
   const host = maker();
-  const clip = await tasks.loop(host, clipOf(9), { prompt });
-  const [{ numFrames, clips }] = host.passes as [GenerateOptions];
-  expect([numFrames, ...clips!.map(({ at, clip }) => [at, count(clip)])]).toEqual([17, [0, 5], [13, 4]]);
-  expect(firstRed(clips![0]!.clip)).toBe(4);
-  expect(firstRed(clips![1]!.clip)).toBe(0);
+  const shown: [number, number][] = [];
+  const onFrame = ({ index, data }: Frame & { index: number }): void => void shown.push([index, data[0]!]);
+  const clip = await tasks.loop(host, clipOf(9), { prompt, onFrame });
+  expect(places(host)).toEqual([[17, [0, 5], [13, 4]]]);
+  expect(host.passes[0]!.clips!.map(({ clip }) => firstRed(clip))).toEqual([4, 0]);
   expect(reds(clip)).toEqual([...range(0, 9), ...range(105, 113)]);
+  expect(shown).toEqual(reds(clip).map((red, index) => [index, red]).slice(9));
 });
 
-test('connect puts frames between two clips, as many as the model can', async () => {
+test('connect puts frames between two clips, as many as were asked for at least', async () => {
   const host = maker();
-  const clip = await tasks.connect(host, clipOf(6), clipOf(3), { prompt, frames: 5 });
-  // five frames of the first, and one of the second, which is shorter than a latent
-  expect(reds(clip)).toEqual([...range(0, 6), ...range(105, 112), ...range(0, 3)]);
-  expect(clip.warnings).toContain('7 frames were put between, not 5: the model takes 4n + 1');
+  const clip = await tasks.connect(host, clipOf(6), clipOf(7), { prompt, frames: 5 });
+  expect(places(host)).toEqual([[17, [0, 5], [13, 4]]]);
+  expect(reds(clip)).toEqual([...range(0, 6), ...range(105, 113), ...range(0, 7)]);
+  expect(clip.warnings).toContain('8 frames were put between, not 5: the model takes 4n + 1');
+  await tasks.connect(host, clipOf(6), clipOf(7), { prompt, frames: 4 });
+  await tasks.connect(host, clipOf(1), clipOf(1), { prompt, frames: 3 });
+  expect(places(host).slice(1)).toEqual([
+    [13, [0, 5], [9, 4]],
+    [5, [0, 1], [4, 1]],
+  ]);
+  await expect(tasks.connect(host, clipOf(6), clipOf(7), { prompt, frames: 0 })).rejects.toMatchObject({
+    message: 'frames must be a whole number from 1, got 0',
+  });
+  const masked = { prompt, mask: imageData(2, 2, [0, 0, 0, 255]) } as tasks.BridgeOptions;
+  await expect(tasks.loop(host, clipOf(6), masked)).rejects.toMatchObject({
+    message: 'loop takes no mask: its passes have their own',
+  });
+});
+
+describe('a model that takes single pictures', () => {
+  const none = { ...everything, keyframes: false, mask: false, control: false, reference: false };
+  const first = { ...none, lastImage: false, why: 'it takes text and a first frame only' };
+  const both = { ...none, why: 'it was trained with a first frame, and takes a last one beside it' };
+  const ends = ({ passes }: { passes: GenerateOptions[] }): unknown[] =>
+    passes.map(({ numFrames, clips, image, lastImage }) => [
+      numFrames,
+      clips,
+      ...[image, lastImage].map((picture) => (picture as Frame | undefined)?.data[0]),
+    ]);
+
+  test('goes on from the last frame, and known colours are held', async () => {
+    const host = maker(first, 20);
+    const clip = await tasks.extend(host, clipOf(6), { prompt, frames: 20 });
+    expect(ends(host)).toEqual([
+      [17, undefined, 5, undefined],
+      [5, undefined, 116, undefined],
+    ]);
+    expect(reds(clip)).toEqual([...range(0, 6), ...range(101, 117), ...range(101, 105)]);
+    expect(clip.task).toMatchObject({ overlap: 1, window: 17 });
+    await tasks.extend(host, clipOf(6), { prompt, overlap: 1 });
+    expect(ends(host)[2]).toEqual([17, undefined, 5, undefined]);
+  });
+
+  test('leads from one clip to another where it takes a last frame', async () => {
+    const host = maker(both, 20);
+    const looped = await tasks.loop(host, clipOf(6), { prompt });
+    expect(reds(looped)).toEqual([...range(0, 6), ...range(101, 116)]);
+    const connected = await tasks.connect(host, clipOf(6), clipOf(7), { prompt, frames: 3 });
+    expect(reds(connected)).toEqual([...range(0, 6), ...range(101, 104), ...range(0, 7)]);
+    expect(ends(host)).toEqual([
+      [17, undefined, 5, 0],
+      [5, undefined, 5, 0],
+    ]);
+  });
+
+  test.each<[string, (host: tasks.Maker) => Promise<Clip>, Capabilities, string]>([
+    [
+      'a longer overlap',
+      (host) => tasks.extend(host, clipOf(6), { prompt, overlap: 5 }),
+      first,
+      'overlap must be 1 frame with a model that takes no clips (it takes text and a first frame only), got 5',
+    ],
+    [
+      'an extension backward without a last frame',
+      (host) => tasks.extend(host, clipOf(6), { prompt, direction: 'backward' }),
+      first,
+      'this model takes no last frame: it takes text and a first frame only',
+    ],
+    [
+      'an extension backward with it',
+      (host) => tasks.extend(host, clipOf(6), { prompt, direction: 'backward' }),
+      both,
+      'this model takes a last frame only beside a first one, got the last alone',
+    ],
+    [
+      'a loop without a last frame',
+      (host) => tasks.loop(host, clipOf(6), { prompt }),
+      first,
+      'this model takes no last frame: it takes text and a first frame only',
+    ],
+    [
+      'an extension from text alone',
+      (host) => tasks.extend(host, clipOf(6), { prompt }),
+      { ...first, image: false, why: 'it was trained on text alone' },
+      'this model takes no first frame: it was trained on text alone',
+    ],
+  ])('refuses %s', async (_, make, capabilities, message) => {
+    const host = maker(capabilities);
+    await expect(make(host)).rejects.toMatchObject({ code: 'invalid-options', message });
+    expect(host.passes).toEqual([]);
+  });
 });
 
 test('edit starts from the clip, cut to a length that the model takes', async () => {
@@ -175,16 +318,4 @@ test('what is no clip is refused before anything is made', async () => {
     message: 'clip must be a Blob, a Clip or an array of pictures, got the string "x.mp4"',
   });
   expect(host.passes).toEqual([]);
-});
-
-test('a small error of colour is held, another scene is left alone', () => {
-  const frame = (grey: number): { width: number; height: number; data: Uint8ClampedArray<ArrayBuffer> } => ({
-    width: 1,
-    height: 1,
-    data: Uint8ClampedArray.from([grey, grey, grey, 255]),
-  });
-  const [made, far] = [frame(110), frame(200)];
-  holdColours([made], made, frame(100));
-  holdColours([far], far, frame(100));
-  expect([[...made.data], far.data[0]]).toEqual([[100, 100, 100, 255], 200]);
 });

@@ -22,11 +22,20 @@ const PAGE = `<!doctype html><title>same clip</title><link rel="icon" href="data
 <script type="module">
 import { Tabreel } from './pkg/dist/index.js';
 let model;
+const load = async () =>
+  (model ??= await Tabreel.load({ model: new URL('models/small-world/', location.href), device: 'cpu', keep: false }));
+const file = async (url) => (await fetch(url)).blob();
+const rgbOf = (frames) => frames.flatMap(({ data }) => [...data.filter((_, i) => i % 4 !== 3)]);
 window.make = async (recipe, picture) => {
-  model ??= await Tabreel.load({ model: new URL('models/small-world/', location.href), device: 'cpu', keep: false });
-  const image = picture && (await (await fetch(picture)).blob());
-  const clip = await model.generate({ ...recipe, ...(image && { image }) });
-  return { width: clip.width, height: clip.height, rgb: clip.frames.flatMap(({ data }) => [...data.filter((_, i) => i % 4 !== 3)]) };
+  const tabreel = await load();
+  const clip = await tabreel.generate({ ...recipe, ...(picture && { image: await file(picture) }) });
+  return { width: clip.width, height: clip.height, rgb: rgbOf(clip.frames) };
+};
+window.extend = async (clip, options) => {
+  const tabreel = await load();
+  const shown = [];
+  const { frames, task } = await tabreel.extend(await file(clip), { ...options, onFrame: ({ index, ...frame }) => (shown[index] = frame) });
+  return { rgb: rgbOf(frames), shown: rgbOf(Object.values(shown)), task };
 };
 </script>`;
 
@@ -67,8 +76,8 @@ function bytesOf(file) {
 }
 
 /** The clip by the command line. */
-function natively(...more) {
-  const options = ['--prompt', recipe.prompt, '--seed', recipe.seed, '--frames', recipe.numFrames, '--steps', recipe.numSteps];
+function natively(more = [], numFrames = recipe.numFrames) {
+  const options = ['--prompt', recipe.prompt, '--seed', recipe.seed, '--frames', numFrames, '--steps', recipe.numSteps];
   command(tabreel, ['generate', '--model', model, '--device', 'cpu', ...options.map(String), ...more, '--out', at('clip.safetensors')]);
   return bytesOf(at('clip.safetensors'));
 }
@@ -101,5 +110,42 @@ test('from a picture of another size, scaled and cut', async () => {
   const condition = { pieces: [{ kind: 'frame', at: 0, picture: { width, height, rgba } }] };
   const { events } = await engine.generate(recipe, { condition });
   const { rgb } = await page.evaluate(([recipe, url]) => window.make(recipe, url), [recipe, './given.png']);
-  same({ native: natively('--image', at('given.png')), node: framesOf(events), chromium: rgb });
+  same({ native: natively(['--image', at('given.png')]), node: framesOf(events), chromium: rgb });
 });
+
+for (const direction of ['forward', 'backward']) {
+  test(`a clip that is extended ${direction}, in two windows`, async () => {
+    // A ball that falls, 8 frames of 128 × 128 px at 10 a second: times and colours that a GIF keeps.
+    const [side, count, added] = [128, 8, 5];
+    const bytes = side * side * 4;
+    const rgba = new Uint8Array(count * bytes).map((_, i) => {
+      const [frame, pixel] = [Math.floor(i / bytes), (i % bytes) >> 2];
+      const [x, y] = [(pixel % side) - 64, Math.floor(pixel / side) - 30 - 6 * frame];
+      const colour = x * x + y * y < 400 ? [40, 80, 220] : pixel < 60 * side ? [120, 170, 240] : [210, 190, 130];
+      return [...colour, 255][i & 3];
+    });
+    writeFileSync(at('raw'), rgba);
+    const read = ['-f', 'rawvideo', '-pix_fmt', 'rgba', '-s', `${side}x${side}`, '-r', '10', '-i', at('raw')];
+    const palette = 'split[a][b];[a]palettegen=reserve_transparent=0[p];[b][p]paletteuse=dither=none';
+    command('ffmpeg', ['-v', 'error', '-y', ...read, '-filter_complex', palette, at('given.gif')]);
+
+    const way = direction === 'backward' ? ['--backward'] : [];
+    const native = natively(['--extend', at('given.gif'), '--by', String(added), '--fps', '10', ...way], 9);
+    const { numFrames: _, ...rest } = recipe;
+    const options = { ...rest, fps: 10, window: 9, frames: added, direction };
+    const { rgb, shown, task } = await page.evaluate(([clip, options]) => window.extend(clip, options), ['./given.gif', options]);
+
+    assert.equal(task.overlap, direction === 'forward' ? 5 : 4);
+    assert.equal(rgb.length, native.length);
+    const frame = side * side * 3;
+    const known = direction === 'forward' ? [0, count * frame] : [added * frame, rgb.length];
+    const fresh = direction === 'forward' ? [count * frame, rgb.length] : [0, added * frame];
+    const given = rgba.filter((_, i) => (i & 3) !== 3);
+    const chromium = Uint8Array.from(rgb);
+    for (const made of [chromium, native]) assert.equal(largestDifference(given, made.slice(...known)), 0, 'known frames stay');
+    assert.equal(largestDifference(chromium.slice(...fresh), Uint8Array.from(shown)), 0, 'what was shown is what the clip has');
+    const most = largestDifference(chromium.slice(...fresh), native.slice(...fresh));
+    console.log('most', most);
+    assert.ok(most <= 2, `new frames are up to ${most} of 255 away`);
+  });
+}

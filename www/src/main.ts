@@ -14,7 +14,7 @@ import { allowModes, adoptModes, startModes } from './modes';
 import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
-import { adoptGrowSizes, adoptLength, renderPanel, startPanel } from './panel';
+import { adoptDirections, adoptGrowSizes, adoptLength, renderPanel, startPanel } from './panel';
 import { showSample } from './player';
 import { startOffline } from './offline';
 import { startQuickActions } from './quick';
@@ -148,6 +148,7 @@ async function start(): Promise<void> {
 
 function adoptLoaded(model: ModelInfo): void {
   adoptModes(model.capabilities);
+  adoptDirections(model.capabilities);
   adoptRules(model);
 }
 
@@ -158,6 +159,7 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
   [card, cardError] = [undefined, undefined];
   if (isFolder(chosen) && model !== undefined) {
     allowModes();
+    adoptDirections(undefined);
     await describeModel(model).then(
       (found) => (card = { ...found, presets: { ...found.presets, ...chosen.set.presets } }),
       (error: Error) => (cardError = error.message),

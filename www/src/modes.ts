@@ -13,6 +13,9 @@ interface ModeInfo {
   can(capabilities: Capabilities): boolean;
 }
 
+/** From one known end to the other: clips anywhere, or a first and a last frame. */
+const bridges = ({ image, lastImage, keyframes }: Capabilities): boolean => keyframes || (image && lastImage);
+
 export const MODES: Record<Mode, ModeInfo> = {
   text: { words: 'Text', hint: 'From words alone. Drop or paste a picture or a clip to start from it.', can: ({ text }) => text },
   image: {
@@ -25,9 +28,9 @@ export const MODES: Record<Mode, ModeInfo> = {
     hint: 'Pictures and clips wherever you put them; what lies between is made.',
     can: ({ keyframes }) => keyframes,
   },
-  extend: { words: 'Extend', hint: 'A clip goes on, or gets a beginning.', can: ({ keyframes }) => keyframes },
-  loop: { words: 'Loop', hint: 'A clip gets frames that lead from its end back to its start.', can: ({ keyframes }) => keyframes },
-  connect: { words: 'Connect', hint: 'One clip runs into another.', can: ({ keyframes }) => keyframes },
+  extend: { words: 'Extend', hint: 'A clip goes on, or gets a beginning.', can: ({ image, keyframes }) => image || keyframes },
+  loop: { words: 'Loop', hint: 'A clip gets frames that lead from its end back to its start.', can: bridges },
+  connect: { words: 'Connect', hint: 'One clip runs into another.', can: bridges },
   edit: { words: 'Edit', hint: 'A clip is made anew as the prompt says.', can: ({ source }) => source },
   paint: {
     words: 'Paint',

@@ -1,5 +1,5 @@
 /** What the chosen mode asks for: its places for pictures and clips, its canvas, its few settings. */
-import { edges, type Clip } from 'tabreel';
+import { edges, type Capabilities, type Clip } from 'tabreel';
 import { byId, make } from './dom';
 import { Easel } from './easel';
 import { isVideo, ofClip, readMaterial } from './material';
@@ -92,6 +92,14 @@ export const panelOptions = (): PanelOptions => ({
 function sizeOf(words: string): { width: number; height: number } | undefined {
   const [width, height] = words.split('x').map(Number);
   return width && height ? { width, height } : undefined;
+}
+
+/** What came before a clip needs a model that takes clips; undefined while none is loaded. */
+export function adoptDirections(capabilities: Capabilities | undefined): void {
+  const backward = direction.control.options[1]!;
+  backward.disabled = capabilities?.keyframes === false;
+  backward.title = backward.disabled ? `Not with this model: ${capabilities!.why}` : '';
+  if (backward.disabled) direction.control.value = 'forward';
 }
 
 /** The sizes that a frame can grow to. */
