@@ -1,11 +1,11 @@
 /** The page: what to make, a prompt, a button; this file connects the parts. */
-import { TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type ModelInfo, type Support } from 'tabreel';
+import { TabreelError, describeModel, modelHash, probe, resolveOptions, type Clip, type FullRecipe, type ModelCard, type ModelInfo, type Support } from 'tabreel';
 import { byId } from './dom';
 import { choice, isFolder, modelUrl } from './model-choice';
 import { comparable, startCompare } from './compare';
 import { startDrawer } from './drawer';
 import { startDrops, handOver } from './drops';
-import { disposeEngine, engine, rules, whyNotKept } from './engine';
+import { disposeEngine, engine, loadedModel, rules, whyNotKept } from './engine';
 import { showError, hideError } from './error';
 import { showExamples } from './examples';
 import { addToHistory, startHistory } from './history';
@@ -94,7 +94,7 @@ async function start(): Promise<void> {
   });
   startDrawer();
   startDrops();
-  startReopen(take);
+  startReopen({ take, model: modelInUse });
   startQuickActions(lastClip);
   startCompare({ shown: lastClip, device: () => readSettings().device, submit, onShow: show });
   startRunner({
@@ -144,6 +144,13 @@ async function start(): Promise<void> {
   [support] = await Promise.all([probe(), described]);
   if (card) take(fromHash(location.hash));
   await needs();
+}
+
+/** Name and hash of the chosen model, loaded or not. */
+async function modelInUse(): Promise<FullRecipe['model'] | undefined> {
+  const loaded = loadedModel();
+  if (loaded) return { name: loaded.name || loaded.card.name, hash: loaded.hash };
+  return card && { name: card.name, hash: await modelHash(card) };
 }
 
 function adoptLoaded(model: ModelInfo): void {
