@@ -67,6 +67,7 @@ function parts(recipe: Recipe): Parts {
     case 'keyframes': {
       const items = [...timeline.items];
       if (items.length === 0) throw missing('a picture or a clip on the timeline');
+      if (timeline.outside !== '') throw new TabreelError('invalid-options', timeline.outside);
       const isClip = ({ material }: { material: Material }): boolean => material.frames.length > 1;
       return generate({
         keyframes: items.filter((item) => !isClip(item)).map(({ at, material }) => ({ frame: at, image: material.frames[0]! })),
