@@ -2,7 +2,8 @@
 import { TabreelError, type Clip, type ClipInputs, type Tabreel, type TaskOptions } from 'tabreel';
 import { clipOf, type Material } from './material';
 import { MODES, mode } from './modes';
-import { mask, panelOptions, sketch, slots, timeline } from './panel';
+import { mask, sketch, slots, timeline } from './panel';
+import { panelOptions } from './panel-options';
 import type { Device, Recipe } from './recipe';
 import type { Slot } from './slot';
 

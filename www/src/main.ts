@@ -14,7 +14,8 @@ import { allowModes, adoptModes, startModes } from './modes';
 import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
-import { adoptGrowSizes, adoptLength, renderPanel, startPanel } from './panel';
+import { adoptSettings, renderPanel, startPanel } from './panel';
+import { adoptGrowSizes } from './panel-options';
 import { showSample } from './player';
 import { startOffline } from './offline';
 import { startQuickActions } from './quick';
@@ -89,7 +90,7 @@ async function start(): Promise<void> {
   startPanel(lastClip, (files, target) => void handOver(files, target));
   buildSettings(() => {
     updateEstimate();
-    adoptLength(readSettings());
+    adoptSettings(readSettings());
     if (support) void needs();
   });
   startDrawer();

@@ -4,13 +4,12 @@ import { byId, make } from './dom';
 import { Easel } from './easel';
 import { isVideo, ofClip, readMaterial } from './material';
 import { MODES, mode, type Mode } from './modes';
+import { added, between, detail, direction, growTo, hold, refreshOptions, scale, strength } from './panel-options';
 import { Slot } from './slot';
 import { Timeline } from './timeline';
 
 const panel = byId('panel');
 let shown: () => Clip | undefined = () => undefined;
-/** How many frames a second, and how many, the settings say. */
-let length = { numFrames: 17, fps: 16 };
 
 const slot = (id: string, words: string, name: string, takes: 'image' | 'clip', changed?: () => void): Slot =>
   new Slot({ id, words, name, takes, ...(takes === 'clip' ? { shown: () => shown() } : {}), ...(changed ? { changed } : {}) });
@@ -26,90 +25,6 @@ export const slots = {
 export const mask = new Easel({ id: 'mask', label: 'Paint over what is to be made anew', brush: 120, ink: 'rgb(255 110 50 / 72%)' });
 export const sketch = new Easel({ id: 'sketch', label: 'Sketch in white lines', brush: 15, ink: '#fff' });
 export const timeline = new Timeline();
-
-/** A number or a choice that only some modes have; `note` says what its value means. */
-function option<T extends HTMLInputElement | HTMLSelectElement>(
-  id: string,
-  words: string,
-  control: T,
-  note: (value: string) => string = () => '',
-): { control: T; box: HTMLElement } {
-  control.id = id;
-  const about = make('span', { className: 'fine', id: `${id}-note` });
-  control.setAttribute('aria-describedby', about.id);
-  const write = (): void => {
-    about.textContent = note(control.value);
-  };
-  control.addEventListener('input', write);
-  const box = make('div', { className: 'option' }, make('label', { htmlFor: id }, words), control, about);
-  box.addEventListener('refresh', write);
-  return { control, box };
-}
-const select = (...choices: [string, string][]): HTMLSelectElement =>
-  make('select', {}, ...choices.map(([value, words]) => make('option', { value }, words)));
-const number = (max: number, value: number): HTMLInputElement =>
-  make('input', { type: 'number', min: '1', max: String(max), step: '1', value: String(value) });
-const secs = (frames: string): string => (Number(frames) > 0 ? `${(Number(frames) / length.fps).toFixed(1)} s` : '');
-const changeWords = (share: string): string => {
-  const value = Number(share);
-  return `${Math.round(value * 100)} %: ${value < 0.35 ? 'details' : value < 0.75 ? 'looks, hardly the layout' : 'nearly everything'}`;
-};
-const share = (): HTMLInputElement => make('input', { type: 'range', min: '0.05', max: '1', step: '0.05', value: '0.6' });
-
-const direction = option('direction', 'Direction', select(['forward', 'Goes on after the end'], ['backward', 'Begins earlier']));
-const added = option('added', 'New frames', number(1000, 24), secs);
-const between = option('between', 'Frames between', number(200, 8), secs);
-const strength = option('strength', 'How much changes', share(), changeWords);
-const detail = option('detail', 'How much changes', Object.assign(share(), { value: '0.3' }), changeWords);
-const scale = option('scale', 'Larger by', select(['2', '2 times'], ['3', '3 times'], ['4', '4 times']));
-const growTo = option('grow-to', 'New size', select());
-const hold = option('hold', 'The lines are for', select(['first', 'The first frame'], ['all', 'All frames']));
-
-export interface PanelOptions {
-  direction: 'forward' | 'backward';
-  added: number;
-  between: number;
-  strength: number;
-  detail: number;
-  scale: number;
-  hold: 'first' | 'all';
-  /** Px; undefined before the model's sizes are known. */
-  growTo: { width: number; height: number } | undefined;
-}
-
-/** What the options of the panel say. */
-export const panelOptions = (): PanelOptions => ({
-  direction: direction.control.value as 'forward' | 'backward',
-  added: Number(added.control.value),
-  between: Number(between.control.value),
-  strength: Number(strength.control.value),
-  detail: Number(detail.control.value),
-  scale: Number(scale.control.value),
-  hold: hold.control.value as 'first' | 'all',
-  growTo: sizeOf(growTo.control.value),
-});
-
-function sizeOf(words: string): { width: number; height: number } | undefined {
-  const [width, height] = words.split('x').map(Number);
-  return width && height ? { width, height } : undefined;
-}
-
-/** The sizes that a frame can grow to. */
-export function adoptGrowSizes(sizes: readonly { width: number; height: number }[]): void {
-  const wide = [...sizes].sort((a, b) => Number(a.width === a.height) - Number(b.width === b.height));
-  growTo.control.replaceChildren(
-    ...wide.map(({ width, height }) => make('option', { value: `${width}x${height}` }, `${width} × ${height} px`)),
-  );
-}
-
-/** Sets options of the panel, as a recipe says. */
-export function setPanelOptions(values: Partial<Record<Exclude<keyof PanelOptions, 'growTo'>, unknown>>): void {
-  const controls = { direction, added, between, strength, detail, scale, hold };
-  for (const [name, value] of Object.entries(values)) {
-    if (value !== undefined) controls[name as keyof typeof controls].control.value = String(value);
-  }
-  renderPanel();
-}
 
 const trace = make('button', { type: 'button', id: 'sketch-trace', className: 'quiet' }, 'Trace a picture');
 const traceFile = make('input', { type: 'file', id: 'sketch-file', accept: 'image/*', hidden: true, ariaLabel: 'Picture to trace' });
@@ -178,12 +93,11 @@ export function renderPanel(): void {
   document.body.classList.toggle('drawing', parts.includes(mask.box) || parts.includes(sketch.box));
   for (const one of Object.values(slots)) one.render();
   addShown.hidden = shown() === undefined;
-  for (const { box } of [direction, added, between, strength, detail, scale, hold]) box.dispatchEvent(new Event('refresh'));
 }
 
-/** The settings say another size or length. */
-export function adoptLength(next: { width: number; height: number; numFrames: number; fps: number }): void {
-  length = next;
+/** The settings say something else. */
+export function adoptSettings(next: { width: number; height: number; numFrames: number; fps: number; numSteps: number }): void {
+  refreshOptions(next);
   timeline.setLength(next.numFrames, next.fps);
   if (next.width > 0 && next.height > 0) sketch.setShape(next.width, next.height);
   renderPanel();

@@ -3,7 +3,8 @@ import { readClip, type FullRecipe } from 'tabreel';
 import { byId } from './dom';
 import { isVideo } from './material';
 import { setMode, type Mode } from './modes';
-import { setPanelOptions, slots, timeline } from './panel';
+import { slots, timeline } from './panel';
+import { setPanelOptions } from './panel-options';
 import { announce } from './progress';
 import type { Recipe } from './recipe';
 
