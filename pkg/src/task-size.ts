@@ -1,4 +1,5 @@
 /** Which size a task works at, and frames brought to it. */
+import type { ModelCard } from './card.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
 import type { ModelInfo } from './generator.js';
@@ -8,11 +9,17 @@ interface Size {
   height: number;
 }
 
+/** What of a model says which sizes it takes and was trained on: a `ModelInfo`, or a card that says its multiples. */
+export interface SizedModel extends Pick<ModelInfo, 'widthMultiple' | 'heightMultiple' | 'defaults'> {
+  /** The sizes it was trained on, best first. */
+  card: Pick<ModelCard, 'sizes'>;
+}
+
 /**
- * What was asked for; else a clip's own size where the model takes it and is not far beyond what it was trained on; else the
- * size of the model's own whose shape is nearest.
+ * The size that a task works at, px: what was asked for; else a clip's own size where the model takes it and it is not far beyond
+ * what it was trained on; else the size of the model's own whose shape is nearest.
  */
-export function sizeFor(own: Size, model: ModelInfo, asked: { width?: number | undefined; height?: number | undefined }): Size {
+export function sizeFor(own: Size, model: SizedModel, asked: { width?: number | undefined; height?: number | undefined } = {}): Size {
   const { widthMultiple, heightMultiple } = model;
   const trained = sizesOf(model) ?? [own];
   const largest = Math.max(...trained.map(({ width, height }) => width * height));
@@ -24,12 +31,12 @@ export function sizeFor(own: Size, model: ModelInfo, asked: { width?: number | u
 }
 
 /** What is worth reading of a clip: twice the longest side that the model was trained on. More would only fill memory. */
-export function enough(model: ModelInfo): Size | undefined {
+export function enough(model: SizedModel): Size | undefined {
   const sides = sizesOf(model)?.flatMap(({ width, height }) => [width, height]);
   return sides && { width: 2 * Math.max(...sides), height: 2 * Math.max(...sides) };
 }
 
-function sizesOf({ card, defaults: { width, height } }: ModelInfo): Size[] | undefined {
+function sizesOf({ card, defaults: { width, height } }: SizedModel): Size[] | undefined {
   if (card.sizes.length > 0) return card.sizes;
   return width !== undefined && height !== undefined ? [{ width, height }] : undefined;
 }

@@ -14,7 +14,7 @@ import { allowModes, adoptModes, startModes } from './modes';
 import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
-import { adoptSettings, renderPanel, startPanel } from './panel';
+import { adoptModelSizes, adoptSettings, renderPanel, startPanel } from './panel';
 import { adoptGrowSizes } from './panel-options';
 import { showSample } from './player';
 import { startOffline } from './offline';
@@ -157,6 +157,7 @@ async function modelInUse(): Promise<FullRecipe['model'] | undefined> {
 function adoptLoaded(model: ModelInfo): void {
   adoptModes(model.capabilities);
   adoptRules(model);
+  adoptModelSizes(model);
 }
 
 /** The form takes what the chosen model suggests: its card says it, or, of loose files, the model that was `loaded` of them. */
@@ -179,6 +180,7 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
   if (card) {
     adoptCard(card, chosen.preset);
     adoptGrowSizes(card.sizes);
+    adoptModelSizes({ ...rules(card), defaults: card.defaults, card });
     adoptVocabulary(card);
   }
   showExamples(card?.examples, (example) => {

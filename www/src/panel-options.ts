@@ -1,5 +1,6 @@
 /** The few settings that only some modes have. */
 import { make } from './dom';
+import type { Fit } from './fit';
 
 /** What the settings say: frames a second, and steps. */
 let settings = { fps: 16, numSteps: 12 };
@@ -71,6 +72,19 @@ export const scale = option('scale', 'Larger by', select(['2', '2 times'], ['3',
 export const growTo = option('grow-to', 'New size', select());
 export const hold = option('hold', 'The lines are for', select(['first', 'The first frame'], ['all', 'All frames']));
 
+export const lines = option(
+  'lines',
+  'The lines are',
+  select(['draw', 'Drawn here'], ['edges', 'Edges of a clip or picture'], ['ready', 'A control clip, as it is']),
+);
+export const fit = option('fit', '', select(['cover', ''], ['contain', '']));
+
+/** Says what the choice is about; it is shown only where there is one. */
+export function sayFit({ label, cover, contain }: Record<'label' | Fit, string>): void {
+  fit.box.querySelector('label')!.textContent = label;
+  for (const [index, words] of [cover, contain].entries()) fit.control.options[index]!.textContent = words;
+}
+
 /** Those that a recipe may set. */
 const OPTIONS = { direction, added, between, strength, detail, scale, hold };
 
@@ -82,6 +96,8 @@ export interface PanelOptions {
   detail: number;
   scale: number;
   hold: 'first' | 'all';
+  lines: 'draw' | 'edges' | 'ready';
+  fit: Fit;
   /** Px; undefined before the model's sizes are known. */
   growTo: { width: number; height: number } | undefined;
 }
@@ -95,6 +111,8 @@ export const panelOptions = (): PanelOptions => ({
   detail: Number(detail.control.value),
   scale: Number(scale.control.value),
   hold: hold.control.value as PanelOptions['hold'],
+  lines: lines.control.value as PanelOptions['lines'],
+  fit: fit.control.value as Fit,
   growTo: sizeOf(growTo.control.value),
 });
 
