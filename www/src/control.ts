@@ -43,8 +43,9 @@ export async function controlOf(
     return fitted(edges(fitted(frame, own, 'cover', '#000')), to, 'contain', '#000');
   });
   const rest = to.numFrames - frames.length;
-  const free = material.frames.length > 1 && rest > 0 ? [`The last ${rest} of ${to.numFrames} frames follow nothing: it is shorter`] : [];
-  const blank = kind === 'edges' && isBlank(control.frame(0)) ? ['Its first frame has no edges'] : [];
+  const shorter = `it is shorter than the clip to be made: at the end ${rest} of ${to.numFrames} frames ${rest === 1 ? 'follows' : 'follow'} nothing`;
+  const free = material.frames.length > 1 && rest > 0 ? [shorter] : [];
+  const blank = kind === 'edges' && isBlank(control.frame(0)) ? ['its first frame has no edges'] : [];
   return { control, note: sentences([...warnings, ...free, ...blank]) };
 }
 
@@ -67,7 +68,7 @@ export async function maskedOf(clip: Material, mask: Material, fps: number): Pro
   const single = masks.frames.length === 1;
   const shown = moving(frames, fps, (frame, index) => tinted(frame, masks.frames[single ? 0 : index]));
   const short = !single && masks.frames.length < frames.length;
-  const lacking = short ? [`The mask has ${masks.frames.length} frames and the clip ${frames.length}: it must have one, or as many`] : [];
+  const lacking = short ? [`the mask has ${masks.frames.length} frames and the clip ${frames.length}: it must have one, or as many`] : [];
   return { shown, note: sentences([...masks.warnings, ...lacking]) };
 }
 

@@ -65,9 +65,9 @@ export function fitWords(given: readonly Material[], clip: Size, ground: string 
   if (one === undefined) return undefined;
   const how = shapeBeside(one.frames[0]!, clip)!;
   const what = one.frames.length > 1 ? 'The given clip' : 'The picture';
-  const beside = ground === undefined ? 'what lies beside it is made' : ground === '#fff' ? 'white beside it' : 'black beside it';
+  const beside = ground === undefined ? 'made' : ground === '#fff' ? 'white' : 'black';
   const them = others.length === 1 ? 'it' : 'them';
   const label = others.length === 1 ? `${what} is ${how} than the clip to be made` : 'Some are of another shape than the clip to be made';
   const cut = others.length === 1 ? (how === 'wider' ? ': its sides go' : ': its top and bottom go') : '';
-  return { label, cover: `Crop ${them}${cut}`, contain: `Pad ${them}: ${beside}` };
+  return { label, cover: `Crop ${them}${cut}`, contain: `Pad ${them}: the rest is ${beside}` };
 }

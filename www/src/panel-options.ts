@@ -70,7 +70,7 @@ export const strength = share('strength', '0.6');
 export const detail = share('detail', '0.3');
 export const scale = option('scale', 'Larger by', select(['2', '2 times'], ['3', '3 times'], ['4', '4 times']));
 export const growTo = option('grow-to', 'New size', select());
-export const hold = option('hold', 'The lines are for', select(['first', 'The first frame'], ['all', 'All frames']));
+export const hold = option('hold', 'They are for', select(['first', 'The first frame'], ['all', 'All frames']));
 
 export const lines = option(
   'lines',

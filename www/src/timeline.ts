@@ -176,9 +176,10 @@ export class Timeline {
     // Only what changed: moving an element takes its focus away.
     for (const child of [...this.#track.children]) if (!this.#items.some(({ button }) => button === child)) child.remove();
     for (const { button } of this.#items) if (!button.isConnected || button.parentElement !== this.#track) this.#track.append(button);
-    const { material, at } = this.#selected ?? {};
+    const { material, at = 0 } = this.#selected ?? {};
+    const of = at < this.#numFrames ? ` of 0 to ${this.#numFrames - 1}` : '';
     this.#about.textContent = material
-      ? `${capital(material.name)}: frame ${at} of 0 to ${this.#numFrames - 1}. Drag it, or use the arrow keys.`
+      ? `${capital(material.name)}: frame ${at}${of}. Drag it, or use the arrow keys.`
       : `Frames 0 to ${this.#numFrames - 1}, ${(this.#numFrames / this.#fps).toFixed(1)} s`;
     this.#remove.hidden = material === undefined;
     const { outside } = this;
