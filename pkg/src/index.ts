@@ -55,12 +55,13 @@ export {
 } from './options.js';
 export { readClip, type ClipFrames, type ClipSource, type ReadClip, type ReadClipOptions } from './read-clip.js';
 export { readPicture, type PictureSource } from './read-picture.js';
-export { parseRecipe, readRecipe, type FullRecipe, type TaskName, type TaskRecipe } from './recipe.js';
+export { modelHash, parseRecipe, readRecipe, type FullRecipe, type TaskName, type TaskRecipe } from './recipe.js';
 export { describeModel, type ModelSet, type ModelSource } from './source/index.js';
 export { PARTS as MODEL_PARTS, type FileSource, type LooseParts, type LoraSource, type PartSource } from './source/loose.js';
 export { modelAddress } from './source/remote.js';
 export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel } from './source/kept-models.js';
 export { probe, type Support } from './support.js';
+export { sizeFor as taskSize, type SizedModel } from './task-size.js';
 export type { BridgeOptions, EditOptions, ExtendOptions, InpaintOptions, OutpaintOptions, TaskOptions, UpscaleOptions } from './tasks.js';
 export { CAPTION_ROLES, suggestPrompt, unknownWords, type Vocabulary } from './vocabulary.js';
 export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';

@@ -2,6 +2,7 @@
  * Tasks longer than one pass of the model: which frames each pass knows and makes. The rule is that of
  * `crate/src/tasks/window.rs`; tests/fixtures/windows.json holds both to it.
  */
+import { MOST_ADDED } from './contract.js';
 import { invalid, show } from './read-picture.js';
 
 /** What a model says of its passes. */
@@ -29,9 +30,6 @@ export interface Ends {
   /** How many at its end, the first ones of the second clip. */
   tail: number;
 }
-
-/** The most frames that a task may add to a clip; `MOST_ADDED` of crate/src/tasks/mod.rs. */
-const MOST_ADDED = 100_000;
 
 /** The next length that a model takes: a multiple of `step`, and one. */
 export const lengthUp = (frames: number, step: number): number => Math.ceil(Math.max(0, frames - 1) / step) * step + 1;

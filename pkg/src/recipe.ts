@@ -2,6 +2,7 @@
 import { BlobSource, Input } from 'mediabunny';
 import type { ModelCard } from './card.js';
 import type { ClipRecipe } from './contract.js';
+import { gifText } from './gif-text.js';
 import type { GivenParts } from './inputs.js';
 import { pngText } from './png-text.js';
 import { invalid, show, tagOf } from './read-picture.js';
@@ -45,17 +46,25 @@ export async function modelHash({ files }: Pick<ModelCard, 'files'>): Promise<st
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
+/** A GIF's comment lies before its first frame: so many bytes are looked at. */
+const GIF_HEAD_BYTES = 2 ** 20;
+
 /**
- * The recipe in a file that `Clip.toBlob` wrote (MP4, WebM, PNG); undefined where there is none, as in files of other programs
- * and in those that a site or an editor has written anew.
+ * The recipe in a file that `Clip.toBlob` or the command line wrote (MP4, WebM, PNG, GIF); undefined where there is none, as in files of
+ * other programs and in those that a site or an editor has written anew.
  *
  * @throws TabreelError `invalid-options` when it is no file
  */
 export async function readRecipe(file: Blob): Promise<FullRecipe | undefined> {
   if (!['Blob', 'File'].includes(tagOf(file))) throw invalid(`a recipe is read from a Blob, got ${show(file)}`);
   const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
-  const isPng = String.fromCharCode(...start.subarray(1, 4)) === 'PNG';
-  const comment = isPng ? pngText(new Uint8Array(await file.arrayBuffer())) : await videoComment(file);
+  const begins = String.fromCharCode(...start);
+  const bytes = async (part: Blob): Promise<Uint8Array> => new Uint8Array(await part.arrayBuffer());
+  const comment = begins.endsWith('PNG')
+    ? pngText(await bytes(file))
+    : begins === 'GIF8'
+      ? gifText(await bytes(file.slice(0, GIF_HEAD_BYTES)))
+      : await videoComment(file);
   return comment === undefined ? undefined : parseRecipe(comment);
 }
 

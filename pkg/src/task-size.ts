@@ -1,4 +1,5 @@
 /** Which size a task works at, and frames brought to it. */
+import type { ModelCard } from './card.js';
 import type { ClipOptions } from './contract.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
@@ -11,11 +12,17 @@ interface Size {
 
 type Asked = Pick<ClipOptions, 'width' | 'height' | 'preset'>;
 
+/** What of a model says which sizes it takes and was trained on: a `ModelInfo`, or a card that says its multiples. */
+export interface SizedModel extends Pick<ModelInfo, 'widthMultiple' | 'heightMultiple' | 'defaults'>, Partial<Pick<ModelInfo, 'presets'>> {
+  /** The sizes it was trained on, best first. */
+  card: Pick<ModelCard, 'sizes'>;
+}
+
 /**
- * What was asked for; else a clip's own size where the model takes it and is not far beyond what it was trained on; else the
- * size of the model's own whose shape is nearest.
+ * The size that a task works at, px: what was asked for; else a clip's own size where the model takes it and it is not far beyond
+ * what it was trained on; else the size of the model's own whose shape is nearest.
  */
-export function sizeFor(own: Size, model: ModelInfo, asked: Asked): Size {
+export function sizeFor(own: Size, model: SizedModel, asked: Asked = {}): Size {
   const { widthMultiple, heightMultiple } = model;
   const trained = sizesOf(model, asked) ?? [own];
   const largest = Math.max(...trained.map(({ width, height }) => width * height));
@@ -27,13 +34,13 @@ export function sizeFor(own: Size, model: ModelInfo, asked: Asked): Size {
 }
 
 /** What is worth reading of a clip: twice the longest side that the model was trained on. More would only fill memory. */
-export function enough(model: ModelInfo, asked: Asked): Size | undefined {
+export function enough(model: SizedModel, asked: Asked): Size | undefined {
   const sides = sizesOf(model, asked)?.flatMap(({ width, height }) => [width, height]);
   return sides && { width: 2 * Math.max(...sides), height: 2 * Math.max(...sides) };
 }
 
-function sizesOf({ card, presets, defaults: { width, height } }: ModelInfo, { preset = '' }: Asked): Size[] | undefined {
-  const ofPreset = presets[preset]?.sizes?.map(([width, height]) => ({ width, height }));
+function sizesOf({ card, presets, defaults: { width, height } }: SizedModel, { preset = '' }: Asked): Size[] | undefined {
+  const ofPreset = presets?.[preset]?.sizes?.map(([width, height]) => ({ width, height }));
   if (ofPreset !== undefined && ofPreset.length > 0) return ofPreset;
   if (card.sizes.length > 0) return card.sizes;
   return width !== undefined && height !== undefined ? [{ width, height }] : undefined;

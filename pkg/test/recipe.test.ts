@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { gifText } from '../src/gif-text.js';
 import { givenParts } from '../src/inputs.js';
 import { pngText, withPngText } from '../src/png-text.js';
 import { modelHash, parseRecipe, readRecipe, type FullRecipe } from '../src/recipe.js';
@@ -31,6 +32,25 @@ test('a PNG carries its recipe, whatever the prompt’s letters', async () => {
   // the checksum of "iTXt" and an empty comment, from another implementation
   const bytes = new Uint8Array(await (await withPngText(png(), '')).arrayBuffer());
   expect(new DataView(bytes.buffer).getUint32(33 + 8 + 12)).toBe(0xe1994435);
+});
+
+/** The beginning of a GIF as the command line writes it: two colours, how often it plays, a comment in blocks, a frame. */
+function gif(comment: Uint8Array): Uint8Array {
+  const blocks = Array.from({ length: Math.ceil(comment.length / 255) }, (_, i) => comment.subarray(i * 255, (i + 1) * 255));
+  const head = [...new TextEncoder().encode('GIF89a'), 1, 0, 1, 0, 0x80, 0, 0, ...Array<number>(6).fill(0)];
+  const loops = [0x21, 0xff, 11, ...new TextEncoder().encode('NETSCAPE2.0'), 3, 1, 0, 0, 0];
+  return Uint8Array.from([...head, ...loops, 0x21, 0xfe, ...blocks.flatMap((block) => [block.length, ...block]), 0, 0x2c, 0, 0, 0x3b]);
+}
+
+test('a GIF of the command line carries its recipe, however long', async () => {
+  const long = { ...RECIPE, options: { ...RECIPE.options, prompt: 'ein roter Ball hüpft über die Wiese, '.repeat(20) } };
+  for (const recipe of [RECIPE, long]) {
+    const bytes = gif(new TextEncoder().encode(JSON.stringify(recipe)));
+    expect(await readRecipe(new Blob([bytes as BlobPart]))).toEqual(recipe);
+    // Cut short anywhere, it has none, and reading ends.
+    for (let end = 4; end < bytes.length - 6; end += 7) expect(gifText(bytes.subarray(0, end))).toBeUndefined();
+  }
+  expect(gifText(gif(new Uint8Array()))).toBe('');
 });
 
 test('a file of another program has none', async () => {

@@ -9,6 +9,8 @@ import { clipOf, imageData } from './fakes.js';
 
 const everything: Capabilities = {
   text: true,
+  classes: 0,
+  pictureOnly: false,
   image: true,
   lastImage: true,
   keyframes: true,

@@ -101,13 +101,21 @@ export async function finished(page) {
   return (await page.locator('#error').isVisible()) ? page.locator('#error').innerText() : undefined;
 }
 
-/** The stage's canvas as RGBA bytes, shrunk to 32 × 32 px (the whole would take seconds to hand over). */
-export const canvasPixels = (page) =>
-  page.evaluate(() => {
-    const small = new OffscreenCanvas(32, 32).getContext('2d');
-    small.drawImage(document.querySelector('#stage canvas'), 0, 0, 32, 32);
-    return [...small.getImageData(0, 0, 32, 32).data];
-  });
+/**
+ * The stage's canvas as RGBA bytes, shrunk to 32 × 32 px (the whole would take seconds to hand over); `from` and `to` are shares of its
+ * width, where only a part is asked for.
+ */
+export const canvasPixels = (page, { from, to } = { from: 0, to: 1 }) =>
+  page.evaluate(
+    ({ from, to }) => {
+      const canvas = document.querySelector('#stage canvas');
+      const small = new OffscreenCanvas(32, 32).getContext('2d');
+      const { width, height } = canvas;
+      small.drawImage(canvas, from * width, 0, (to - from) * width, height, 0, 0, 32, 32);
+      return [...small.getImageData(0, 0, 32, 32).data];
+    },
+    { from, to },
+  );
 
 /** Standard deviation of some bytes: 0 for a blank picture. */
 export function deviation(bytes) {

@@ -5,72 +5,26 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
   LONG,
-  SOON,
   PROMPT,
   SHORT,
+  SOON,
   canvasPixels,
-  command,
   configure,
   drawPng,
   finished,
   give,
   launchProfile,
-  openPage,
   openSite,
   probeVideo,
-  root,
   save,
   temporaryFolder,
 } from './browser.mjs';
+import { QUICK, difference, frames, generate, movingClip, visits, wrongWith } from './visit.mjs';
 
-/** Without guidance, which doubles the work. */
-const QUICK = { ...SHORT, guidance: 1 };
-
-let browser;
-let server;
-let folder;
-let close;
-before(async () => void ({ browser, server, folder, close } = await openSite()));
-after(() => close?.());
-
-/** Runs a test on a fresh page with the short settings and demands that nothing went wrong in it. */
-async function onPage(steps, options = {}) {
-  const page = await openPage(browser, server.url, options);
-  try {
-    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
-    await configure(page, QUICK);
-    await page.fill('#prompt', PROMPT);
-    await steps(page);
-    assert.deepEqual(page.problems, []);
-  } finally {
-    await page.context().close();
-  }
-}
-
-/** Presses Generate, waits for the clip, and returns what stands below it. */
-async function generate(page) {
-  const before = await page.locator('#made').textContent();
-  await page.click('#generate');
-  await page.locator('#working').waitFor({ timeout: SOON });
-  assert.equal(await finished(page), undefined);
-  assert.notEqual(await page.locator('#made').innerText(), before);
-  return page.locator('#made').innerText();
-}
-
-/** The frames of the shown clip, 32 × 32 px each, by stepping through it with the keyboard. */
-async function frames(page) {
-  await page.locator('#stage').focus();
-  await page.keyboard.press('Home');
-  const count = Number((await page.locator('#scrub-label').innerText()).split('/')[1]);
-  const found = [];
-  for (let i = 0; i < count; i++) {
-    found.push(await canvasPixels(page));
-    await page.keyboard.press('ArrowRight');
-  }
-  return found;
-}
-/** Mean difference of two frames, bytes. */
-const difference = (a, b) => a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / a.length;
+let site;
+before(async () => void (site = await openSite()));
+after(() => site?.close());
+const onPage = visits(() => site);
 
 /** Draws a line on a canvas, in shares of its width. */
 async function draw(page, id, points) {
@@ -208,13 +162,6 @@ describe('tasks', () => {
 });
 
 describe('clips from files', () => {
-  /** A clip of 12 frames at 24 a second: a white square that moves to the right on green. */
-  function clipFile(name) {
-    const path = join(folder.path, name);
-    const scene = 'color=c=0x3c8a32:s=128x96:r=24:d=0.5[g];color=c=white:s=32x32:r=24:d=0.5[w];[g][w]overlay=x=t*160:y=32';
-    command('ffmpeg', ['-v', 'error', '-y', '-filter_complex', scene, '-frames:v', '12', path]);
-    return path;
-  }
   for (const [name, type] of [
     ['moving.mp4', 'video/mp4'],
     ['moving.webm', 'video/webm'],
@@ -223,12 +170,12 @@ describe('clips from files', () => {
   ]) {
     test(`${name} is read, resampled with a word about it, and goes on`, () =>
       onPage(async (page) => {
-        await give(page, 'drop', '#stage', { base64: readFileSync(clipFile(name), 'base64'), name, type });
+        await give(page, 'drop', '#stage', { base64: readFileSync(movingClip(site.folder.path, name), 'base64'), name, type });
         if (type === 'image/png') {
           // It could be a picture: the visitor says what for.
           await page.locator('#first-thumb').waitFor();
           await page.check('#mode-extend');
-          await page.setInputFiles('#clip-file', join(folder.path, name));
+          await page.setInputFiles('#clip-file', join(site.folder.path, name));
         }
         await page.locator('#clip-thumb').waitFor();
         assert.ok(await page.locator('#mode-extend').isChecked());
@@ -261,7 +208,7 @@ describe('recipes, history, queue', () => {
       await give(page, 'drop', '#stage', { base64: await drawPng(page, { width: 128, height: 128 }) });
       await page.locator('#first-thumb').waitFor();
       await generate(page);
-      const files = [await save(page, '#save-mp4', folder.path), await save(page, '#save-png', folder.path)];
+      const files = [await save(page, '#save-mp4', site.folder.path), await save(page, '#save-png', site.folder.path)];
       for (const [file, type, words] of [
         [files[0], 'video/mp4', /Opened the recipe of .*\.mp4\.$/],
         [files[1], 'image/png', /Opened the recipe of .*; its pictures must be given again/],
@@ -287,7 +234,7 @@ describe('recipes, history, queue', () => {
     const context = await launchProfile(profile.path);
     try {
       const page = await context.newPage();
-      await page.goto(server.url);
+      await page.goto(site.server.url);
       await configure(page, QUICK);
       await page.fill('#prompt', PROMPT);
       await page.click('#generate');
@@ -301,7 +248,7 @@ describe('recipes, history, queue', () => {
       await page.locator('#history-strip .thumb').first().click();
       await page.locator('#made').filter({ visible: true, hasText: made }).waitFor({ timeout: SOON });
       const [download] = await Promise.all([page.waitForEvent('download'), page.click('#history-strip button[aria-label^="Save"]')]);
-      const path = join(folder.path, 'history.mp4');
+      const path = join(site.folder.path, 'history.mp4');
       await download.saveAs(path);
       assert.equal(probeVideo(path).numFrames, 5);
       await page.click('#history-strip button[aria-label^="Delete"]');
@@ -392,7 +339,6 @@ describe('recipes, history, queue', () => {
 });
 
 describe('for everyone', () => {
-  const axe = readFileSync(join(root, 'node_modules/axe-core/axe.min.js'), 'utf8');
   for (const [words, look] of [
     ['light, desktop', { colorScheme: 'light' }],
     ['dark, phone', { colorScheme: 'dark', viewport: { width: 390, height: 844 } }],
@@ -401,7 +347,6 @@ describe('for everyone', () => {
       onPage(
         async (page) => {
           await generate(page);
-          await page.evaluate(axe);
           const found = [];
           const modes = await page.locator('#modes input').evaluateAll((all) => all.map(({ value }) => value));
           assert.equal(modes.length, 13);
@@ -409,12 +354,7 @@ describe('for everyone', () => {
             await page.check(`#mode-${mode}`);
             const use = page.locator('#clip-shown:visible, #key-shown:visible').first();
             if (await use.isVisible()) await use.click();
-            const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ['violations'] }));
-            found.push(
-              ...violations.map(({ id, help, nodes }) => `${mode}: ${id}: ${help} (${nodes.map(({ target }) => target).join(', ')})`),
-            );
-            const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-            if (wide > 0) found.push(`${mode}: ${wide} px wider than the window`);
+            found.push(...(await wrongWith(page)).map((words) => `${mode}: ${words}`));
           }
           assert.deepEqual(found, []);
         },

@@ -3,7 +3,8 @@ import { readRecipe } from 'tabreel';
 import { showError } from './error';
 import { asError, isVideo, readMaterial } from './material';
 import { mode, setMode } from './modes';
-import { placesFor, slots, timeline, traceOnto } from './panel';
+import { followClip, mask, placesFor, slots, timeline, traceOnto } from './panel';
+import { panelOptions } from './panel-options';
 import { reopen } from './reopen';
 
 export function startDrops(): void {
@@ -46,7 +47,12 @@ export async function handOver(files: readonly File[], target: unknown, frame?: 
       const recipe = await readRecipe(file);
       if (recipe) return await reopen(recipe, file);
     }
-    if (mode() === 'sketch') return await traceOnto(file);
+    if (within && mask.box.contains(within)) return await slots.maskClip.put(file);
+    if (mode() === 'sketch') {
+      // A canvas takes the lines of a picture; a clip's are followed frame by frame.
+      if (isVideo(file)) followClip();
+      else if (panelOptions().lines === 'draw') return await traceOnto(file);
+    }
     if (mode() === 'keyframes') {
       for (const [i, one] of files.entries()) {
         await timeline.add(await readMaterial(one, isVideo(one) ? 'clip' : 'image', 'keyframe'), i === 0 ? frame : undefined);

@@ -44,9 +44,11 @@ export async function readyEngine(
   return engine;
 }
 
+/** The chosen model, once it is loaded. */
+export const loadedModel = (): ModelInfo | undefined => (loaded?.choice === choice() ? loaded.engine.model : undefined);
+
 /** The model's rules; its card's before it is loaded. */
 export function rules(card: ModelCard | undefined): Parameters<typeof resolveOptions>[1] {
   const { widthMultiple = 1, heightMultiple = 1, frameMultiple = 1 } = card?.multiples ?? {};
-  const model = loaded?.choice === choice() ? loaded.engine.model : undefined;
-  return model ?? { widthMultiple, heightMultiple, frameMultiple, defaults: {} };
+  return loadedModel() ?? { widthMultiple, heightMultiple, frameMultiple, defaults: {} };
 }

@@ -28,6 +28,8 @@ const THUMB_PX = 96;
 
 const section = byId('history');
 const strip = byId('history-strip');
+/** What the limit cost; read aloud. */
+const goneNote = byId('history-gone');
 let entries: Entry[] = [];
 let hooks: HistoryHooks;
 
@@ -69,6 +71,9 @@ async function tidy(): Promise<void> {
   entries = entries.filter((entry) => !gone.includes(entry));
   for (const entry of entries.filter(({ clip }) => clip).slice(MAX_CLIPS)) if (entry.kept?.format) entry.clip = undefined;
   for (const { kept } of gone) if (kept) await forgetClip(kept);
+  const words = gone.length === 1 ? 'The oldest clip was' : `The ${gone.length} oldest clips were`;
+  goneNote.textContent = gone.length > 0 ? `${words} deleted: more than ${megabytes(LIMIT_BYTES)} are not kept.` : '';
+  goneNote.hidden = gone.length === 0;
 }
 
 async function show(entry: Entry): Promise<void> {

@@ -1,8 +1,11 @@
 /** A job: what the page asks of the engine, taken from the mode and the settings at the moment of the click. */
-import { TabreelError, type Clip, type ClipInputs, type Tabreel, type TaskOptions } from 'tabreel';
+import { TabreelError, type Clip, type ClipInputs, type Frame, type Tabreel, type TaskOptions } from 'tabreel';
+import { framesOf, isEmpty } from './control';
+import { GROUND, padded, shapeBeside } from './fit';
 import { clipOf, type Material } from './material';
 import { MODES, mode } from './modes';
-import { mask, panelOptions, sketch, slots, timeline } from './panel';
+import { controlClip, mask, padTo, sketch, slots, timeline } from './panel';
+import { panelOptions } from './panel-options';
 import type { Device, Recipe } from './recipe';
 import type { Slot } from './slot';
 
@@ -48,13 +51,16 @@ function shared({
 }
 
 function parts(recipe: Recipe): Parts {
-  const { direction, added, between, strength, detail, scale, hold, growTo } = panelOptions();
+  const { direction, added, between, strength, detail, scale, hold, growTo, lines } = panelOptions();
+  const size = padTo();
+  const whole = (material: Material): Material => (size ? padded(material, size, GROUND[mode()]) : material);
   const generate = (inputs: ClipInputs): Parts => ({
     run: (engine, { onPass: _, ...hooks }) => engine.generate({ ...recipe, ...inputs, ...hooks }),
   });
+  const fit: ClipInputs = size ? { fit: 'contain' } : {};
   const ofClip = (run: (engine: Tabreel, clip: ReturnType<typeof clipOf>, hooks: Hooks) => Promise<Clip>): Parts => {
     const given = need(slots.clip, 'a clip');
-    return { shape: given.frames[0]!, run: (engine, hooks) => run(engine, clipOf(given), hooks) };
+    return { shape: size ?? given.frames[0]!, run: (engine, hooks) => run(engine, clipOf(whole(given)), hooks) };
   };
   switch (mode()) {
     case 'text':
@@ -62,15 +68,17 @@ function parts(recipe: Recipe): Parts {
       return generate({});
     case 'image': {
       const image = need(slots.first, 'a first frame').frames[0];
-      return generate({ image, lastImage: slots.last.material?.frames[0] });
+      return generate({ image, lastImage: slots.last.material?.frames[0], ...fit });
     }
     case 'keyframes': {
       const items = [...timeline.items];
       if (items.length === 0) throw missing('a picture or a clip on the timeline');
+      if (timeline.outside !== '') throw new TabreelError('invalid-options', timeline.outside);
       const isClip = ({ material }: { material: Material }): boolean => material.frames.length > 1;
       return generate({
         keyframes: items.filter((item) => !isClip(item)).map(({ at, material }) => ({ frame: at, image: material.frames[0]! })),
         clips: items.filter(isClip).map(({ at, material }) => ({ at, clip: clipOf(material) })),
+        ...fit,
       });
     }
     case 'extend':
@@ -78,24 +86,23 @@ function parts(recipe: Recipe): Parts {
     case 'loop':
       return ofClip((engine, clip, hooks) => engine.loop(clip, { ...shared(recipe), ...hooks, frames: between }));
     case 'connect': {
-      const second = clipOf(need(slots.second, 'a second clip'));
-      return ofClip((engine, clip, hooks) => engine.connect(clip, second, { ...shared(recipe), ...hooks, frames: between }));
+      const second = need(slots.second, 'a second clip');
+      return ofClip((engine, clip, hooks) => engine.connect(clip, clipOf(whole(second)), { ...shared(recipe), ...hooks, frames: between }));
     }
     case 'edit':
       return ofClip((engine, clip, hooks) => engine.edit(clip, { ...shared(recipe), ...hooks, strength }));
     case 'paint': {
-      need(slots.clip, 'a clip or picture');
-      const painted = mask.result();
-      if (painted === undefined) throw missing('something painted over');
-      return ofClip((engine, clip, hooks) => engine.inpaint(clip, { ...shared(recipe), ...hooks, mask: painted }));
+      const marks = maskFor(need(slots.clip, 'a clip or picture'));
+      // What lies beside the mask is open already, as is what lies beside the clip.
+      const laid = size ? padded(marks, size, '#000') : marks;
+      return ofClip((engine, clip, hooks) => engine.inpaint(clip, { ...shared(recipe), ...hooks, mask: clipOf(laid) }));
     }
-    case 'sketch': {
-      const drawn = sketch.result();
-      if (drawn === undefined) throw missing('a few lines on the canvas');
-      return generate({ control: hold === 'all' ? Array.from({ length: recipe.numFrames }, () => drawn) : drawn });
+    case 'sketch':
+      return generate({ control: lines === 'draw' ? drawnControl(recipe, hold) : givenControl(recipe, hold) });
+    case 'subject': {
+      const [picture] = whole(need(slots.subject, 'a picture of the subject')).frames;
+      return generate({ references: [picture!] });
     }
-    case 'subject':
-      return generate({ references: need(slots.subject, 'a picture of the subject').frames.slice(0, 1) });
     case 'grow': {
       const { width, height } = growTo ?? recipe;
       return {
@@ -106,6 +113,38 @@ function parts(recipe: Recipe): Parts {
     case 'enlarge':
       return ofClip((engine, clip, hooks) => engine.upscale(clip, { ...shared(recipe), ...hooks, scale, strength: detail }));
   }
+}
+
+/** The mask clip where there is one, else what was painted. */
+function maskFor(clip: Material): Material {
+  const given = slots.maskClip.material;
+  if (given) {
+    const [own, of] = [given.frames[0]!, clip.frames[0]!];
+    if (shapeBeside(own, of)) {
+      const rule = `The mask must have the shape of what it lies on, ${of.width} × ${of.height} px`;
+      throw new TabreelError('invalid-options', `${rule}, got ${own.width} × ${own.height} px`);
+    }
+    return given;
+  }
+  const painted = mask.result();
+  if (painted === undefined) throw missing('something painted over, or a mask clip');
+  return { name: 'the mask', frames: [painted], fps: undefined, warnings: [] };
+}
+
+const forAll = <T>(one: T, { numFrames }: Recipe): T[] => Array.from({ length: numFrames }, () => one);
+
+function drawnControl(recipe: Recipe, hold: 'first' | 'all'): Frame[] {
+  const drawn = sketch.result();
+  if (drawn === undefined) throw missing('a few lines on the canvas');
+  return hold === 'all' ? forAll(drawn, recipe) : [drawn];
+}
+
+function givenControl(recipe: Recipe, hold: 'first' | 'all'): Frame[] {
+  const control = controlClip();
+  if (control === undefined) throw missing('a clip or picture to follow');
+  if (isEmpty(control)) throw new TabreelError('invalid-options', 'What the clip follows must have lines, got frames that are all black');
+  const frames = framesOf(control);
+  return hold === 'all' && frames.length === 1 ? forAll(frames[0]!, recipe) : frames;
 }
 
 function need({ material }: Slot, what: string): Material {

@@ -1,11 +1,11 @@
 /** The page: what to make, a prompt, a button; this file connects the parts. */
-import { TabreelError, describeModel, probe, resolveOptions, type Clip, type ModelCard, type ModelInfo, type Support } from 'tabreel';
+import { TabreelError, describeModel, modelHash, probe, resolveOptions, type Clip, type FullRecipe, type ModelCard, type ModelInfo, type Support } from 'tabreel';
 import { byId } from './dom';
 import { choice, isFolder, modelUrl } from './model-choice';
 import { comparable, startCompare } from './compare';
 import { startDrawer } from './drawer';
 import { startDrops, handOver } from './drops';
-import { disposeEngine, engine, rules, whyNotKept } from './engine';
+import { disposeEngine, engine, loadedModel, rules, whyNotKept } from './engine';
 import { showError, hideError } from './error';
 import { showExamples } from './examples';
 import { addToHistory, startHistory } from './history';
@@ -14,7 +14,8 @@ import { allowModes, adoptModes, startModes } from './modes';
 import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
-import { adoptDirections, adoptGrowSizes, adoptLength, renderPanel, startPanel } from './panel';
+import { adoptModelSizes, adoptSettings, renderPanel, startPanel } from './panel';
+import { adoptDirections, adoptGrowSizes } from './panel-options';
 import { showSample } from './player';
 import { startOffline } from './offline';
 import { startQuickActions } from './quick';
@@ -89,12 +90,12 @@ async function start(): Promise<void> {
   startPanel(lastClip, (files, target) => void handOver(files, target));
   buildSettings(() => {
     updateEstimate();
-    adoptLength(readSettings());
+    adoptSettings(readSettings());
     if (support) void needs();
   });
   startDrawer();
   startDrops();
-  startReopen(take);
+  startReopen({ take, model: modelInUse });
   startQuickActions(lastClip);
   startCompare({ shown: lastClip, device: () => readSettings().device, submit, onShow: show });
   startRunner({
@@ -146,10 +147,18 @@ async function start(): Promise<void> {
   await needs();
 }
 
+/** Name and hash of the chosen model, loaded or not. */
+async function modelInUse(): Promise<FullRecipe['model'] | undefined> {
+  const loaded = loadedModel();
+  if (loaded) return { name: loaded.name || loaded.card.name, hash: loaded.hash };
+  return card && { name: card.name, hash: await modelHash(card) };
+}
+
 function adoptLoaded(model: ModelInfo): void {
   adoptModes(model.capabilities);
   adoptDirections(model.capabilities);
   adoptRules(model);
+  adoptModelSizes(model);
 }
 
 /** The form takes what the chosen model suggests: its card says it, or, of loose files, the model that was `loaded` of them. */
@@ -173,6 +182,7 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
   if (card) {
     adoptCard(card, chosen.preset);
     adoptGrowSizes(card.sizes);
+    adoptModelSizes({ ...rules(card), defaults: card.defaults, card });
     adoptVocabulary(card);
   }
   showExamples(card?.examples, (example) => {

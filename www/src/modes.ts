@@ -34,10 +34,10 @@ export const MODES: Record<Mode, ModeInfo> = {
   edit: { words: 'Edit', hint: 'A clip is made anew as the prompt says.', can: ({ source }) => source },
   paint: {
     words: 'Paint',
-    hint: 'What you paint over is made anew; the rest stays.',
+    hint: 'What you paint over, or a mask clip marks white, is made anew; the rest stays.',
     can: ({ mask, keyframes }) => mask && keyframes,
   },
-  sketch: { words: 'Sketch', hint: 'Your lines become the scene.', can: ({ control }) => control },
+  sketch: { words: 'Sketch', hint: 'Lines become the scene: drawn here, or taken from a clip or picture.', can: ({ control }) => control },
   picture: { words: 'Picture', hint: 'A single frame from words.', can: ({ text }) => text },
   subject: { words: 'Subject', hint: 'The thing in your picture appears in the clip.', can: ({ reference }) => reference },
   grow: { words: 'Grow', hint: 'The frame gets another shape; what was outside is made.', can: ({ mask, keyframes }) => mask && keyframes },

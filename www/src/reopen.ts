@@ -3,16 +3,23 @@ import { readClip, type FullRecipe } from 'tabreel';
 import { byId } from './dom';
 import { isVideo } from './material';
 import { setMode, type Mode } from './modes';
-import { setPanelOptions, slots, timeline } from './panel';
+import { slots, timeline } from './panel';
+import { setPanelOptions } from './panel-options';
 import { announce } from './progress';
 import type { Recipe } from './recipe';
 
 const note = byId('reopened');
-let take: (recipe: Partial<Recipe>) => void = () => undefined;
 
-/** `takeRecipe` puts settings into the form. */
-export function startReopen(takeRecipe: (recipe: Partial<Recipe>) => void): void {
-  take = takeRecipe;
+export interface ReopenHooks {
+  /** Puts settings into the form. */
+  take(recipe: Partial<Recipe>): void;
+  /** The model that the next clip is made with; undefined where nothing is known of it yet. */
+  model(): Promise<FullRecipe['model'] | undefined>;
+}
+let hooks: ReopenHooks;
+
+export function startReopen(given: ReopenHooks): void {
+  hooks = given;
   byId('reopened-close').addEventListener('click', () => {
     note.hidden = true;
     byId('prompt').focus();
@@ -21,7 +28,7 @@ export function startReopen(takeRecipe: (recipe: Partial<Recipe>) => void): void
 
 /** Takes a recipe over. `file` is what it came in: a video shows the pictures that the clip began and ended with. */
 export async function reopen(recipe: FullRecipe, file: Blob & { name?: string }): Promise<void> {
-  take(recipe.options);
+  hooks.take(recipe.options);
   setMode(modeOf(recipe));
   const { task } = recipe;
   const { direction, frames, strength, scale } = task;
@@ -32,10 +39,20 @@ export async function reopen(recipe: FullRecipe, file: Blob & { name?: string })
     [task.name === 'extend' ? 'added' : 'between']: frames,
   });
   const missing = await refill(recipe, file);
-  const words = `Opened the recipe of ${file.name ?? 'a clip'}${missing ? `; ${missing} must be given again` : ''}.`;
+  const opened = `Opened the recipe of ${file.name ?? 'a clip'}${missing ? `; ${missing} must be given again` : ''}.`;
+  const words = [opened, otherModel(recipe.model, await hooks.model())].filter(Boolean).join(' ');
   byId('reopened-words').textContent = words;
   note.hidden = false;
   announce(words);
+}
+
+/** That a recipe is of another model than the one in use; empty where it is of the same, or nobody can tell. Hashes go before names. */
+function otherModel(made: FullRecipe['model'], now: FullRecipe['model'] | undefined): string {
+  if (now === undefined) return '';
+  const same = made.hash && now.hash ? made.hash === now.hash : !made.name || made.name === now.name;
+  if (same) return '';
+  const what = made.name === now.name ? `another version of ${made.name}` : `another model, ${made.name || 'without a name'}`;
+  return `It was made with ${what}: with ${now.name || 'the chosen model'} the result will differ.`;
 }
 
 function modeOf({ task, given, options }: FullRecipe): Mode {
@@ -61,13 +78,13 @@ async function refill({ given, task, options }: FullRecipe, file: Blob & { name?
   }
   if (task.name !== 'generate') {
     slots.clip.clear();
-    return task.name === 'connect' ? 'both clips' : task.name === 'inpaint' ? 'its clip and the painted mask' : 'its clip';
+    return task.name === 'connect' ? 'both clips' : task.name === 'inpaint' ? 'its clip and its mask' : 'its clip';
   }
   if (given.keyframes > 0 || given.clips > 0) {
     timeline.clear();
     return 'its keyframes';
   }
   if (given.image || given.lastImage) return 'its pictures';
-  if (given.control) return 'its sketch';
+  if (given.control) return 'its sketch or control clip';
   return given.references > 0 ? 'its subject' : '';
 }

@@ -1,4 +1,7 @@
-/** The strip where keyframes and clips lie: each can be dragged, moved with the arrow keys, and removed. */
+/**
+ * The strip where keyframes and clips lie: each can be dragged, moved with the arrow keys, and removed. What a shorter clip leaves
+ * outside stays where it was put, and is said to lie outside: the visitor moves it, removes it, or makes the clip longer.
+ */
 import { capital, make } from './dom';
 import { describeMaterial, drawSmall, type Material } from './material';
 import { announce } from './progress';
@@ -20,6 +23,7 @@ export class Timeline {
   readonly box: HTMLElement;
   readonly #track: HTMLElement;
   readonly #about: HTMLElement;
+  readonly #outside: HTMLElement;
   readonly #remove: HTMLButtonElement;
   #items: Shown[] = [];
   #selected: Shown | undefined;
@@ -29,9 +33,10 @@ export class Timeline {
   constructor(readonly changed: () => void = () => undefined) {
     this.#track = make('div', { className: 'track', id: 'timeline-track' });
     this.#about = make('p', { className: 'fine', id: 'timeline-about' });
+    this.#outside = make('p', { className: 'fine warning', id: 'timeline-outside', role: 'status' });
     this.#remove = make('button', { type: 'button', id: 'timeline-remove', className: 'quiet' }, 'Remove');
     this.#remove.addEventListener('click', () => this.#selected && this.#drop(this.#selected));
-    this.box = make('div', { id: 'timeline' }, this.#track, make('div', { className: 'row' }, this.#about, this.#remove));
+    this.box = make('div', { id: 'timeline' }, this.#track, make('div', { className: 'row' }, this.#about, this.#remove), this.#outside);
     this.render();
   }
 
@@ -39,11 +44,18 @@ export class Timeline {
     return this.#items;
   }
 
+  /** What lies outside the clip, in a sentence; empty where nothing does. */
+  get outside(): string {
+    return outsideWords(
+      this.#items.filter((item) => this.#isOutside(item)),
+      this.#numFrames,
+    );
+  }
+
   /** The clip's length and rate, from the settings. */
   setLength(numFrames: number, fps: number): void {
     if (!(numFrames >= 1) || !(fps > 0)) return;
     [this.#numFrames, this.#fps] = [Math.floor(numFrames), fps];
-    for (const item of this.#items) item.at = Math.min(item.at, this.#numFrames - 1);
     this.render();
   }
 
@@ -73,13 +85,18 @@ export class Timeline {
     this.#update();
   }
 
+  #isOutside({ at }: TimelineItem): boolean {
+    return at >= this.#numFrames;
+  }
+
   #length({ material: { frames, fps } }: TimelineItem): number {
     return fps === undefined ? frames.length : Math.max(1, Math.round((frames.length * this.#fps) / fps));
   }
 
   #free(): number {
     const last = this.#numFrames - 1;
-    const taken = this.#items.map((item) => [item.at, item.at + this.#length(item) - 1] as const).sort(([a], [b]) => a - b);
+    const inside = this.#items.filter((item) => !this.#isOutside(item));
+    const taken = inside.map((item) => [item.at, item.at + this.#length(item) - 1] as const).sort(([a], [b]) => a - b);
     const isFree = (frame: number): boolean => taken.every(([from, to]) => frame < from || frame > to);
     if (isFree(0)) return 0;
     if (isFree(last)) return last;
@@ -145,22 +162,38 @@ export class Timeline {
     for (const item of this.#items) {
       const { button, material, at } = item;
       const length = this.#length(item);
-      button.style.setProperty('--at', String(at / last));
+      const outside = this.#isOutside(item);
+      button.style.setProperty('--at', String(Math.min(1, at / last)));
       button.style.setProperty('--long', String(length > 1 ? (length - 1) / last : 0));
       button.classList.toggle('chosen', item === this.#selected);
+      button.classList.toggle('outside', outside);
       button.setAttribute('aria-label', describeMaterial(material));
       button.setAttribute('aria-valuemin', '0');
-      button.setAttribute('aria-valuemax', String(this.#numFrames - 1));
+      button.setAttribute('aria-valuemax', String(Math.max(at, this.#numFrames - 1)));
       button.setAttribute('aria-valuenow', String(at));
-      button.setAttribute('aria-valuetext', `frame ${at}, ${(at / this.#fps).toFixed(1)} s`);
+      button.setAttribute('aria-valuetext', `frame ${at}, ${(at / this.#fps).toFixed(1)} s${outside ? ', outside the clip' : ''}`);
     }
     // Only what changed: moving an element takes its focus away.
     for (const child of [...this.#track.children]) if (!this.#items.some(({ button }) => button === child)) child.remove();
     for (const { button } of this.#items) if (!button.isConnected || button.parentElement !== this.#track) this.#track.append(button);
-    const { material, at } = this.#selected ?? {};
+    const { material, at = 0 } = this.#selected ?? {};
+    const of = at < this.#numFrames ? ` of 0 to ${this.#numFrames - 1}` : '';
     this.#about.textContent = material
-      ? `${capital(material.name)}: frame ${at} of 0 to ${this.#numFrames - 1}. Drag it, or use the arrow keys.`
+      ? `${capital(material.name)}: frame ${at}${of}. Drag it, or use the arrow keys.`
       : `Frames 0 to ${this.#numFrames - 1}, ${(this.#numFrames / this.#fps).toFixed(1)} s`;
     this.#remove.hidden = material === undefined;
+    const { outside } = this;
+    // Written only when it changed: it is spoken.
+    if (this.#outside.textContent !== outside) this.#outside.textContent = outside;
+    this.#outside.hidden = outside === '';
   }
+}
+
+/** "ball.png at frame 12 lies outside frames 0 to 4: …"; empty where nothing does. */
+function outsideWords(items: readonly TimelineItem[], numFrames: number): string {
+  if (items.length === 0) return '';
+  const which = items.map(({ material: { name }, at }) => `${name} at frame ${at}`).join(' and ');
+  const frames = numFrames === 1 ? 'frame 0, the only one' : `frames 0 to ${numFrames - 1}`;
+  const [lie, it] = items.length === 1 ? ['lies', 'it'] : ['lie', 'them'];
+  return `${capital(which)} ${lie} outside ${frames}: move ${it}, remove ${it}, or make the clip longer.`;
 }
