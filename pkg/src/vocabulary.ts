@@ -1,4 +1,7 @@
-/** The words that a small model was trained on, as its card lists them: which words of a prompt say nothing to it. */
+/**
+ * The words that a small model was trained on, as its card lists them: which words of a prompt say nothing to it. The command line's
+ * rule too (`crate/src/cli/vocabulary.rs`); tests/fixtures/vocabulary.json holds both to it.
+ */
 
 /** Role (`shape`, `colour`, …) → plain word → its other wordings. `other` holds words without content. */
 export interface Vocabulary {
@@ -44,10 +47,12 @@ function knownWords({ roles, other }: Vocabulary): Set<string> {
 /** Words, numbers and pictures: a prompt of emoji says nothing to a model of words either. */
 const wordsOf = (text: string): string[] => text.match(/\p{L}+(?:['’]\p{L}+)*|\p{N}+|\p{Extended_Pictographic}/gu) ?? [];
 
-/** The word itself and, for English plurals and verbs, what is left without the ending; one letter is no stem. */
+const ENDINGS = ['es', 's', 'ed', 'd', 'ing'];
+
+/** The word itself and, for English plurals and verbs, what is left without each ending that it may have; one or two letters are no stem. */
 function stems(word: string): string[] {
-  const cut = /^(.{3,}?)(?:es|s|ed|d|ing)$/.exec(word)?.[1];
-  return cut === undefined ? [word] : [word, cut];
+  const cut = ENDINGS.flatMap((ending) => (word.endsWith(ending) ? [word.slice(0, -ending.length)] : []));
+  return [word, ...cut.filter((stem) => stem.length >= 3)];
 }
 
 /** The roles of a scene in the order of a caption; other roles are kept where a prompt has them, and never added. */

@@ -1,40 +1,24 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { suggestPrompt, unknownWords, type Vocabulary } from '../src/vocabulary.js';
+import { parseVocabulary, suggestPrompt, unknownWords } from '../src/vocabulary.js';
 
-const vocabulary: Vocabulary = {
-  roles: {
-    size: { large: ['big'], small: [] },
-    colour: { orange: [], red: ['crimson'] },
-    shape: { ball: ['sphere'], cube: [] },
-    motion: { 'moves left': ['goes left'], rises: [] },
-    ground: { 'over grass': ['on grass', 'grass'], 'over sand': [] },
-    sky: { 'at night': ['night'], 'by day': [] },
-    extra: { 'with hills': ['hills behind'] },
-  },
-  other: ['a', 'the'],
-};
-const first = (): number => 0;
+interface Cases {
+  vocabulary: unknown;
+  suggested: { prompt: string; first: string; last: string }[];
+  unknown: { prompt: string; words: string[] }[];
+}
 
-test.each([
-  ['', 'a large orange ball moves left over grass at night'],
-  ['Crimson cube', 'a large red cube moves left over grass at night'],
-  ['two small spheres on grass by day', 'a small orange ball moves left over grass by day'],
-  ['a cube, hills behind', 'a large orange cube moves left over grass at night with hills'],
-])('%j is said in the words of the captions', (prompt, suggested) => {
-  expect(suggestPrompt(prompt, vocabulary, first)).toBe(suggested);
-  expect(unknownWords(suggested, vocabulary)).toEqual([]);
+const cases = JSON.parse(readFileSync(new URL('../../tests/fixtures/vocabulary.json', import.meta.url), 'utf8')) as Cases;
+const vocabulary = parseVocabulary(cases.vocabulary)!;
+
+test.each(cases.suggested)('$prompt is said in the words of the captions, and what is left open is drawn', ({ prompt, first, last }) => {
+  expect(suggestPrompt(prompt, vocabulary, () => 0)).toBe(first);
+  expect(suggestPrompt(prompt, vocabulary, () => 0.999)).toBe(last);
+  expect(unknownWords(first, vocabulary)).toEqual([]);
 });
 
-test.each([
-  ['a red ball 🐈 and 🐈 on grass', ['🐈', 'and']],
-  ['3 balls', ['3']],
-  ['一只猫', ['一只猫']],
-])('what is no word of the vocabulary is named: %j', (prompt, named) => {
-  expect(unknownWords(prompt, vocabulary)).toEqual(named);
-});
-
-test('what is left open is drawn from all words', () => {
-  expect(suggestPrompt('', vocabulary, () => 0.999)).toBe('a small red cube rises over sand by day');
+test.each(cases.unknown)('what is no word of the vocabulary is named: $prompt', ({ prompt, words }) => {
+  expect(unknownWords(prompt, vocabulary)).toEqual(words);
 });
 
 test('a vocabulary of other roles suggests nothing', () => {

@@ -223,6 +223,36 @@ test('a folder on a forbidden host is taken from the files that were downloaded'
     await generate(page);
   }));
 
+test('a model of classes offers them in place of a prompt, and makes a picture of the one that is chosen', () =>
+  onPage(async (page) => {
+    assert.equal(await page.getByRole('radio', { name: 'Class' }).isVisible(), false);
+    await page.click('#open-models');
+    await page.click('#models-add > summary');
+    await page.getByLabel('Name', { exact: true }).fill('Animals');
+    await page.getByLabel(/Address of a model folder/).fill('somebody/animals');
+    await page.click('#add-look');
+    await page.click('#add-submit');
+    const item = entry(page, 'animals');
+    await item.getByRole('button', { name: 'Use Animals' }).click();
+    await item.getByLabel('Model folder').setInputFiles(join(root, 'tests/fixtures/pipe_dit/model'));
+    await item.getByRole('button', { name: 'Look at the files' }).click();
+    await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
+    await item.getByRole('button', { name: 'Use these files' }).click();
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: LONG });
+    assert.equal(await page.getByRole('radio', { name: 'Class' }).isChecked(), true);
+    await page.getByLabel('What it shows').selectOption({ label: '207: golden retriever' });
+    const pixels = async () => {
+      await page.click('#generate');
+      await page.locator('#working').waitFor({ timeout: SOON });
+      assert.equal(await finished(page), undefined);
+      return canvasPixels(page);
+    };
+    const dog = await pixels();
+    assert.equal(await page.evaluate(() => document.querySelector('canvas').width), 16);
+    await page.getByLabel('What it shows').selectOption('134');
+    assert.notDeepEqual(await pixels(), dog);
+  }));
+
 test('a preset fills the settings, an edit goes before it, and the clip says so', () =>
   onPage(async (page) => {
     await page.click('#open-settings');

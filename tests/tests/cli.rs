@@ -845,6 +845,31 @@ fn what_the_model_refuses_is_told_before_its_weights_are_read() {
 }
 
 #[test]
+fn a_prompt_is_said_in_the_models_words_and_unknown_ones_are_named() {
+    let dir = temp();
+    let (folder, out) = (root().join("models/small-world"), dir.path().join("picture.png"));
+    let run = |more: &[&str]| {
+        let usual =
+            ["generate", "--json", "--model", text(&folder), "--device", "cpu", "--out", text(&out), "--seed", "4"];
+        done(tabreel(
+            &[&usual[..], &["--width", "64", "--height", "64", "--frames", "1", "--steps", "1"], more].concat(),
+        ))
+    };
+    let prompt_of = |said: &str| {
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter_map(|line| line["prompt"].as_str().map(str::to_owned)).next()
+    };
+    let suggested = run(&["--prompt", "crimson spheres over sand", "--suggest"]);
+    let prompt = prompt_of(&suggested).expect("the prompt is told");
+    assert!(prompt.starts_with("a ") && prompt.contains("red ball") && prompt.contains("over sand"), "{prompt}");
+    assert!(!suggested.contains("does not know"), "{suggested}");
+    assert_eq!(prompt_of(&run(&["--suggest"])), prompt_of(&run(&["--prompt", "", "--suggest"])));
+    let plain = run(&["--prompt", "a cat chases a red ball"]);
+    assert!(plain.contains("does not know “cat”, “chases”"), "{plain}");
+    refused(generate(&model(), &out, &[("--suggest", "")]), 2, &["--suggest needs a model whose card lists its words"]);
+}
+
+#[test]
 fn step_counts_lie_side_by_side() {
     let dir = temp();
     let frames = |name: &str, change: &[(&str, &str)]| {

@@ -2,7 +2,7 @@
 import { OPTIONS, type Clip } from 'tabreel';
 import { byId, make } from './dom';
 import type { Job } from './jobs';
-import type { Device } from './recipe';
+import { subjectOf, type Device } from './recipe';
 import { totalSecs } from './result';
 import { fromWords, seconds } from './words';
 
@@ -67,7 +67,7 @@ function jobOf(clip: Clip, numSteps: number, device: Device, done: (clip: Clip) 
   return {
     recipe,
     device,
-    words: `${numSteps} ${numSteps === 1 ? 'step' : 'steps'}: ${recipe.prompt}`,
+    words: `${numSteps} ${numSteps === 1 ? 'step' : 'steps'}: ${subjectOf(recipe)}`,
     shape: recipe,
     async run(engine, { onPass: _, ...hooks }) {
       const made = await engine.generate({ ...recipe, ...hooks });

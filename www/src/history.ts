@@ -2,7 +2,7 @@
 import type { Clip } from 'tabreel';
 import { byId, make } from './dom';
 import { announce } from './progress';
-import type { Recipe } from './recipe';
+import { subjectOf, type Recipe } from './recipe';
 import { download, fileName, scaleFor } from './result';
 import { LIMIT_BYTES, forgetClip, keepClip, keptClips, keptFile, openKept, type Kept } from './store';
 import { megabytes } from './words';
@@ -107,7 +107,8 @@ function render(): void {
 }
 
 function item(entry: Entry): HTMLElement {
-  const { prompt, seed } = entry.recipe;
+  const { seed } = entry.recipe;
+  const prompt = subjectOf(entry.recipe);
   const image = make('img', { src: entry.thumb, alt: prompt, loading: 'lazy' });
   const whole = entry.clip !== undefined || entry.kept?.format !== undefined;
   const thumb = make(

@@ -6,7 +6,7 @@ import { clipOf, type Material } from './material';
 import { MODES, mode } from './modes';
 import { controlClip, mask, padTo, sketch, slots, timeline } from './panel';
 import { panelOptions } from './panel-options';
-import type { Device, Recipe } from './recipe';
+import { subjectOf, type Device, type Recipe } from './recipe';
 import type { Slot } from './slot';
 
 /** Called while a job runs. */
@@ -35,7 +35,7 @@ export function takeJob(settings: Recipe, device: Device): Job {
   const setSeed = (seed: number): void => {
     recipe.seed = seed;
   };
-  return { recipe, device, words: `${MODES[mode()].words}: ${recipe.prompt}`, shape: shape ?? recipe, run, setSeed };
+  return { recipe, device, words: `${MODES[mode()].words}: ${subjectOf(recipe)}`, shape: shape ?? recipe, run, setSeed };
 }
 
 type Parts = Pick<Job, 'run'> & { shape?: Job['shape'] };
@@ -65,6 +65,7 @@ function parts(recipe: Recipe): Parts {
   switch (mode()) {
     case 'text':
     case 'picture':
+    case 'class':
       return generate({});
     case 'image': {
       const image = need(slots.first, 'a first frame').frames[0];

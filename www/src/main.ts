@@ -10,12 +10,12 @@ import { showError, hideError } from './error';
 import { showExamples } from './examples';
 import { addToHistory, startHistory } from './history';
 import { takeJob } from './jobs';
-import { allowModes, adoptModes, startModes } from './modes';
+import { allowModes, adoptModes, mode, startModes } from './modes';
 import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
 import { adoptModelSizes, adoptSettings, renderPanel, startPanel } from './panel';
-import { adoptDirections, adoptGrowSizes } from './panel-options';
+import { adoptClasses, adoptDirections, adoptGrowSizes, panelOptions } from './panel-options';
 import { showSample } from './player';
 import { startOffline } from './offline';
 import { startQuickActions } from './quick';
@@ -39,7 +39,9 @@ function generate(): void {
   hideError();
   try {
     const { locked, device, ...settings } = readSettings();
-    const options = { ...settings, prompt: prompt.value, seed: locked ? settings.seed : 0 };
+    const { classLabel } = panelOptions();
+    const subject = mode() === 'class' ? { prompt: '', negativePrompt: '', classLabel } : { prompt: prompt.value };
+    const options = { ...settings, ...subject, seed: locked ? settings.seed : 0 };
     // A rule that is broken now would still be broken when the model is there.
     const recipe = resolveOptions(options, rules(card));
     const job = takeJob(recipe, device);
@@ -155,6 +157,7 @@ async function modelInUse(): Promise<FullRecipe['model'] | undefined> {
 }
 
 function adoptLoaded(model: ModelInfo): void {
+  adoptClasses(model);
   adoptModes(model.capabilities);
   adoptDirections(model.capabilities);
   adoptRules(model);

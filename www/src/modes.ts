@@ -3,7 +3,7 @@ import type { Capabilities } from 'tabreel';
 import { byId, make } from './dom';
 
 export type Mode =
-  'text' | 'image' | 'keyframes' | 'extend' | 'loop' | 'connect' | 'edit' | 'paint' | 'sketch' | 'picture' | 'subject' | 'grow' | 'enlarge';
+  'text' | 'image' | 'keyframes' | 'extend' | 'loop' | 'connect' | 'edit' | 'paint' | 'sketch' | 'picture' | 'subject' | 'grow' | 'enlarge' | 'class';
 
 interface ModeInfo {
   words: string;
@@ -42,6 +42,7 @@ export const MODES: Record<Mode, ModeInfo> = {
   subject: { words: 'Subject', hint: 'The thing in your picture appears in the clip.', can: ({ reference }) => reference },
   grow: { words: 'Grow', hint: 'The frame gets another shape; what was outside is made.', can: ({ mask, keyframes }) => mask && keyframes },
   enlarge: { words: 'Enlarge', hint: 'More pixels, with details made anew.', can: ({ source }) => source },
+  class: { words: 'Class', hint: 'What the model shows in place of what a prompt says.', can: ({ classes }) => classes > 0 },
 };
 
 const names = Object.keys(MODES) as Mode[];
@@ -59,7 +60,8 @@ export function startModes(changed: () => void): void {
     const radio = make('input', { type: 'radio', name: 'mode', value: name, id: `mode-${name}`, checked: name === current });
     radio.addEventListener('change', () => setMode(name));
     radios.set(name, radio);
-    box.append(make('label', { className: 'mode', title: MODES[name].hint }, radio, MODES[name].words));
+    radio.disabled = name === 'class';
+    box.append(make('label', { className: 'mode', title: MODES[name].hint, hidden: radio.disabled }, radio, MODES[name].words));
   }
   onChange();
 }
@@ -77,7 +79,8 @@ export function setMode(name: Mode): void {
 /** What a model that is not loaded yet can do, it says then. */
 export function allowModes(): void {
   for (const [name, radio] of radios) {
-    radio.disabled = false;
+    radio.disabled = name === 'class';
+    radio.parentElement!.hidden = radio.disabled;
     radio.parentElement!.title = MODES[name].hint;
   }
 }
@@ -86,6 +89,8 @@ export function allowModes(): void {
 export function adoptModes(capabilities: Capabilities): void {
   for (const [name, radio] of radios) {
     radio.disabled = !MODES[name].can(capabilities);
+    // Only few models have any.
+    if (name === 'class') radio.parentElement!.hidden = radio.disabled;
     radio.parentElement!.title = radio.disabled ? `Not with this model: ${capabilities.why || 'it cannot'}` : MODES[name].hint;
   }
   if (radios.get(current)!.disabled) setMode(names.find((name) => !radios.get(name)!.disabled) ?? current);

@@ -1,5 +1,5 @@
 /** The few settings that only some modes have. */
-import type { Capabilities } from 'tabreel';
+import type { Capabilities, ModelInfo } from 'tabreel';
 import { make } from './dom';
 import type { Fit } from './fit';
 
@@ -71,6 +71,7 @@ export const strength = share('strength', '0.6');
 export const detail = share('detail', '0.3');
 export const scale = option('scale', 'Larger by', select(['2', '2 times'], ['3', '3 times'], ['4', '4 times']));
 export const growTo = option('grow-to', 'New size', select());
+export const classLabel = option('class-label', 'What it shows', select());
 export const hold = option('hold', 'They are for', select(['first', 'The first frame'], ['all', 'All frames']));
 
 export const lines = option(
@@ -99,6 +100,8 @@ export interface PanelOptions {
   hold: 'first' | 'all';
   lines: 'draw' | 'edges' | 'ready';
   fit: Fit;
+  /** Its number; undefined by a model of text. */
+  classLabel: number | undefined;
   /** Px; undefined before the model's sizes are known. */
   growTo: { width: number; height: number } | undefined;
 }
@@ -114,6 +117,7 @@ export const panelOptions = (): PanelOptions => ({
   hold: hold.control.value as PanelOptions['hold'],
   lines: lines.control.value as PanelOptions['lines'],
   fit: fit.control.value as Fit,
+  classLabel: classLabel.control.value === '' ? undefined : Number(classLabel.control.value),
   growTo: sizeOf(growTo.control.value),
 });
 
@@ -144,6 +148,12 @@ export function adoptDirections(capabilities: Capabilities | undefined): void {
   backward.disabled = capabilities?.keyframes === false;
   backward.title = backward.disabled ? `Not with this model: ${capabilities!.why}` : '';
   if (backward.disabled) direction.control.value = 'forward';
+}
+
+/** The classes of a model that shows them. */
+export function adoptClasses({ labels, capabilities: { classes } }: Pick<ModelInfo, 'labels' | 'capabilities'>): void {
+  const names = Array.from({ length: classes }, (_, at) => make('option', { value: String(at) }, labels[at] ? `${at}: ${labels[at]}` : String(at)));
+  classLabel.control.replaceChildren(...names);
 }
 
 /** The sizes that a frame can grow to. */

@@ -9,6 +9,7 @@ import { asError, isVideo, ofClip, readMaterial, type Material } from './materia
 import { MODES, mode, type Mode } from './modes';
 import {
   added,
+  classLabel,
   between,
   detail,
   direction,
@@ -100,6 +101,7 @@ const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   subject: () => [slots.subject.box],
   grow: () => [slots.clip.box, growTo.box],
   enlarge: () => [slots.clip.box, scale.box, detail.box],
+  class: () => [classLabel.box],
 };
 
 /** What is given in each mode whose shape counts: a frame that grows and one that is enlarged keep their own. */

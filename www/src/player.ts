@@ -1,6 +1,7 @@
 /** The stage: the shipped sample, previews while a clip is made, and the clip itself, looping. */
 import { drawSmooth, type Clip, type Frame } from 'tabreel';
 import { byId, make } from './dom';
+import { subjectOf } from './recipe';
 
 type State = 'empty' | 'sample' | 'waiting' | 'preview' | 'clip';
 
@@ -94,7 +95,7 @@ export function showClip(made: Clip): void {
   setShape(made.width, made.height);
   scrub.max = String(made.numFrames - 1);
   enter('clip');
-  stage.setAttribute('aria-label', `Clip: ${made.options.prompt}. Space plays and pauses, arrow keys step through the frames.`);
+  stage.setAttribute('aria-label', `Clip: ${subjectOf(made.options)}. Space plays and pauses, arrow keys step through the frames.`);
   if (made.numFrames > 1 && !calm.matches) play();
   else pause();
 }

@@ -3,6 +3,10 @@ import { OPTIONS, type Backend, type ClipRecipe, type OptionSpec } from 'tabreel
 
 export type Recipe = ClipRecipe;
 
+/** What a recipe shows, in words. */
+export const subjectOf = ({ prompt, classLabel }: Pick<Recipe, 'prompt' | 'classLabel'>): string =>
+  prompt || `class ${classLabel}`;
+
 export type Device = 'auto' | Backend;
 
 type Field = keyof Recipe;

@@ -3,7 +3,7 @@ import { TabreelError, type Clip, type SaveOptions, type Tabreel } from 'tabreel
 import { byId } from './dom';
 import { showError } from './error';
 import { announce } from './progress';
-import { toHash, type Recipe } from './recipe';
+import { subjectOf, toHash, type Recipe } from './recipe';
 import { fromWords, megabytes, seconds } from './words';
 
 const box = byId('result');
@@ -104,9 +104,9 @@ export function download(file: Blob, name: string): void {
 }
 
 /** The prompt's first words and the seed. */
-export function fileName({ prompt, seed }: Pick<Recipe, 'prompt' | 'seed'>): string {
-  const words = prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
-  return [...words.slice(0, 6), seed].join('-');
+export function fileName(recipe: Pick<Recipe, 'prompt' | 'classLabel' | 'seed'>): string {
+  const words = subjectOf(recipe).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  return [...words.slice(0, 6), recipe.seed].join('-');
 }
 
 async function shareRecipe(): Promise<void> {

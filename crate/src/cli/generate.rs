@@ -19,6 +19,7 @@ use super::model::ModelArgs;
 use super::options::OptionArgs;
 use super::output::{self, recipe};
 use super::room;
+use super::vocabulary::Vocabulary;
 use crate::contract::EngineResult;
 use crate::device::Compute;
 use crate::error::{Error, Result};
@@ -41,6 +42,9 @@ pub struct GenerateArgs {
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "task")]
     latents: Option<PathBuf>,
+    /// Say the prompt in the words that a small model was trained on and fill in, by the seed, what it leaves open.
+    #[arg(long)]
+    suggest: bool,
     /// Make the clip once with each of these numbers of steps and lay them side by side.
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', conflicts_with_all = ["task", "latents"])]
     compare_steps: Vec<usize>,
@@ -83,7 +87,12 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
             card.default = suggested(&card.default, &presets, Some(&preset))?;
             check_lora(&presets, &preset, &files)?;
         }
-        asked.seed.get_or_insert_with(random_seed);
+        let seed = *asked.seed.get_or_insert_with(random_seed);
+        let vocabulary = Vocabulary::of(&files).await?;
+        if args.suggest {
+            let prompt = asked.prompt.as_deref().unwrap_or_default();
+            asked.prompt = Some(suggestion(vocabulary.as_ref(), prompt, seed)?);
+        }
         check_before_loading(&asked, &card.default)?;
         // The files are looked at before the model is loaded, which takes longer.
         let given = args.given.read(asked.clone().settle(&card.default).fps)?;
@@ -112,6 +121,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         drop(draft);
         let pipeline = load(compute).await?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
+        host.tell_prompt(&options.prompt, vocabulary.as_ref(), args.suggest);
         let model = match card.name.as_str() {
             "" => args.model.name(),
             name => name.to_owned(),
@@ -170,6 +180,19 @@ fn read_latents(path: &Path, compute: &Compute) -> Result<Tensor<5>> {
 fn check_before_loading(asked: &GivenOptions, defaults: &ModelDefaults) -> Result<()> {
     let any = Rules { width_multiple: 1, height_multiple: 1, frame_multiple: 1 };
     GenerateOptions { num_frames: 1, ..asked.clone().settle(defaults) }.check(any)
+}
+
+/// A prompt in the model's own words.
+fn suggestion(vocabulary: Option<&Vocabulary>, prompt: &str, seed: u64) -> Result<String> {
+    let mut state = seed;
+    // Knuth's generator; its upper bits are the good ones.
+    let choose = |count: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % count.max(1)
+    };
+    vocabulary
+        .and_then(|vocabulary| vocabulary.suggest(prompt, choose))
+        .ok_or_else(|| Error::options("--suggest needs a model whose card lists its words; this one's does not"))
 }
 
 /// A preset made for a LoRA would give noise without it; which file it is, only the caller knows.
@@ -252,6 +275,18 @@ impl TerminalHost {
             let _ = writeln!(std::io::stderr(), "{text}");
         } else {
             self.bar.println(text);
+        }
+    }
+
+    /// Says what was made of the prompt, and the words of it that say nothing to a small model.
+    fn tell_prompt(&self, prompt: &str, vocabulary: Option<&Vocabulary>, suggested: bool) {
+        if suggested {
+            self.say("prompt", prompt);
+        }
+        let unknown = vocabulary.map(|vocabulary| vocabulary.unknown(prompt)).unwrap_or_default();
+        if !unknown.is_empty() {
+            let words: Vec<String> = unknown.iter().map(|word| format!("“{word}”")).collect();
+            self.event(Event::warning(format!("this small model does not know {}", words.join(", "))));
         }
     }
 

@@ -15,6 +15,7 @@ mod output;
 mod pictures;
 mod room;
 mod serve;
+mod vocabulary;
 mod webp;
 
 pub use output::recipe;
