@@ -145,7 +145,6 @@ for (const direction of ['forward', 'backward']) {
     for (const made of [chromium, native]) assert.equal(largestDifference(given, made.slice(...known)), 0, 'known frames stay');
     assert.equal(largestDifference(chromium.slice(...fresh), Uint8Array.from(shown)), 0, 'what was shown is what the clip has');
     const most = largestDifference(chromium.slice(...fresh), native.slice(...fresh));
-    console.log('most', most);
     assert.ok(most <= 2, `new frames are up to ${most} of 255 away`);
   });
 }
