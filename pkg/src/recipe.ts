@@ -119,5 +119,7 @@ function ofCommandLine(model: string, task: string, options: object, flags: Reco
     ...(typeof by === 'number' ? { frames: by } : {}),
     ...(typeof strength === 'number' ? { strength } : {}),
   };
-  return { tabreel: 1, model: { name: model }, task: { name, ...settings }, options: options as ClipRecipe, given };
+  // What it left open stands as null there, and nowhere else.
+  const settled = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null)) as unknown as ClipRecipe;
+  return { tabreel: 1, model: { name: model }, task: { name, ...settings }, options: settled, given };
 }

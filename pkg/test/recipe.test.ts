@@ -71,7 +71,7 @@ test('a recipe of the command line is understood', () => {
     tabreel: '0.1.0',
     model: 'tiny',
     task: 'extend',
-    options: { prompt: 'a', seed: 3 },
+    options: { prompt: 'a', seed: 3, sampler: null, sigmas: null },
     given: { extend: 'a.gif', backward: true, by: 8 },
   };
   expect(parseRecipe(JSON.stringify(line))).toEqual({

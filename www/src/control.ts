@@ -68,7 +68,7 @@ export async function maskedOf(clip: Material, mask: Material, fps: number): Pro
   const single = masks.frames.length === 1;
   const shown = moving(frames, fps, (frame, index) => tinted(frame, masks.frames[single ? 0 : index]));
   const short = !single && masks.frames.length < frames.length;
-  const lacking = short ? [`the mask has ${masks.frames.length} frames and the clip ${frames.length}: it must have one, or as many`] : [];
+  const lacking = short ? [`the mask has ${masks.frames.length} frames and the clip ${frames.length}`] : [];
   return { shown, note: sentences([...masks.warnings, ...lacking]) };
 }
 

@@ -35,8 +35,15 @@ let wanted: Size & Length = { width: 128, height: 128, numFrames: 17, fps: 16 };
 /** What is known of the model's sizes; undefined before its card was read. */
 let model: SizedModel | undefined;
 
-const slot = (id: string, words: string, name: string, takes: 'image' | 'clip', changed: () => void = renderPanel): Slot =>
-  new Slot({ id, words, name, takes, ...(takes === 'clip' && id !== 'mask-clip' ? { shown: () => shown() } : {}), changed });
+/** `name` is what errors call it; `fromStage` offers the clip that is shown. */
+const slot = (
+  id: string,
+  words: string,
+  name: string,
+  takes: 'image' | 'clip',
+  changed: () => void = renderPanel,
+  fromStage = takes === 'clip',
+): Slot => new Slot({ id, words, name, takes, ...(fromStage ? { shown: () => shown() } : {}), changed });
 
 export const slots = {
   first: slot('first', 'first frame', 'image', 'image'),
@@ -44,7 +51,7 @@ export const slots = {
   clip: slot('clip', 'clip or picture', 'clip', 'clip', () => void adoptBackdrop()),
   second: slot('second', 'second clip', 'second clip', 'clip'),
   control: slot('control', 'clip or picture to follow', 'control', 'clip', () => void adoptControl()),
-  maskClip: slot('mask-clip', 'mask clip', 'mask', 'clip', () => void adoptMask()),
+  maskClip: slot('mask-clip', 'mask clip', 'mask', 'clip', () => void adoptMask(), false),
   subject: slot('subject', 'picture of it', 'references', 'image'),
 };
 
