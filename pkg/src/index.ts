@@ -62,5 +62,5 @@ export { modelAddress } from './source/remote.js';
 export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel } from './source/kept-models.js';
 export { probe, type Support } from './support.js';
 export type { BridgeOptions, EditOptions, ExtendOptions, InpaintOptions, OutpaintOptions, TaskOptions, UpscaleOptions } from './tasks.js';
-export { CAPTION_ROLES, suggestPrompt, unknownWords, type Vocabulary } from './vocabulary.js';
+export { CAPTION_ROLES, suggestPrompt, unknownWords, unknownWordsNote, type Vocabulary } from './vocabulary.js';
 export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';

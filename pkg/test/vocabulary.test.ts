@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { suggestPrompt, unknownWords, type Vocabulary } from '../src/vocabulary.js';
+import { suggestPrompt, unknownWords, unknownWordsNote, type Vocabulary } from '../src/vocabulary.js';
 
 const vocabulary: Vocabulary = {
   roles: {
@@ -39,4 +39,12 @@ test('what is left open is drawn from all words', () => {
 
 test('a vocabulary of other roles suggests nothing', () => {
   expect(suggestPrompt('x', { roles: { shape: { ball: [] } }, other: [] })).toBeUndefined();
+});
+
+test('the note names what the model draws instead, and is empty where it knows all or any word', () => {
+  expect(unknownWordsNote('a red ball', vocabulary)).toBe('');
+  expect(unknownWordsNote('a red zeppelin', undefined)).toBe('');
+  expect(unknownWordsNote('a zeppelin, a cat and 3 balls', { ...vocabulary, other: ['a', 'and'] })).toBe(
+    'This small model knows no “zeppelin”, “cat” and no “3”: it draws balls and cubes.',
+  );
 });
