@@ -1,6 +1,7 @@
 /** Which size a task works at, and frames brought to it. */
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
+import { WORK_MS, inTime } from './patience.js';
 import type { ModelInfo } from './generator.js';
 
 interface Size {
@@ -42,7 +43,8 @@ export async function fitFrames(frames: readonly Frame[], width: number, height:
   context.imageSmoothingQuality = 'high';
   const fitted: Frame[] = [];
   for (const frame of frames) {
-    const bitmap = await createImageBitmap(new ImageData(frame.data, frame.width, frame.height));
+    const drawn = createImageBitmap(new ImageData(frame.data, frame.width, frame.height));
+    const bitmap = await inTime(drawn, 'the browser', WORK_MS, (unused) => unused.close());
     const scale = Math.min(frame.width / width, frame.height / height);
     const [w, h] = [width * scale, height * scale];
     context.clearRect(0, 0, width, height);
