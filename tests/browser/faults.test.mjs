@@ -81,6 +81,44 @@ test('memory that runs out is told as such, and a retry with an engine that has 
     assert.equal(await generate(page), undefined);
   }));
 
+/** In front of the worker's script: at its second step the engine's clock stops it, by a trap or by a full stack. */
+const stopped = (how) => `{
+  // (func (export "f") unreachable)
+  const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 5, 1, 3, 0, 0, 11];
+  const trap = new WebAssembly.Instance(new WebAssembly.Module(new Uint8Array(bytes))).exports.f;
+  const stack = () => stack() + 1;
+  const say = self.postMessage.bind(self);
+  let armed = false;
+  self.postMessage = (message, ...more) => {
+    armed ||= message.event?.type === 'step';
+    say(message, ...more);
+  };
+  const now = performance.now.bind(performance);
+  // Not where the worker's own code asks.
+  performance.now = () => (armed && /wasm/.test(new Error().stack) ? ${how}() : now());
+}
+`;
+
+for (const [how, words] of [
+  ['trap', /unreachable/],
+  ['stack', /call stack/],
+]) {
+  test(`an engine that stops while it makes a clip (${how}) ends in words, and the next clip has a new one`, () => {
+    const route = (page) =>
+      page.route('**/worker-*.js', async (route) => {
+        const response = await route.fetch();
+        await route.fulfill({ response, body: stopped(how) + (await response.text()) });
+      });
+    return withPage({ route }, async (page) => {
+      const error = await generate(page);
+      assert.equal(error?.code, 'internal', error?.words);
+      assert.match(error.words, words);
+      await page.unroute('**/worker-*.js');
+      assert.equal(await generate(page), undefined);
+    });
+  });
+}
+
 for (const [words, body] of [
   ['an engine that is cut off', ENGINE.subarray(0, ENGINE.length / 2)],
   ['something else in place of the engine', Buffer.from('not here')],
