@@ -41,6 +41,13 @@ async function generate(page, settings = SHORTEST) {
 const engineRoute = (body) => (page) =>
   page.route('**/*.wasm', (route) => route.fulfill({ status: 200, contentType: 'application/wasm', body }));
 
+/** The worker with this in front of its script. */
+const workerRoute = (before) => (page) =>
+  page.route('**/worker-*.js', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: before + (await response.text()) });
+  });
+
 function leb128(bytes, at) {
   let value = 0;
   for (let shift = 0; ; shift += 7) {
@@ -104,12 +111,7 @@ for (const [how, words] of [
   ['stack', /call stack/],
 ]) {
   test(`an engine that stops while it makes a clip (${how}) ends in words, and the next clip has a new one`, () => {
-    const route = (page) =>
-      page.route('**/worker-*.js', async (route) => {
-        const response = await route.fetch();
-        await route.fulfill({ response, body: stopped(how) + (await response.text()) });
-      });
-    return withPage({ route }, async (page) => {
+    return withPage({ route: workerRoute(stopped(how)) }, async (page) => {
       const error = await generate(page);
       assert.equal(error?.code, 'internal', error?.words);
       assert.match(error.words, words);
@@ -118,6 +120,35 @@ for (const [how, words] of [
     });
   });
 }
+
+/** In front of the worker's script: after its first step the machine is busy with something else for 7 s. */
+const BUSY = `{
+  const say = self.postMessage.bind(self);
+  self.postMessage = (message, ...more) => {
+    say(message, ...more);
+    if (message.event?.type !== 'step' || message.event.step !== 1) return;
+    for (const end = Date.now() + 7000; Date.now() < end; );
+  };
+}
+`;
+
+test('a step that takes longer than expected says so, whatever is still to come after it', () => {
+  // With seconds for what comes after the steps, as the last clip had them.
+  const script = () => localStorage.setItem('tabreel.pace.cpu', JSON.stringify({ denoise: 1e-7, rest: 1e-4 }));
+  return withPage({ route: workerRoute(BUSY), script }, async (page) => {
+    await page.evaluate(() => {
+      window.told = [];
+      const line = document.querySelector('#status');
+      new MutationObserver(() => window.told.push(line.textContent)).observe(line, { childList: true, characterData: true, subtree: true });
+    });
+    assert.equal(await generate(page), undefined);
+    const told = await page.evaluate(() => window.told);
+    const longer = told.filter((words) => words.endsWith(' · longer than expected: the machine may be busy'));
+    assert.ok(longer.length > 0, told.join('\n'));
+    // Said of the step that took long, and no more once it was done.
+    assert.doesNotMatch(told.at(-1), /longer than expected/);
+  });
+});
 
 for (const [words, body] of [
   ['an engine that is cut off', ENGINE.subarray(0, ENGINE.length / 2)],
