@@ -1,6 +1,6 @@
 // Starting Chromium, driving the page as a visitor does, and reading saved files back.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -172,6 +172,13 @@ export function command(name, args, options = {}) {
   const { status, stdout, stderr, error } = spawnSync(name, args, { maxBuffer: 2 ** 28, ...options });
   if (error || status !== 0) throw new Error(`${name} ${args.join(' ')}: ${error?.message ?? stderr}`);
   return stdout;
+}
+
+/** Writes a clip of 12 frames at 24 a second, a white square that moves to the right on green; returns its bytes. */
+export function movingClip(path) {
+  const scene = 'color=c=0x3c8a32:s=128x96:r=24:d=0.5[g];color=c=white:s=32x32:r=24:d=0.5[w];[g][w]overlay=x=t*160:y=32';
+  command('ffmpeg', ['-v', 'error', '-y', '-filter_complex', scene, '-frames:v', '12', path]);
+  return readFileSync(path);
 }
 
 /** What ffprobe reads of a video: codec, size, frames counted by decoding, rate, whether the first is a key frame. */

@@ -9,7 +9,7 @@ import {
   PROMPT,
   SHORT,
   canvasPixels,
-  command,
+  movingClip,
   configure,
   drawPng,
   finished,
@@ -208,13 +208,6 @@ describe('tasks', () => {
 });
 
 describe('clips from files', () => {
-  /** A clip of 12 frames at 24 a second: a white square that moves to the right on green. */
-  function clipFile(name) {
-    const path = join(folder.path, name);
-    const scene = 'color=c=0x3c8a32:s=128x96:r=24:d=0.5[g];color=c=white:s=32x32:r=24:d=0.5[w];[g][w]overlay=x=t*160:y=32';
-    command('ffmpeg', ['-v', 'error', '-y', '-filter_complex', scene, '-frames:v', '12', path]);
-    return path;
-  }
   for (const [name, type] of [
     ['moving.mp4', 'video/mp4'],
     ['moving.webm', 'video/webm'],
@@ -223,7 +216,7 @@ describe('clips from files', () => {
   ]) {
     test(`${name} is read, resampled with a word about it, and goes on`, () =>
       onPage(async (page) => {
-        await give(page, 'drop', '#stage', { base64: readFileSync(clipFile(name), 'base64'), name, type });
+        await give(page, 'drop', '#stage', { base64: movingClip(join(folder.path, name)).toString('base64'), name, type });
         if (type === 'image/png') {
           // It could be a picture: the visitor says what for.
           await page.locator('#first-thumb').waitFor();
