@@ -10,7 +10,12 @@ let generating: () => Promise<unknown>;
 vi.mock('../wasm/tabreel.js', () => ({
   default: async ({ module_or_path }: { module_or_path: Response }) => void (await module_or_path.arrayBuffer()),
   Engine: {
-    create: async () => ({ info: () => ({ device: 'cpu' }), generate: () => generating() }),
+    create: async () => ({
+      info: () => ({ device: 'cpu' }),
+      generate: () => generating(),
+      // As it does after each kernel.
+      checkKernels: async (_: unknown, host: { tick(): Promise<void> }) => (await host.tick(), { revision: '00', findings: [] }),
+    }),
   },
 }));
 
@@ -18,7 +23,7 @@ const options = { what: 'generating', silenceMs: 60_000 };
 const GENERATE = { type: 'generate', options: { prompt: 'a ball' }, condition: undefined } as never;
 
 /** A worker of its own in this process, started; `said` is what it told. */
-async function startWorker(engine: () => Response): Promise<{ link: WorkerLink; said: FromWorker[]; fail: (error: unknown) => void }> {
+async function startWorker(engine: () => Response, adapter?: object): Promise<{ link: WorkerLink; said: FromWorker[]; fail: (error: unknown) => void }> {
   const said: FromWorker[] = [];
   let onError: (event: { error: unknown }) => void = () => undefined;
   const worker: WorkerLike = {
@@ -37,14 +42,17 @@ async function startWorker(engine: () => Response): Promise<{ link: WorkerLink; 
   vi.resetModules();
   await import('../src/worker.js');
   const link = new WorkerLink(worker);
-  await link.run({ type: 'start', device: 'cpu', wasmUrl: 'http://localhost/tabreel_bg.wasm' } as never, options);
+  await link.run({ type: 'start', device: 'cpu', wasmUrl: 'http://localhost/tabreel_bg.wasm', adapter } as never, options);
   return { link, said, fail: (error) => onError({ error }) };
 }
 
 const small = (): Response => new Response(new Uint8Array(10), { headers: { 'content-type': 'application/wasm', 'content-length': '10' } });
 
 beforeEach(() => void (generating = async () => ({})));
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
 
 test.each([
   ['its length', { 'content-length': '7' }, 7],
@@ -60,6 +68,13 @@ test.each([
     { type: 'engine-bytes', loaded: 7, total },
     { type: 'engine-bytes', loaded: 7, total: 7 },
   ]);
+});
+
+test('the trial of the kernels says between them that it lives', async () => {
+  expect((await startWorker(small)).said.filter(({ type }) => type === 'beat')).toHaveLength(0);
+  vi.spyOn(performance, 'now').mockReturnValue(5000); // one beat a second at most
+  const { said } = await startWorker(small, { vendor: 'acme', architecture: 'one', description: '', isFallback: false });
+  expect(said.filter(({ type }) => type === 'beat')).toHaveLength(1);
 });
 
 const traps: [string, Error, string, string][] = [
