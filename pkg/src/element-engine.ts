@@ -22,6 +22,8 @@ export interface ClipJob {
   /** What else `load()` takes. */
   load: Omit<LoadOptions, 'model' | 'device' | 'onProgress' | 'signal'>;
   onProgress(progress: LoadProgress): void;
+  /** The engine is there; the clip may have to wait for others. */
+  onLoaded(engine: Tabreel): void;
   /** Another element's clip is made first. */
   onWait(): void;
   options: GenerateOptions;
@@ -51,6 +53,7 @@ export async function makeClip(user: object, job: ClipJob): Promise<Clip> {
   } finally {
     engine.listeners.delete(job.onProgress);
   }
+  job.onLoaded(tabreel);
   const before = engine.queue;
   let done = (): void => undefined;
   engine.queue = before.then(() => new Promise<void>((resolve) => (done = resolve)));

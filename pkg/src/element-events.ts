@@ -27,6 +27,8 @@ export interface NumberedFrame extends Frame {
 
 /** What the element's events carry, by their names. */
 export interface ClipEvents {
+  /** Words of the prompt that the model does not know, once it is loaded; and again when others are unknown, or none. */
+  'unknown-words': CustomEvent<readonly string[]>;
   /** While the model loads and the clip is made. */
   progress: CustomEvent<ClipProgress>;
   /** The first frame as far as it is known after a step. */

@@ -11,7 +11,8 @@ canvas { display: block; width: 100%; background: #8884; border-radius: 4px; }
 button { font: inherit; min-height: 32px; padding: 4px 12px; cursor: pointer; }
 [part=bar] { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin-top: 6px; }
 progress { flex: 1; min-width: 60px; }
-[part=status] { min-height: 1.4em; margin: 4px 0 0; overflow-wrap: anywhere; }
+[part=status], [part=unknown] { margin: 4px 0 0; overflow-wrap: anywhere; }
+[part=status] { min-height: 1.4em; }
 [hidden] { display: none !important; }
 `;
 
@@ -28,6 +29,7 @@ export class ClipView {
   readonly #canvas = document.createElement('canvas');
   readonly #progress = document.createElement('progress');
   readonly #status = document.createElement('p');
+  readonly #unknown = document.createElement('p');
   readonly #buttons = {} as Record<ButtonName, HTMLButtonElement>;
   #clip: Clip | undefined;
   #shown = -1;
@@ -52,6 +54,8 @@ export class ClipView {
     this.#progress.setAttribute('aria-label', 'How far the clip is');
     this.#status.setAttribute('part', 'status');
     this.#status.setAttribute('role', 'status');
+    this.#unknown.setAttribute('part', 'unknown');
+    this.#unknown.setAttribute('role', 'status');
     const bar = document.createElement('div');
     bar.setAttribute('part', 'bar');
     for (const [name, words] of Object.entries(BUTTONS) as [ButtonName, string][]) {
@@ -62,7 +66,7 @@ export class ClipView {
       bar.append(button);
     }
     bar.append(this.#progress);
-    root.append(this.#canvas, bar, this.#status);
+    root.append(this.#canvas, bar, this.#status, this.#unknown);
     this.shape(1, 1);
     this.show('idle');
   }
@@ -94,6 +98,11 @@ export class ClipView {
   /** A sentence for everyone, read out too. */
   say(text: string): void {
     if (this.#status.textContent !== text) this.#status.textContent = text;
+  }
+
+  /** Which words the model does not know; empty where it knows all. Never hidden: a live region must be there before its words. */
+  sayUnknown(text: string): void {
+    if (this.#unknown.textContent !== text) this.#unknown.textContent = text;
   }
 
   /** 0 to 1; undefined when nobody can tell. */

@@ -8,6 +8,7 @@ import { ClipView } from './element-view.js';
 import { TabreelError, toTabreelError } from './errors.js';
 import type { GenerateOptions, LoadOptions } from './generator.js';
 import type { ClipInputs } from './inputs.js';
+import { unknownWords, unknownWordsNote, type Vocabulary } from './vocabulary.js';
 
 export type { ClipEvents, ClipProgress, NumberedFrame, PreviewFrame } from './element-events.js';
 
@@ -47,6 +48,9 @@ export class TabreelClip extends Base {
   #view: ClipView | undefined;
   #clip: Clip | undefined;
   #cancel: AbortController | undefined;
+  /** Of the model that was loaded last. */
+  #vocabulary: Vocabulary | undefined;
+  #unknown: readonly string[] = [];
   #seen: IntersectionObserver | undefined;
 
   /** The finished clip, if there is one. */
@@ -123,6 +127,10 @@ export class TabreelClip extends Base {
         device: this.device,
         load: TabreelClip.loadOptions,
         onProgress: ({ phase, loaded, total }) => tell(phase, loaded, total),
+        onLoaded: ({ model }) => {
+          this.#vocabulary = model.card.vocabulary;
+          this.#tellUnknown();
+        },
         onWait: () => tell('wait'),
         options: { ...readOptions(this), ...this.#pictures(), ...this.#listeners(view, tell), signal: cancel.signal },
         signal: cancel.signal,
@@ -190,6 +198,7 @@ export class TabreelClip extends Base {
   attributeChangedCallback(name: string): void {
     const view = this.#view;
     if (view === undefined) return;
+    if (name === 'prompt') this.#tellUnknown();
     if (name === 'autoplay') this.#startWhenSeen();
     else view.show(view.state, this.controls);
     this.#shape();
@@ -204,6 +213,16 @@ export class TabreelClip extends Base {
     });
     this.#shape();
     return this.#view;
+  }
+
+  /** Of a model that does not know all words: which of the prompt's say nothing to it. */
+  #tellUnknown(): void {
+    const prompt = this.getAttribute('prompt') ?? '';
+    const unknown = unknownWords(prompt, this.#vocabulary);
+    this.#view?.sayUnknown(unknownWordsNote(prompt, this.#vocabulary));
+    const same = unknown.join(' ') === this.#unknown.join(' ');
+    this.#unknown = unknown;
+    if (!same) this.#emit('unknown-words', unknown);
   }
 
   #shape(): void {

@@ -63,5 +63,5 @@ export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel 
 export { probe, type Support } from './support.js';
 export { sizeFor as taskSize, type SizedModel } from './task-size.js';
 export type { BridgeOptions, EditOptions, ExtendOptions, InpaintOptions, OutpaintOptions, TaskOptions, UpscaleOptions } from './tasks.js';
-export { CAPTION_ROLES, suggestPrompt, unknownWords, type Vocabulary } from './vocabulary.js';
+export { CAPTION_ROLES, suggestPrompt, unknownWords, unknownWordsNote, type Vocabulary } from './vocabulary.js';
 export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';

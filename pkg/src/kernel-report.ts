@@ -4,6 +4,7 @@
  */
 import type { AdapterFacts } from './adapter.js';
 import type { KernelFinding, KernelReport } from './contract.js';
+import { inTime } from './patience.js';
 
 export type { KernelFinding, KernelReport };
 
@@ -21,22 +22,27 @@ interface Kept {
 }
 
 export async function keptKernelReport(adapter: AdapterFacts): Promise<KernelReport | undefined> {
-  try {
+  const read = async (): Promise<Partial<Kept>> => {
     const kept = await (await globalThis.caches?.open(CACHE))?.match(key(adapter));
-    const { report, at } = ((await kept?.json()) ?? {}) as Partial<Kept>;
+    return ((await kept?.json()) ?? {}) as Partial<Kept>;
+  };
+  try {
+    const { report, at } = await inTime(read(), 'the cache');
     const age = Date.now() - (at ?? NaN);
     // A clock that was set back makes an age below 0: then nobody knows.
     return age >= 0 && age < MAX_AGE_MS ? report : undefined;
   } catch {
-    return undefined; // private windows, plain http, a damaged entry: the check is made again
+    return undefined; // private windows, plain http, a damaged entry, no answer: the check is made again
   }
 }
 
 export async function keepKernelReport(adapter: AdapterFacts, report: KernelReport): Promise<void> {
+  const write = async (): Promise<void> => {
+    const cache = await globalThis.caches?.open(CACHE);
+    await cache?.put(key(adapter), new Response(JSON.stringify({ report, at: Date.now() } satisfies Kept)));
+  };
   try {
-    await (
-      await globalThis.caches?.open(CACHE)
-    )?.put(key(adapter), new Response(JSON.stringify({ report, at: Date.now() } satisfies Kept)));
+    await inTime(write(), 'the cache');
   } catch {
     // see above
   }
@@ -45,7 +51,7 @@ export async function keepKernelReport(adapter: AdapterFacts, report: KernelRepo
 /** Forgets what was found, for all adapters: the next start checks anew. */
 export async function deleteKernelReports(): Promise<void> {
   try {
-    await globalThis.caches?.delete(CACHE);
+    await inTime(Promise.resolve(globalThis.caches?.delete(CACHE)), 'the cache');
   } catch {
     // see above
   }

@@ -2,6 +2,7 @@
 import { enlarge } from './enlarge.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
+import { WORK_MS, inTime } from './patience.js';
 
 /** A gap between the pictures of a contact sheet, in px. */
 const GAP = 4;
@@ -22,7 +23,7 @@ export async function contactSheet(frames: readonly Frame[], scale: number): Pro
     const y = Math.floor(index / columns) * (height + GAP);
     context.putImageData(new ImageData(big.data, big.width, big.height), x, y);
   });
-  return sheet.convertToBlob({ type: 'image/png' });
+  return inTime(sheet.convertToBlob({ type: 'image/png' }), 'the PNG encoder', WORK_MS);
 }
 
 /** The number of columns that makes the sheet's sides most alike. */

@@ -2,6 +2,7 @@
 import { BlobSource, Input, VideoSampleSink, type InputVideoTrack } from 'mediabunny';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import type { Frame } from './frame.js';
+import { WORK_MS, inTime, isLate } from './patience.js';
 import { MAX_SIDE_PX, invalid, isFrame, isPicture, readPicture, show, tagOf, within, type PictureSource } from './read-picture.js';
 import { VIDEO_FORMATS, sniff } from './sniff.js';
 
@@ -92,6 +93,7 @@ export async function readClip(source: ClipSource, options: ReadClipOptions = {}
   } catch (thrown) {
     throwIfAborted(signal, 'reading a clip');
     if (thrown instanceof TabreelError) throw thrown;
+    if (isLate(thrown)) throw new TabreelError('unsupported-device', `${name} could not be decoded: ${(thrown as Error).message}`);
     throw invalid(`${name} must be a clip that this browser can decode, got ${show(file)} (${toTabreelError(thrown).message})`, thrown);
   }
 }
@@ -116,7 +118,7 @@ async function readVideo(file: Blob, { fps: wanted, maxFrames, cover, name, sign
     if (!(await input.canRead())) throw invalid(`${name} must be a clip (MP4, WebM, GIF, …) or a picture, got ${show(file)}`);
     const track = await input.getPrimaryVideoTrack();
     if (track === null) throw invalid(`${name} must have a picture track, got ${show(file)} without one`);
-    if (!(await track.canDecode())) {
+    if (!(await inTime(track.canDecode(), 'VideoDecoder').catch(() => false))) {
       throw new TabreelError(
         'unsupported-device',
         `this browser cannot decode the ${(await track.getCodec()) ?? 'unknown'} video of ${show(file)}`,
@@ -146,18 +148,27 @@ async function* framesAt(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Frame> {
   let context: OffscreenCanvasRenderingContext2D | undefined;
-  for await (const sample of new VideoSampleSink(track).samplesAtTimestamps(times)) {
-    if (sample === null) continue;
-    try {
-      throwIfAborted(signal, 'reading a clip');
-      context ??= canvasFor({ width: sample.displayWidth, height: sample.displayHeight }, cover);
-      const { width, height } = context.canvas;
-      context.clearRect(0, 0, width, height);
-      sample.draw(context, 0, 0, width, height);
-      yield pixels(context);
-    } finally {
-      sample.close();
+  const samples = new VideoSampleSink(track).samplesAtTimestamps(times);
+  try {
+    for (;;) {
+      // A hardware decoder may stop without a word.
+      const { done, value: sample } = await inTime(samples.next(), 'VideoDecoder', WORK_MS, (unused) => unused.value?.close());
+      if (done) return;
+      if (sample === null) continue;
+      try {
+        throwIfAborted(signal, 'reading a clip');
+        context ??= canvasFor({ width: sample.displayWidth, height: sample.displayHeight }, cover);
+        const { width, height } = context.canvas;
+        context.clearRect(0, 0, width, height);
+        sample.draw(context, 0, 0, width, height);
+        yield pixels(context);
+      } finally {
+        sample.close();
+      }
     }
+  } finally {
+    // Not waited for: a decoder that stalls may stall here too.
+    void samples.return(undefined).catch(() => undefined);
   }
 }
 
@@ -169,14 +180,14 @@ async function readAnimation(file: Blob, type: string, { fps: wanted, maxFrames,
   }
   const decoder = new ImageDecoder({ data: await file.arrayBuffer(), type });
   try {
-    await Promise.all([decoder.tracks.ready, decoder.completed]);
+    await inTime(Promise.all([decoder.tracks.ready, decoder.completed]), 'ImageDecoder', WORK_MS);
     const total = decoder.tracks.selectedTrack?.frameCount ?? 0;
     const pictures: Frame[] = [];
     const ends: number[] = [];
     let context: OffscreenCanvasRenderingContext2D | undefined;
     for (let frameIndex = 0; frameIndex < Math.min(total, MAX_FRAMES); frameIndex++) {
       throwIfAborted(signal, 'reading a clip');
-      const { image } = await decoder.decode({ frameIndex });
+      const { image } = await inTime(decoder.decode({ frameIndex }), 'ImageDecoder', WORK_MS, (unused) => unused.image.close());
       context ??= canvasFor({ width: image.displayWidth, height: image.displayHeight }, cover);
       const { width, height } = context.canvas;
       context.clearRect(0, 0, width, height);

@@ -1,6 +1,7 @@
 /** One picture in any form that a browser draws, decoded to RGBA at its own size. The engine scales and cuts it. */
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
+import { WORK_MS, inTime, isLate } from './patience.js';
 
 /** A picture in any form that a browser draws. A `Blob` is a file: PNG, JPEG, WebP, AVIF or whatever the browser decodes. */
 export type PictureSource = Blob | ImageBitmap | ImageData | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | VideoFrame | Frame;
@@ -53,10 +54,13 @@ export async function readPicture(source: PictureSource, name = 'image'): Promis
   }
   let bitmap: ImageBitmap;
   try {
-    if (tag === 'HTMLImageElement') await (source as HTMLImageElement).decode();
+    if (tag === 'HTMLImageElement') await inTime((source as HTMLImageElement).decode(), 'the picture decoder', WORK_MS);
     const drawn = isFrame(source) && tag !== 'ImageData' ? new ImageData(source.data, source.width, source.height) : source;
-    bitmap = await createImageBitmap(drawn as Exclude<PictureSource, Frame>, { imageOrientation: 'from-image', premultiplyAlpha: 'none' });
+    const options: ImageBitmapOptions = { imageOrientation: 'from-image', premultiplyAlpha: 'none' };
+    const decoding = createImageBitmap(drawn as Exclude<PictureSource, Frame>, options);
+    bitmap = await inTime(decoding, 'the picture decoder', WORK_MS, (unused) => unused.close());
   } catch (error) {
+    if (isLate(error)) throw new TabreelError('unsupported-device', `${name} could not be decoded: ${(error as Error).message}`);
     throw invalid(`${name} must be a picture that this browser can decode (PNG, JPEG, WebP, …), got ${show(source)}`, error);
   }
   try {

@@ -1,6 +1,7 @@
 /** What this machine has, and whether it will do: `probe()` and the judgement behind it. */
 import { adapterName, looksLikeSoftware, type AdapterFacts } from './adapter.js';
 import { keptKernelReport, type KernelFinding } from './kernel-report.js';
+import { inTime } from './patience.js';
 
 /** What was found, before anyone judges it. */
 export interface MachineFacts {
@@ -110,7 +111,7 @@ async function lookAround(): Promise<MachineFacts> {
   };
   if (gpu === undefined) return facts;
   try {
-    const adapter = await withTimeout(gpu.requestAdapter({ powerPreference: 'high-performance' }), 10_000);
+    const adapter = await inTime(gpu.requestAdapter({ powerPreference: 'high-performance' }), 'WebGPU', 10_000);
     if (adapter === null) return facts;
     const info = adapter.info ?? {};
     const { vendor = '', architecture = '', description = '' } = info;
@@ -141,7 +142,7 @@ async function lookAtMemory(): Promise<MachineFacts['memory']> {
   const { deviceMemory } = navigator as { deviceMemory?: number };
   if (deviceMemory !== undefined) memory.deviceGiB = deviceMemory;
   try {
-    const { quota, usage } = (await navigator.storage?.estimate()) ?? {};
+    const { quota, usage } = (await inTime(Promise.resolve(navigator.storage?.estimate()), 'storage')) ?? {};
     if (quota !== undefined) memory.storageFreeBytes = Math.max(0, quota - (usage ?? 0));
   } catch {
     // Some privacy modes refuse to say; it is only a hint.
@@ -155,13 +156,6 @@ function hasWasmSimd(): boolean {
   // (module (func (result v128) i32.const 0 i8x16.splat i8x16.popcnt))
   const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
   return WebAssembly.validate(new Uint8Array(bytes));
-}
-
-function withTimeout<T>(promise: Promise<T>, ms: number): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer from WebGPU within ${ms / 1000} s`)), ms);
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
 }
 
 /** The part of WebGPU that is looked at; spelled out so that users need no @webgpu/types. */

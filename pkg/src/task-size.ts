@@ -3,6 +3,7 @@ import type { ModelCard } from './card.js';
 import type { ClipOptions } from './contract.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
+import { WORK_MS, inTime } from './patience.js';
 import type { ModelInfo } from './generator.js';
 
 interface Size {
@@ -54,7 +55,8 @@ export async function fitFrames(frames: readonly Frame[], width: number, height:
   context.imageSmoothingQuality = 'high';
   const fitted: Frame[] = [];
   for (const frame of frames) {
-    const bitmap = await createImageBitmap(new ImageData(frame.data, frame.width, frame.height));
+    const drawn = createImageBitmap(new ImageData(frame.data, frame.width, frame.height));
+    const bitmap = await inTime(drawn, 'the browser', WORK_MS, (unused) => unused.close());
     const scale = Math.min(frame.width / width, frame.height / height);
     const [w, h] = [width * scale, height * scale];
     context.clearRect(0, 0, width, height);

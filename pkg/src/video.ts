@@ -12,6 +12,7 @@ import {
 import { enlarge } from './enlarge.js';
 import { TabreelError, throwIfAborted } from './errors.js';
 import type { Frame } from './frame.js';
+import { inTime } from './patience.js';
 
 /** How a video is encoded. */
 export interface VideoOptions {
@@ -60,8 +61,9 @@ const BT709 = { primaries: 'bt709', transfer: 'bt709', matrix: 'bt709', fullRang
 export async function encodableCodecs(format: VideoOptions['format'], width: number, height: number): Promise<VideoCodec[]> {
   const found: VideoCodec[] = [];
   for (const codec of CODECS[format]) {
-    // Some browsers throw where they should say no.
-    if (await canEncodeVideo(codec, { width, height, quality: quality() }).catch(() => false)) found.push(codec);
+    // Some browsers throw where they should say no, or say nothing.
+    const asked = inTime(canEncodeVideo(codec, { width, height, quality: quality() }), 'VideoEncoder');
+    if (await asked.catch(() => false)) found.push(codec);
   }
   return found;
 }

@@ -39,6 +39,18 @@ export function unknownWords(prompt: string, vocabulary: Vocabulary | undefined)
   return [...found.values()];
 }
 
+/** Which words of a prompt say nothing to the model, and what it draws instead: a sentence; empty where all are known. */
+export function unknownWordsNote(prompt: string, vocabulary: Vocabulary | undefined): string {
+  const unknown = unknownWords(prompt, vocabulary).map((word) => `“${word}”`);
+  if (unknown.length === 0) return '';
+  const things = Object.keys(vocabulary?.roles['shape'] ?? {}).map((word) => `${word}s`);
+  const draws = things.length > 0 ? `: it draws ${list(things, 'and')}` : '';
+  return `This small model knows no ${list(unknown, 'and no')}${draws}.`;
+}
+
+const list = (words: string[], last: string): string =>
+  words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} ${last} ${words.at(-1)}`;
+
 function knownWords({ roles, other }: Vocabulary): Set<string> {
   const said = Object.values(roles).flatMap((words) => Object.entries(words).flatMap(([plain, more]) => [plain, ...more]));
   return new Set([...said, ...other].flatMap(wordsOf).flatMap((word) => stems(word.toLowerCase())));

@@ -52,7 +52,7 @@ patchWebGpu((message) => die({ code: 'device-lost', message }), ledger, trial);
 
 // What traps in a microtask of its own rejects no promise of ours.
 scope.addEventListener('error', (event) => {
-  if (event.error instanceof WebAssembly.RuntimeError) dieOfTrap(event.error);
+  if (isTrap(event.error)) dieOfTrap(event.error);
 });
 
 scope.onmessage = ({ data }) => {
@@ -67,7 +67,7 @@ scope.onmessage = ({ data }) => {
     .then((result) => scope.postMessage({ type: 'done', id: data.id, result }))
     .catch((thrown: unknown) => {
       // A trap leaves the instance in an unknown state; a rejection of Rust's own does not.
-      if (thrown instanceof WebAssembly.RuntimeError || panic !== undefined) {
+      if (isTrap(thrown) || panic !== undefined) {
         dieOfTrap(thrown);
       } else {
         return policy.explain(toTabreelError(thrown)).then((error) => {
@@ -78,6 +78,10 @@ scope.onmessage = ({ data }) => {
     })
     .finally(() => jobs.delete(data.id));
 };
+
+/** What stops the engine in the middle: a trap, or a full stack, which no browser counts among them. */
+const isTrap = (thrown: unknown): boolean =>
+  thrown instanceof WebAssembly.RuntimeError || (thrown instanceof Error && /call stack size|too much recursion/i.test(thrown.message));
 
 function dieOfTrap(thrown: unknown): void {
   const memory = missing && `out of memory: ${(missing / 1e6).toFixed(1)} MB more could not be had`;

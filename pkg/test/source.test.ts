@@ -7,6 +7,7 @@ import { blobSource } from '../src/source/memory.js';
 import { Meter, type FetchProgress } from '../src/source/meter.js';
 import { openFolder, type OpenOptions } from '../src/source/open.js';
 import { addressOf, remoteFolder } from '../src/source/remote.js';
+import { ModelStore } from '../src/source/store.js';
 import { Sha256, sha256 } from '../src/source/sha256.js';
 import { caught, randomBytes } from './fakes.js';
 
@@ -117,6 +118,17 @@ test.each([7, 'abc', {}])('a hash cannot be %j; null is none', (hash) => {
   const text = (sha256: unknown): string => JSON.stringify({ files: [{ path: 'a', bytes: 1, sha256 }] });
   expect(() => parseCard(text(hash), 'card')).toThrow('must be 64 hexadecimal digits');
   expect(parseCard(text(null), 'card').files).toEqual([{ path: 'a', bytes: 1 }]);
+});
+
+test.each<[string, () => void]>([
+  ["a portal's words in place of a card", () => server.files.set('/m/tabreel.json', 'Please log in')],
+  ['a card of nothing', () => server.files.set('/m/tabreel.json', '{}')],
+  ['a start page everywhere', () => (server.fault = () => ({ html: true }))],
+])('%s is not believed where a card is kept', async (_, breakIt) => {
+  const kept = JSON.stringify({ name: 'kept', files: [{ path: 'config.json', bytes: config.length }] });
+  vi.spyOn(ModelStore, 'open').mockResolvedValueOnce({ card: kept } as ModelStore);
+  breakIt();
+  expect((await describeModel(base())).name).toBe('kept');
 });
 
 test('names that look like parts of an address stay names', () => {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { parseVocabulary, suggestPrompt, unknownWords } from '../src/vocabulary.js';
+import { parseVocabulary, suggestPrompt, unknownWords, unknownWordsNote } from '../src/vocabulary.js';
 
 interface Cases {
   vocabulary: unknown;
@@ -23,4 +23,12 @@ test.each(cases.unknown)('what is no word of the vocabulary is named: $prompt', 
 
 test('a vocabulary of other roles suggests nothing', () => {
   expect(suggestPrompt('x', { roles: { shape: { ball: [] } }, other: [] })).toBeUndefined();
+});
+
+test('the note names what the model draws instead, and is empty where it knows all or any word', () => {
+  expect(unknownWordsNote('a red ball', vocabulary)).toBe('');
+  expect(unknownWordsNote('a red zeppelin', undefined)).toBe('');
+  expect(unknownWordsNote('a zeppelin, a cat and 3 balls', { ...vocabulary, other: ['a', 'and'] })).toBe(
+    'This small model knows no “zeppelin”, “cat” and no “3”: it draws balls and cubes.',
+  );
 });

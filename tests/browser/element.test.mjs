@@ -37,8 +37,8 @@ async function show(html, options) {
   await page.evaluate((html) => {
     window.heard = [];
     const listen = (clip) => {
-      for (const type of ['progress', 'preview', 'frame', 'clip', 'error']) {
-        clip.addEventListener(type, ({ detail }) => window.heard.push([type, detail.phase ?? detail.code ?? detail.index]));
+      for (const type of ['progress', 'preview', 'frame', 'clip', 'error', 'unknown-words']) {
+        clip.addEventListener(type, ({ detail }) => window.heard.push([type, detail.phase ?? detail.code ?? detail.index ?? detail]));
       }
     };
     document.body.innerHTML = html;
@@ -143,6 +143,24 @@ test('removed or stopped while it works, it ends cleanly and works again', async
     return [(await clip.generate()).numFrames, clip.getAttribute('num-frames'), clip.seed, clip.fps];
   });
   assert.deepEqual(frames, [1, '1', 1, undefined]);
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test('words that the model does not know are named, until the prompt has none', async () => {
+  const page = await show(clip('controls').replace('a large red ball', 'a large red submarine and a zeppelin'));
+  const note = page.locator('tabreel-clip [part=unknown]');
+  const told = () => page.evaluate(() => window.heard.filter(([type]) => type === 'unknown-words').map(([, words]) => words));
+  assert.equal(await note.innerText(), ''); // nobody knows before the card is there
+  await start(page).click();
+  await state(page, 'done');
+  assert.deepEqual(await told(), [['submarine', 'zeppelin']]);
+  assert.match(await note.innerText(), /^This small model knows no “submarine” and no “zeppelin”: it draws .*balls/);
+  assert.equal(await note.getAttribute('role'), 'status');
+  await page.evaluate(() => (document.querySelector('tabreel-clip').prompt = 'a large red zeppelin'));
+  await page.evaluate(() => (document.querySelector('tabreel-clip').prompt = 'a large red ball'));
+  assert.deepEqual(await told(), [['submarine', 'zeppelin'], ['zeppelin'], []]);
+  assert.equal(await note.innerText(), '');
   assert.deepEqual(page.problems, []);
   await page.context().close();
 });

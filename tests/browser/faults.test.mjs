@@ -41,6 +41,13 @@ async function generate(page, settings = SHORTEST) {
 const engineRoute = (body) => (page) =>
   page.route('**/*.wasm', (route) => route.fulfill({ status: 200, contentType: 'application/wasm', body }));
 
+/** The worker with this in front of its script. */
+const workerRoute = (before) => (page) =>
+  page.route('**/worker-*.js', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: before + (await response.text()) });
+  });
+
 function leb128(bytes, at) {
   let value = 0;
   for (let shift = 0; ; shift += 7) {
@@ -80,6 +87,68 @@ test('memory that runs out is told as such, and a retry with an engine that has 
     await page.unroute('**/*.wasm');
     assert.equal(await generate(page), undefined);
   }));
+
+/** In front of the worker's script: at its second step the engine's clock stops it, by a trap or by a full stack. */
+const stopped = (how) => `{
+  // (func (export "f") unreachable)
+  const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 5, 1, 3, 0, 0, 11];
+  const trap = new WebAssembly.Instance(new WebAssembly.Module(new Uint8Array(bytes))).exports.f;
+  const stack = () => stack() + 1;
+  const say = self.postMessage.bind(self);
+  let armed = false;
+  self.postMessage = (message, ...more) => {
+    armed ||= message.event?.type === 'step';
+    say(message, ...more);
+  };
+  const now = performance.now.bind(performance);
+  // Not where the worker's own code asks.
+  performance.now = () => (armed && /wasm/.test(new Error().stack) ? ${how}() : now());
+}
+`;
+
+for (const [how, words] of [
+  ['trap', /unreachable/],
+  ['stack', /call stack/],
+]) {
+  test(`an engine that stops while it makes a clip (${how}) ends in words, and the next clip has a new one`, () => {
+    return withPage({ route: workerRoute(stopped(how)) }, async (page) => {
+      const error = await generate(page);
+      assert.equal(error?.code, 'internal', error?.words);
+      assert.match(error.words, words);
+      await page.unroute('**/worker-*.js');
+      assert.equal(await generate(page), undefined);
+    });
+  });
+}
+
+/** In front of the worker's script: after its first step the machine is busy with something else for 7 s. */
+const BUSY = `{
+  const say = self.postMessage.bind(self);
+  self.postMessage = (message, ...more) => {
+    say(message, ...more);
+    if (message.event?.type !== 'step' || message.event.step !== 1) return;
+    for (const end = Date.now() + 7000; Date.now() < end; );
+  };
+}
+`;
+
+test('a step that takes longer than expected says so, whatever is still to come after it', () => {
+  // With seconds for what comes after the steps, as the last clip had them.
+  const script = () => localStorage.setItem('tabreel.pace.cpu', JSON.stringify({ denoise: 1e-7, rest: 1e-4 }));
+  return withPage({ route: workerRoute(BUSY), script }, async (page) => {
+    await page.evaluate(() => {
+      window.told = [];
+      const line = document.querySelector('#status');
+      new MutationObserver(() => window.told.push(line.textContent)).observe(line, { childList: true, characterData: true, subtree: true });
+    });
+    assert.equal(await generate(page), undefined);
+    const told = await page.evaluate(() => window.told);
+    const longer = told.filter((words) => words.endsWith(' · longer than expected: the machine may be busy'));
+    assert.ok(longer.length > 0, told.join('\n'));
+    // Said of the step that took long, and no more once it was done.
+    assert.doesNotMatch(told.at(-1), /longer than expected/);
+  });
+});
 
 for (const [words, body] of [
   ['an engine that is cut off', ENGINE.subarray(0, ENGINE.length / 2)],

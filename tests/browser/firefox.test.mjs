@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import puppeteer from 'puppeteer-core';
 import { serve } from '../../tools/serve.mjs';
 import { ensureFirefox } from '../../tools/system.mjs';
+import { measure } from './abilities.mjs';
 import { LONG, command, probeVideo, root, temporaryFolder } from './browser.mjs';
 import { serveFromElsewhere, startHere } from './examples.mjs';
 
@@ -109,6 +110,20 @@ test('the element, from one file of another origin', async () => {
   } finally {
     await close();
   }
+});
+
+test('it reads a GIF, keeps a model, and opens and makes clips without a server', async () => {
+  let tab;
+  const open = async (url) => {
+    await tab?.close();
+    tab = await browser.newPage();
+    await tab.goto(url);
+  };
+  const { gif, worker, kept, opened, offline } = await measure({ open, run: (action, ...args) => tab.evaluate(action, ...args) }, folder.path);
+  await tab.close();
+  assert.match(gif, /moving\.gif, 12 frames, 128 × 96 px/);
+  assert.deepEqual([worker, kept, offline], [true, undefined, undefined]);
+  assert.match(opened, /tabreel/);
 });
 
 test('nothing went wrong on the page', () => assert.deepEqual(problems, []));

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { LONG, SOON, PROMPT, SHORT, configure, finished, openPage, openSite, root } from './browser.mjs';
+import { LONG, SOON, PROMPT, SHORT, canvasPixels, configure, finished, openPage, openSite, root } from './browser.mjs';
 
 const MODEL = join(root, 'models/small-world');
 const ENCODER = join(MODEL, 'text_encoder/model.safetensors');

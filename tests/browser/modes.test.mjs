@@ -14,12 +14,13 @@ import {
   finished,
   give,
   launchProfile,
+  movingClip,
   openSite,
   probeVideo,
   save,
   temporaryFolder,
 } from './browser.mjs';
-import { QUICK, at, difference, frames, generate, movingClip, visits, wrongWith } from './visit.mjs';
+import { QUICK, at, difference, frames, generate, visits, wrongWith } from './visit.mjs';
 
 let site;
 before(async () => void (site = await openSite()));

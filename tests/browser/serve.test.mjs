@@ -1,10 +1,12 @@
 // `tabreel serve`: the page, the engine and the model out of one program, in an empty folder.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { buildServe } from '../../tools/build.mjs';
 import { SOON, PROMPT, SHORT, canvasPixels, configure, deviation, finished, launch, openPage, temporaryFolder } from './browser.mjs';
 
@@ -51,6 +53,32 @@ describe('tabreel serve', { timeout: 1_800_000 }, () => {
   test('a folder of models stands beside its own', async () => {
     assert.deepEqual(await (await fetch(`${url}models/own/tabreel.json`)).json(), { name: 'own' });
     assert.ok((await (await fetch(`${url}models/small-world/tabreel.json`)).json()).files.length > 0);
+  });
+  test('--open gives its address to the system, and says so where the system cannot', { skip: process.platform === 'win32' }, async () => {
+    const opener = process.platform === 'darwin' ? 'open' : 'xdg-open';
+    const programs = join(folder.path, 'programs');
+    mkdirSync(programs);
+    const opened = join(folder.path, 'opened');
+    writeFileSync(join(programs, opener), `#!/bin/sh\nprintf '%s\\n' "$#" "$1" > '${opened}.part' && /bin/mv '${opened}.part' '${opened}'\n`, { mode: 0o755 });
+    const start = async (path, heard) => {
+      const other = spawn(program, ['--json', 'serve', '--port', '0', '--open'], { cwd: folder.path, env: { ...process.env, PATH: path } });
+      try {
+        const [line] = await once(createInterface({ input: other.stdout }), 'line');
+        await heard(JSON.parse(line).url, createInterface({ input: other.stderr }));
+      } finally {
+        other.kill();
+      }
+    };
+    await start(programs, async (url) => {
+      for (const end = Date.now() + SOON; !existsSync(opened) && Date.now() < end; ) await delay(50);
+      assert.equal(readFileSync(opened, 'utf8'), `1\n${url}\n`);
+    });
+    await start(join(folder.path, 'models'), async (url, errors) => {
+      const [warning] = await once(errors, 'line');
+      assert.match(warning, /^warning: no browser could be opened \(.+\): open http/);
+      assert.ok(warning.endsWith(`open ${url} yourself`), warning);
+      assert.equal((await fetch(`${url}models/small-world/tabreel.json`)).status, 200); // and serves all the same
+    });
   });
   test('a port in use is an error', () => {
     const { port } = new URL(url);

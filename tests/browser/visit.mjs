@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PROMPT, SHORT, SOON, canvasPixels, command, configure, finished, openPage, root } from './browser.mjs';
+import { PROMPT, SHORT, SOON, canvasPixels, configure, finished, openPage, root } from './browser.mjs';
 
 /** Without guidance, which doubles the work. */
 export const QUICK = { ...SHORT, guidance: 1 };
@@ -52,15 +52,6 @@ export const difference = (a, b) => a.reduce((sum, value, i) => sum + Math.abs(v
 
 /** Colour of a pixel of a frame of 32 × 32 px. */
 export const at = (frame, x, y) => frame.slice((y * 32 + x) * 4, (y * 32 + x) * 4 + 3);
-
-/** Makes a clip of 24 frames a second: a square that moves to the right, in px a second; returns its path. */
-export function movingClip(folder, name, { size = '128x96', ground = '0x3c8a32', square = 'white', side = 32, speed = 160, frames = 12 } = {}) {
-  const path = join(folder, name);
-  const [back, front] = [`color=c=${ground}:s=${size}:r=24:d=1[g]`, `color=c=${square}:s=${side}x${side}:r=24:d=1[w]`];
-  const scene = `${back};${front};[g][w]overlay=x=t*${speed}:y=32`;
-  command('ffmpeg', ['-v', 'error', '-y', '-filter_complex', scene, '-frames:v', String(frames), path]);
-  return path;
-}
 
 const axe = readFileSync(join(root, 'node_modules/axe-core/axe.min.js'), 'utf8');
 

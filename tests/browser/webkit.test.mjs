@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { serve } from '../../tools/serve.mjs';
+import { measure } from './abilities.mjs';
 import { probeVideo, root, temporaryFolder } from './browser.mjs';
 import { serveFromElsewhere, startHere } from './examples.mjs';
 import { launchWebKit } from './webdriver.mjs';
@@ -77,4 +78,14 @@ test('the element, from one file of another origin', async () => {
   } finally {
     await close();
   }
+});
+
+test('it reads the first picture of a GIF, keeps no model, and opens without a server', async () => {
+  const { gif, worker, kept, opened, offline } = await measure(webkit, folder.path);
+  assert.match(gif, /moving\.gif, 128 × 96 px.*decodes only the first picture of an animation/);
+  // This build has no navigator.storage: what was fetched is fetched again.
+  assert.match(kept, /model could not be fetched.*\.safetensors answered 404/is);
+  assert.equal(worker, true);
+  assert.match(opened, /tabreel/);
+  assert.match(offline, /model could not be fetched.*could not reach/is);
 });

@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startEngine } from './engine.mjs';
-import { distance, folderCase, framesOf, halves, largestDifference, relativeL2, scene } from './fixtures.mjs';
+import { distance, folderCase, framesOf, halves, largestDifference, relativeL2, root, scene } from './fixtures.mjs';
 
 const wan21 = folderCase('folder_t2v');
 const wan22 = folderCase('folder_t2v_euler');
+const catalogued = (id) => JSON.parse(readFileSync(join(root, 'models/models.json'), 'utf8')).models.find((entry) => entry.id === id);
 const stages = (events) => events.filter(({ type }) => type === 'stage').map(({ stage }) => stage);
 
 for (const device of ['cpu', 'gpu']) {
@@ -171,6 +172,26 @@ describe('engine on cpu, other folders', () => {
     }
   });
 
+  const editJson = (path, edit) => writeFileSync(path, JSON.stringify(edit(JSON.parse(readFileSync(path, 'utf8')))));
+
+  test("a folder of FastVideo's pipeline for few steps samples as that does, where its card says nothing of it", async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tabreel-'));
+    const engine = await startEngine({ device: 'cpu' });
+    const sampling = ({ sampler, sigmas, guidanceScale }) => ({ sampler, sigmas, guidanceScale });
+    try {
+      cpSync(wan21.folder, folder, { recursive: true });
+      editJson(join(folder, 'model_index.json'), (index) => ({ ...index, _class_name: 'WanDMDPipeline' }));
+      const { fastwan } = catalogued('wan2.2-ti2v-5b').presets;
+      const loaded = await engine.load(folder);
+      assert.deepEqual(sampling(loaded.model.defaults), { sampler: fastwan.sampler, sigmas: fastwan.sigmas, guidanceScale: 1 });
+      writeFileSync(join(folder, 'tabreel.json'), JSON.stringify({ default: { num_steps: 5 } }));
+      assert.equal((await engine.load(folder)).model.defaults.numSteps, 5);
+    } finally {
+      engine.stop();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   /** A copy of the folder with one thing broken, and what load must say of it. */
   async function refuses(breakIt, code, words) {
     const folder = mkdtempSync(join(tmpdir(), 'tabreel-'));
@@ -193,7 +214,6 @@ describe('engine on cpu, other folders', () => {
     }
   }
   const transformer = ['transformer', 'diffusion_pytorch_model.safetensors'];
-  const editJson = (path, edit) => writeFileSync(path, JSON.stringify(edit(JSON.parse(readFileSync(path, 'utf8')))));
 
   test('a missing weight file is named', () => refuses((at) => rmSync(at(...transformer)), 'fetch', /transformer/));
   test('a truncated weight file is named', () => refuses((at) => truncateSync(at(...transformer), 5000), 'weights', /transformer/));

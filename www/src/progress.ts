@@ -11,13 +11,14 @@ let words = '';
 let left: (() => number | undefined) | undefined;
 let timer: ReturnType<typeof setInterval> | undefined;
 let began = 0;
-let due = Infinity; // since when nothing is left of the estimate
+/** The last estimate, s, and since when it has not moved. */
+let last = { secs: NaN, since: 0 };
 let paused = false;
 
 export function startProgress(): void {
   began = performance.now();
   left = undefined;
-  due = Infinity;
+  last = { secs: NaN, since: began };
   box.hidden = false;
   timer = setInterval(write, 500);
 }
@@ -53,11 +54,11 @@ export function endProgress(): void {
   paused = false;
 }
 
-/** Nothing has been left for some seconds. */
+/** Nothing was taken off the estimate for some seconds: what is at hand takes longer than it should. */
 function overdue(secs: number): boolean {
-  if (secs > 0) due = Infinity;
-  else due = Math.min(due, performance.now());
-  return performance.now() - due > 3000;
+  const now = performance.now();
+  if (secs !== last.secs) last = { secs, since: now };
+  return now - last.since > 3000;
 }
 
 function write(): void {
@@ -68,6 +69,6 @@ function write(): void {
   const secs = left?.();
   const elapsed = (performance.now() - began) / 1000;
   const time =
-    secs === undefined ? `${elapsed.toFixed(0)} s so far` : overdue(secs) ? 'longer than last time: the machine may be busy' : about(secs);
+    secs === undefined ? `${elapsed.toFixed(0)} s so far` : overdue(secs) ? 'longer than expected: the machine may be busy' : about(secs);
   line.textContent = `${words} · ${time}`;
 }

@@ -1,5 +1,5 @@
 /** Words that the model does not know, named while the prompt is typed; and a prompt put together from those it knows. */
-import { CAPTION_ROLES, suggestPrompt, unknownWords, type ModelCard, type Vocabulary } from 'tabreel';
+import { CAPTION_ROLES, suggestPrompt, unknownWordsNote, type ModelCard, type Vocabulary } from 'tabreel';
 import { byId, make } from './dom';
 import { announce } from './progress';
 
@@ -23,20 +23,9 @@ export function adoptVocabulary(card: ModelCard): void {
 
 /** Call when the prompt was changed by something else than typing. */
 export function checkPrompt(): void {
-  const unknown = unknownWords(prompt.value, vocabulary);
-  note.hidden = unknown.length === 0;
-  note.textContent = unknown.length === 0 ? '' : sentence(unknown);
+  note.textContent = unknownWordsNote(prompt.value, vocabulary);
+  note.hidden = note.textContent === '';
 }
-
-function sentence(unknown: string[]): string {
-  const quoted = unknown.map((word) => `“${word}”`);
-  const things = Object.keys(vocabulary?.roles['shape'] ?? {}).map((word) => `${word}s`);
-  const draws = things.length > 0 ? `: it draws ${list(things, 'and')}` : '';
-  return `This small model knows no ${list(quoted, 'and no')}${draws}.`;
-}
-
-const list = (words: string[], last: string): string =>
-  words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} ${last} ${words.at(-1)}`;
 
 /** One row of chips for each role; pressing one puts its word into the prompt. */
 function fillBuilder({ roles }: Vocabulary): void {

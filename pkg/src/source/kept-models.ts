@@ -1,6 +1,7 @@
 /** Models that earlier loads left on this device: listed, checked, deleted. */
 import { TabreelError } from '../errors.js';
 import { deleteKernelReports } from '../kernel-report.js';
+import { WORK_MS, inTime, isLate } from '../patience.js';
 import { modelAddress } from './remote.js';
 import { ModelStore, lockName } from './store.js';
 
@@ -46,7 +47,8 @@ export async function deleteKept(modelUrl?: string): Promise<void> {
       await alone(store, () => store.delete());
     } catch (error) {
       if ((error as Error).name === 'NotFoundError') continue;
-      const words = `${store.url} cannot be deleted just now: a tab is downloading it`;
+      const why = isLate(error) ? 'the browser does not answer' : 'a tab is downloading it';
+      const words = `${store.url} cannot be deleted just now: ${why}`;
       throw new TabreelError('invalid-options', words, { cause: error });
     }
   }
@@ -89,8 +91,9 @@ function isMeant(url: string, wanted: string | undefined): boolean {
 async function alone({ url }: ModelStore, action: () => Promise<void>): Promise<void> {
   const locks = globalThis.navigator?.locks as LockManager | undefined;
   if (locks === undefined) return action();
-  await locks.request(lockName(url), { ifAvailable: true }, async (lock) => {
+  const locked = locks.request(lockName(url), { ifAvailable: true }, async (lock) => {
     if (lock === null) throw new DOMException('the model is being written', 'NoModificationAllowedError');
     await action();
   });
+  await inTime(Promise.resolve(locked), 'the file store', WORK_MS);
 }

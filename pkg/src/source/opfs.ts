@@ -4,6 +4,7 @@
  * A journal is a file of JSON lines that only grows. A line counts once its end is there, so a crash while one is written
  * loses that line and no other: it never claims what was not written before it.
  */
+import { ANSWER_MS, inTime, isLate } from '../patience.js';
 import type { Bytes } from './source.js';
 
 /** What of `FileSystemSyncAccessHandle` is used; it exists in dedicated workers only, and TypeScript keeps it from pages. */
@@ -16,8 +17,7 @@ export interface SyncHandle {
   close(): void;
 }
 
-/** How long a file may take to open, ms, and how often it is tried. */
-const OPEN_MS = 5000;
+/** How often a file is tried to open. */
 const OPEN_TRIES = 3;
 
 /**
@@ -28,33 +28,17 @@ const OPEN_TRIES = 3;
 export async function openSync(file: FileSystemFileHandle): Promise<SyncHandle | undefined> {
   const able = file as FileSystemFileHandle & { createSyncAccessHandle?: () => Promise<SyncHandle> };
   if (able.createSyncAccessHandle === undefined) return undefined;
-  let refused: unknown = new DOMException('the browser does not open the file', 'TimeoutError');
+  let refused: unknown;
   for (let tries = 0; tries < OPEN_TRIES; tries++) {
-    let late = false;
-    const opening = able.createSyncAccessHandle().then((handle) => {
-      if (late) handle.close();
-      return handle;
-    });
-    const handle = await inTime(opening, OPEN_MS).catch((error: unknown) => {
-      // What was not answered may have taken the file.
-      if (tries === 0) throw error;
+    try {
+      return await inTime(able.createSyncAccessHandle(), 'the file store', ANSWER_MS, (handle) => handle.close());
+    } catch (error) {
+      // What was not answered may have taken the file: then a later try is refused.
+      if (tries === 0 && !isLate(error)) throw error;
       refused = error;
-    });
-    if (handle) return handle;
-    late = true;
+    }
   }
   throw refused;
-}
-
-/** What a promise gives, or undefined after so many ms. */
-async function inTime<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const end = new Promise<undefined>((resolve) => (timer = setTimeout(resolve, ms, undefined)));
-  try {
-    return await Promise.race([promise, end]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Whether this is a place (a dedicated worker) where files can be written in parts. */
@@ -66,8 +50,11 @@ const FOLDER = 'tabreel-models';
 /** The folder of kept models; undefined where there is no OPFS (Node, plain http, private windows), or none yet. */
 export async function modelsFolder({ create }: { create: boolean }): Promise<FileSystemDirectoryHandle | undefined> {
   try {
-    const root = await globalThis.navigator?.storage?.getDirectory?.();
-    return await root?.getDirectoryHandle(FOLDER, { create });
+    const open = async (): Promise<FileSystemDirectoryHandle | undefined> => {
+      const root = await globalThis.navigator?.storage?.getDirectory?.();
+      return root?.getDirectoryHandle(FOLDER, { create });
+    };
+    return await inTime(open(), 'the file store');
   } catch {
     return undefined;
   }

@@ -6,6 +6,7 @@
  */
 import type { ModelFile } from '../card.js';
 import { throwIfAborted } from '../errors.js';
+import { ANSWER_MS, WORK_MS, inTime } from '../patience.js';
 import { appendJournal, canWriteParts, modelsFolder, namesIn, readJournal } from './opfs.js';
 import { sha256 } from './sha256.js';
 import { JOURNAL, StoredFile, type FileVersion } from './stored-file.js';
@@ -36,7 +37,7 @@ export class ModelStore {
 
   /** The store of a folder's URL; `create` makes one, where parts can be written. */
   static async open(url: string, { create = false } = {}): Promise<ModelStore | undefined> {
-    try {
+    const open = async (): Promise<ModelStore | undefined> => {
       const models = await modelsFolder({ create: create && canWriteParts() });
       if (models === undefined) return undefined;
       const name = await folderName(url);
@@ -44,6 +45,9 @@ export class ModelStore {
       const store = await ModelStore.#read(folder, url);
       if (create && store.used === undefined) await appendJournal(folder, MODEL, [{ url }]);
       return store;
+    };
+    try {
+      return await inTime(open(), 'the file store', WORK_MS);
     } catch {
       return undefined;
     }
@@ -55,9 +59,9 @@ export class ModelStore {
       const models = await modelsFolder({ create: false });
       if (models === undefined) return [];
       const stores: ModelStore[] = [];
-      for (const name of await namesIn(models)) {
-        // One that is none, or is being deleted, hides no other.
-        const store = await ModelStore.#named(models, name).catch(() => undefined);
+      for (const name of await inTime(namesIn(models), 'the file store')) {
+        // One that is none, is being deleted or cannot be read hides no other.
+        const store = await inTime(ModelStore.#named(models, name), 'the file store').catch(() => undefined);
         if (store) stores.push(store);
       }
       return stores;
@@ -148,8 +152,9 @@ async function folderName(url: string): Promise<string> {
 export async function noRoomFor(bytes: number): Promise<string | undefined> {
   try {
     const { storage } = navigator;
-    await storage.persist?.();
-    const { quota, usage } = await storage.estimate();
+    // Firefox asks the visitor, who need not answer; estimating goes on without.
+    if (storage.persist) await inTime(storage.persist(), 'storage').catch(() => undefined);
+    const { quota, usage } = await inTime(storage.estimate(), 'storage');
     if (quota === undefined || usage === undefined || quota - usage >= bytes) return undefined;
     const mega = (count: number): string => `${Math.max(0, Math.round(count / 1e6))} MB`;
     return `it takes ${mega(bytes)} and the browser allows this site ${mega(quota - usage)} more`;
@@ -176,14 +181,15 @@ export async function lockModel(url: string, signal?: AbortSignal, onWait?: () =
       };
       locks.request(name, options, held).catch(reject);
     });
-  const free = await hold({ ifAvailable: true }).catch(() => () => undefined);
+  const asked = inTime(hold({ ifAvailable: true }), 'locks', ANSWER_MS, (release) => release?.());
+  const free = await asked.catch(() => () => undefined);
   if (free) return free;
   onWait?.();
   try {
     return (await hold(signal ? { signal } : {})) ?? (() => undefined);
   } catch {
     throwIfAborted(signal, 'loading');
-    return () => undefined; // a browser that refuses locks: the file handles are exclusive all the same
+    return () => undefined; // a browser that refuses locks, or says nothing: the file handles are exclusive all the same
   }
 }
 

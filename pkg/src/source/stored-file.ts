@@ -1,4 +1,5 @@
 /** One version of one file on this device: its data, and a journal of the parts that have landed. */
+import { WORK_MS, inTime } from '../patience.js';
 import { appendJournal, openSync, readJournal, writeAll, type SyncHandle } from './opfs.js';
 import { PART_BYTES, partCount, partRange } from './parts.js';
 import { sha256 } from './sha256.js';
@@ -100,10 +101,10 @@ export class StoredFile implements FileVersion {
     const hash = this.#parts.get(index);
     if (hash === undefined) return undefined;
     try {
-      const bytes = await this.#bytes(index);
+      const bytes = await inTime(this.#bytes(index), this.path, WORK_MS);
       if (bytes.length === this.#length(index) && (await sha256(bytes)) === hash) return bytes;
     } catch {
-      // The data file is gone or cannot be read: as good as damaged.
+      // The data file is gone, cannot be read or is not given: as good as damaged.
     }
     return undefined;
   }
