@@ -23,7 +23,17 @@ const mark = (part, text = '') => {
  * Our own crate in one piece: what several pieces each have a copy of would make the wasm larger. What runs once a prompt or a
  * picture is made small, not fast.
  */
-const SMALL = ['tokenizers', 'image', 'pliron', 'combine', 'rustc_apfloat', 'regex-automata', 'regex-syntax', 'aho-corasick', 'fancy-regex'];
+const SMALL = [
+  'tokenizers',
+  'image',
+  'pliron',
+  'combine',
+  'rustc_apfloat',
+  'regex-automata',
+  'regex-syntax',
+  'aho-corasick',
+  'fancy-regex',
+];
 const WHOLE = ['tabreel.codegen-units=1', ...SMALL.map((name) => `${name}.opt-level="s"`)].flatMap((setting) => [
   '--config',
   `profile.release.package.${setting}`,

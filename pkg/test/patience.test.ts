@@ -78,7 +78,15 @@ test.each([
   ['the root', { storage: { getDirectory: never } }],
   ['the folder', storage(never)],
   ['the list', storage(async () => ({ keys: () => ({ [Symbol.asyncIterator]: () => ({ next: never }) }) }))],
-  ['a model', storage(async () => ({ getDirectoryHandle: never, keys: async function* () { yield 'm'; } }))],
+  [
+    'a model',
+    storage(async () => ({
+      getDirectoryHandle: never,
+      keys: async function* () {
+        yield 'm';
+      },
+    })),
+  ],
 ])('the file store (%s): nothing is kept', async (_, navigator) => {
   vi.stubGlobal('navigator', navigator);
   expect(await settled(keptModels())).toEqual([]);
@@ -129,12 +137,15 @@ test('decoders: in words', async () => {
   const gif = new Blob([new TextEncoder().encode('GIF89a')], { type: 'image/gif' });
   const close = vi.fn();
   for (const tracks of [{ ready: never() }, { ready: Promise.resolve(), selectedTrack: { frameCount: 2 } }]) {
-    vi.stubGlobal('ImageDecoder', class {
-      tracks = tracks;
-      completed = Promise.resolve();
-      decode = never;
-      close = close;
-    });
+    vi.stubGlobal(
+      'ImageDecoder',
+      class {
+        tracks = tracks;
+        completed = Promise.resolve();
+        decode = never;
+        close = close;
+      },
+    );
     expect(await settled(readClip(gif))).toMatchObject({ code: 'unsupported-device', message: expect.stringContaining('ImageDecoder') });
   }
   expect(close).toHaveBeenCalledTimes(2);

@@ -99,7 +99,11 @@ test('extend goes on after the last frame, in passes that each see the end of wh
   ]);
   expect(firstRed(host.passes[1]!.clips![0]!.clip)).toBe(11);
   expect(reds(clip)).toEqual([...range(0, 12), ...range(109, 117), ...range(109, 111)]);
-  expect(shown).toEqual(reds(clip).map((red, index) => [index, red]).slice(12));
+  expect(shown).toEqual(
+    reds(clip)
+      .map((red, index) => [index, red])
+      .slice(12),
+  );
   expect(clip.task).toEqual({ name: 'extend', direction: 'forward', frames: 10, overlap: 9, window: 17 });
   expect([clip.warnings, clip.timings]).toEqual([['said'], { total: 2 }]);
 });
@@ -114,7 +118,11 @@ test('extend backward makes what came before the first frame', async () => {
     [9, [1, 8]],
   ]);
   expect(reds(clip)).toEqual([100, ...range(100, 109), ...range(0, 8)]);
-  expect(shown.sort(([a], [b]) => a - b)).toEqual(reds(clip).map((red, index) => [index, red]).slice(0, 10));
+  expect(shown.sort(([a], [b]) => a - b)).toEqual(
+    reds(clip)
+      .map((red, index) => [index, red])
+      .slice(0, 10),
+  );
 });
 
 test('what the decoder does to known frames is taken off the new ones, and given frames stay as they are', async () => {
@@ -179,7 +187,11 @@ test('loop leads from the end back to the beginning', async () => {
   expect(places(host)).toEqual([[17, [0, 5], [13, 4]]]);
   expect(host.passes[0]!.clips!.map(({ clip }) => firstRed(clip))).toEqual([4, 0]);
   expect(reds(clip)).toEqual([...range(0, 9), ...range(105, 113)]);
-  expect(shown).toEqual(reds(clip).map((red, index) => [index, red]).slice(9));
+  expect(shown).toEqual(
+    reds(clip)
+      .map((red, index) => [index, red])
+      .slice(9),
+  );
 });
 
 test('connect puts frames between two clips, as many as were asked for at least', async () => {

@@ -1,14 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import cases from '../../tests/fixtures/vocabulary.json' with { type: 'json' };
 import { parseVocabulary, suggestPrompt, unknownWords, unknownWordsNote } from '../src/vocabulary.js';
 
-interface Cases {
-  vocabulary: unknown;
-  suggested: { prompt: string; first: string; last: string }[];
-  unknown: { prompt: string; words: string[] }[];
-}
-
-const cases = JSON.parse(readFileSync(new URL('../../tests/fixtures/vocabulary.json', import.meta.url), 'utf8')) as Cases;
 const vocabulary = parseVocabulary(cases.vocabulary)!;
 
 test.each(cases.suggested)('$prompt is said in the words of the captions, and what is left open is drawn', ({ prompt, first, last }) => {

@@ -23,7 +23,10 @@ const options = { what: 'generating', silenceMs: 60_000 };
 const GENERATE = { type: 'generate', options: { prompt: 'a ball' }, condition: undefined } as never;
 
 /** A worker of its own in this process, started; `said` is what it told. */
-async function startWorker(engine: () => Response, adapter?: object): Promise<{ link: WorkerLink; said: FromWorker[]; fail: (error: unknown) => void }> {
+async function startWorker(
+  engine: () => Response,
+  adapter?: object,
+): Promise<{ link: WorkerLink; said: FromWorker[]; fail: (error: unknown) => void }> {
   const said: FromWorker[] = [];
   let onError: (event: { error: unknown }) => void = () => undefined;
   const worker: WorkerLike = {

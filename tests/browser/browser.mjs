@@ -1,6 +1,6 @@
 // Starting Chromium, driving the page as a visitor does, and reading saved files back.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -183,7 +183,11 @@ export function command(name, args, options = {}) {
 }
 
 /** Makes a clip of 24 frames a second: a square that moves to the right, in px a second; returns its path. */
-export function movingClip(folder, name, { size = '128x96', ground = '0x3c8a32', square = 'white', side = 32, speed = 160, frames = 12 } = {}) {
+export function movingClip(
+  folder,
+  name,
+  { size = '128x96', ground = '0x3c8a32', square = 'white', side = 32, speed = 160, frames = 12 } = {},
+) {
   const path = join(folder, name);
   const [back, front] = [`color=c=${ground}:s=${size}:r=24:d=1[g]`, `color=c=${square}:s=${side}x${side}:r=24:d=1[w]`];
   const scene = `${back};${front};[g][w]overlay=x=t*${speed}:y=32`;

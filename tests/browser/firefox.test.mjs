@@ -119,7 +119,10 @@ test('it reads a GIF, keeps a model, and opens and makes clips without a server'
     tab = await browser.newPage();
     await tab.goto(url);
   };
-  const { gif, worker, kept, opened, offline } = await measure({ open, run: (action, ...args) => tab.evaluate(action, ...args) }, folder.path);
+  const { gif, worker, kept, opened, offline } = await measure(
+    { open, run: (action, ...args) => tab.evaluate(action, ...args) },
+    folder.path,
+  );
   await tab.close();
   assert.match(gif, /moving\.gif, 12 frames, 128 × 96 px/);
   assert.deepEqual([worker, kept, offline], [true, undefined, undefined]);

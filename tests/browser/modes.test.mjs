@@ -159,7 +159,10 @@ describe('modes', () => {
         { from: 5 / 6, to: 1 },
       ]) {
         const made = await frames(page, side);
-        assert.ok(made.every((frame) => deviation(frame) > 10), 'what lies beside it is no bar');
+        assert.ok(
+          made.every((frame) => deviation(frame) > 10),
+          'what lies beside it is no bar',
+        );
       }
     }));
 
@@ -354,7 +357,10 @@ describe('live, kept, opened again', () => {
       assert.match(await page.locator('#made').innerText(), /extended forward.*41 frames/);
       const counts = [...new Set(seen.map(({ words }) => Number(/^(\d+) frames so far/.exec(words)?.[1] ?? 0)))].filter(Boolean);
       assert.ok(counts.length >= 2 && counts.every((count, i) => i === 0 || count > counts[i - 1]), `more and more: ${counts}`);
-      assert.ok(counts.some((count) => count < 36), 'before the end');
+      assert.ok(
+        counts.some((count) => count < 36),
+        'before the end',
+      );
       // While a later part is painted, what is there plays on.
       const painting = seen.filter(({ words, status }) => /frames so far/.test(words) && /^Part [2-9].*step/.test(status));
       assert.ok(new Set(painting.map(({ pixels }) => pixels)).size > 2, `${painting.length} looks while a later part was painted`);
@@ -374,7 +380,10 @@ describe('live, kept, opened again', () => {
       await configure(page, QUICK);
       await page.fill('#prompt', PROMPT);
       await make();
-      await page.locator('#history-size').filter({ hasText: /on this device/ }).waitFor({ timeout: SOON });
+      await page
+        .locator('#history-size')
+        .filter({ hasText: /on this device/ })
+        .waitFor({ timeout: SOON });
       // As a clip of 250 MB and another of 20 MB were kept before it: their entries and, shorter, their videos.
       await page.evaluate(async () => {
         const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-history');
@@ -444,7 +453,13 @@ describe('live, kept, opened again', () => {
       assert.equal(await page.locator('#prompt').inputValue(), PROMPT);
       // A GIF with the comment that `tabreel generate` writes, put before its first frame.
       const gif = readFileSync(movingClip(site.folder.path, 'made.gif'));
-      const recipe = { tabreel: '0.1.0', model: 'of-a-friend', task: 'text-to-video', options: { prompt: 'a green star', seed: 3 }, given: {} };
+      const recipe = {
+        tabreel: '0.1.0',
+        model: 'of-a-friend',
+        task: 'text-to-video',
+        options: { prompt: 'a green star', seed: 3 },
+        given: {},
+      };
       const comment = Buffer.from(JSON.stringify(recipe));
       const start = 13 + (gif[10] & 0x80 ? 3 * 2 ** ((gif[10] & 7) + 1) : 0);
       const block = Buffer.concat([Buffer.from([0x21, 0xfe, comment.length]), comment, Buffer.from([0])]);

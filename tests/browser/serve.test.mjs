@@ -59,7 +59,11 @@ describe('tabreel serve', { timeout: 1_800_000 }, () => {
     const programs = join(folder.path, 'programs');
     mkdirSync(programs);
     const opened = join(folder.path, 'opened');
-    writeFileSync(join(programs, opener), `#!/bin/sh\nprintf '%s\\n' "$#" "$1" > '${opened}.part' && /bin/mv '${opened}.part' '${opened}'\n`, { mode: 0o755 });
+    writeFileSync(
+      join(programs, opener),
+      `#!/bin/sh\nprintf '%s\\n' "$#" "$1" > '${opened}.part' && /bin/mv '${opened}.part' '${opened}'\n`,
+      { mode: 0o755 },
+    );
     const start = async (path, heard) => {
       const other = spawn(program, ['--json', 'serve', '--port', '0', '--open'], { cwd: folder.path, env: { ...process.env, PATH: path } });
       try {
@@ -70,7 +74,7 @@ describe('tabreel serve', { timeout: 1_800_000 }, () => {
       }
     };
     await start(programs, async (url) => {
-      for (const end = Date.now() + SOON; !existsSync(opened) && Date.now() < end; ) await delay(50);
+      for (const end = Date.now() + SOON; !existsSync(opened) && Date.now() < end;) await delay(50);
       assert.equal(readFileSync(opened, 'utf8'), `1\n${url}\n`);
     });
     await start(join(folder.path, 'models'), async (url, errors) => {

@@ -27,7 +27,10 @@ test('every TypeScript block of pkg/README.md compiles', () => {
     // `../wasm/tabreel.js` may not have been built.
     const rootDirs = [pkg, join(pkg, 'contract')];
     const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false, rootDirs, paths: { tabreel: [join(pkg, 'src/index.ts')] } };
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: join(pkg, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }));
+    writeFileSync(
+      join(folder, 'tsconfig.json'),
+      JSON.stringify({ extends: join(pkg, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }),
+    );
     const { stdout, stderr, status } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
     assert.equal(`${stdout}${stderr}`, '');
     assert.equal(status, 0);

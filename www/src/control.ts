@@ -23,7 +23,11 @@ const moving = (frames: readonly Frame[], fps: number, work: (frame: Frame, inde
 };
 
 /** A picture is one frame; a clip comes to the rate and at most the length of what is to be made. */
-async function paced(material: Material, { numFrames, fps }: Length, name: string): Promise<{ frames: readonly Frame[]; warnings: string[] }> {
+async function paced(
+  material: Material,
+  { numFrames, fps }: Length,
+  name: string,
+): Promise<{ frames: readonly Frame[]; warnings: string[] }> {
   if (material.frames.length === 1) return { frames: material.frames, warnings: [] };
   return readClip(clipOf(material), { fps, maxFrames: numFrames, name });
 }

@@ -1,5 +1,16 @@
 /** The page: what to make, a prompt, a button; this file connects the parts. */
-import { TabreelError, describeModel, modelHash, probe, resolveOptions, type Clip, type FullRecipe, type ModelCard, type ModelInfo, type Support } from 'tabreel';
+import {
+  TabreelError,
+  describeModel,
+  modelHash,
+  probe,
+  resolveOptions,
+  type Clip,
+  type FullRecipe,
+  type ModelCard,
+  type ModelInfo,
+  type Support,
+} from 'tabreel';
 import { byId } from './dom';
 import { choice, isFolder, modelUrl } from './model-choice';
 import { comparable, startCompare } from './compare';

@@ -3,7 +3,20 @@ import type { Capabilities } from 'tabreel';
 import { byId, make } from './dom';
 
 export type Mode =
-  'text' | 'image' | 'keyframes' | 'extend' | 'loop' | 'connect' | 'edit' | 'paint' | 'sketch' | 'picture' | 'subject' | 'grow' | 'enlarge' | 'class';
+  | 'text'
+  | 'image'
+  | 'keyframes'
+  | 'extend'
+  | 'loop'
+  | 'connect'
+  | 'edit'
+  | 'paint'
+  | 'sketch'
+  | 'picture'
+  | 'subject'
+  | 'grow'
+  | 'enlarge'
+  | 'class';
 
 interface ModeInfo {
   words: string;

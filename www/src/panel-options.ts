@@ -152,7 +152,9 @@ export function adoptDirections(capabilities: Capabilities | undefined): void {
 
 /** The classes of a model that shows them. */
 export function adoptClasses({ labels, capabilities: { classes } }: Pick<ModelInfo, 'labels' | 'capabilities'>): void {
-  const names = Array.from({ length: classes }, (_, at) => make('option', { value: String(at) }, labels[at] ? `${at}: ${labels[at]}` : String(at)));
+  const names = Array.from({ length: classes }, (_, at) =>
+    make('option', { value: String(at) }, labels[at] ? `${at}: ${labels[at]}` : String(at)),
+  );
   classLabel.control.replaceChildren(...names);
 }
 

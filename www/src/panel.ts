@@ -94,11 +94,7 @@ const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   loop: () => [slots.clip.box, between.box],
   connect: () => [slots.clip.box, slots.second.box, between.box],
   edit: () => [slots.clip.box, strength.box],
-  paint: () => [
-    slots.clip.box,
-    has(slots.clip) && slots.maskClip.box,
-    has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box),
-  ],
+  paint: () => [slots.clip.box, has(slots.clip) && slots.maskClip.box, has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box)],
   sketch: () => [
     lines.box,
     !draws() && slots.control.box,
@@ -181,7 +177,10 @@ export function renderPanel(): void {
   else panel.replaceChildren(...fields);
   if (!same && hadFocus instanceof HTMLElement && panel.contains(hadFocus)) hadFocus.focus({ preventScroll: true });
   // The stage makes room for a canvas.
-  document.body.classList.toggle('drawing', [mask, sketch, masked, followed].some(({ box }) => parts.includes(box)));
+  document.body.classList.toggle(
+    'drawing',
+    [mask, sketch, masked, followed].some(({ box }) => parts.includes(box)),
+  );
   for (const preview of [masked, followed]) preview.play();
   for (const one of Object.values(slots)) one.render();
   addShown.hidden = shown() === undefined;

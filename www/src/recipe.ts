@@ -4,8 +4,7 @@ import { OPTIONS, type Backend, type ClipRecipe, type OptionSpec } from 'tabreel
 export type Recipe = ClipRecipe;
 
 /** What a recipe shows, in words. */
-export const subjectOf = ({ prompt, classLabel }: Pick<Recipe, 'prompt' | 'classLabel'>): string =>
-  prompt || `class ${classLabel}`;
+export const subjectOf = ({ prompt, classLabel }: Pick<Recipe, 'prompt' | 'classLabel'>): string => prompt || `class ${classLabel}`;
 
 export type Device = 'auto' | Backend;
 

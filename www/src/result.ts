@@ -105,7 +105,10 @@ export function download(file: Blob, name: string): void {
 
 /** The prompt's first words and the seed. */
 export function fileName(recipe: Pick<Recipe, 'prompt' | 'classLabel' | 'seed'>): string {
-  const words = subjectOf(recipe).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  const words =
+    subjectOf(recipe)
+      .toLowerCase()
+      .match(/[\p{L}\p{N}]+/gu) ?? [];
   return [...words.slice(0, 6), recipe.seed].join('-');
 }
 

@@ -112,7 +112,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
             Err(error) => return load(compute).await.and(Err(error)),
         };
         // What the model refuses, and a clip that does not fit, are told before gigabytes are read.
-        let (arranged, mut options, notes) = given.arrange(asked, &card.default, draft.rules())?;
+        let (arranged, mut options, notes) = given.arrange(asked, &card.default, &draft)?;
         let each = match args.compare_steps.as_slice() {
             [] => vec![options.clone()],
             steps => compare::each(&options, steps, chosen)?,

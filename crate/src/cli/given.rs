@@ -10,9 +10,9 @@ use super::{clips, pictures};
 use crate::condition::{Condition, DEFAULT_SEAM_PX, Fit, Picture, Piece, edges};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
+use crate::options::{GenerateOptions, GivenOptions, ModelDefaults};
 use crate::pipeline::Pipeline;
-use crate::tasks::{self, Task, longest};
+use crate::tasks::{self, Task, Way, longest};
 
 /// The most frames that a clip of one window has, as the table of options says.
 const MOST_FRAMES: usize = 1025;
@@ -312,8 +312,9 @@ impl Given {
         mut self,
         mut options: GivenOptions,
         model: &ModelDefaults,
-        rules: Rules,
+        pipeline: &Pipeline,
     ) -> Result<(Arranged, GenerateOptions, Vec<String>)> {
+        let (rules, way) = (pipeline.rules(), tasks::way_of(pipeline));
         if let Some(Piece::Source { frames, .. }) = self.pieces.last()
             && self.args.upscale.is_some()
             && (options.width, options.height) == (None, None)
@@ -331,7 +332,7 @@ impl Given {
         let options = options.settle(model);
         self.cut(options.num_frames);
         if self.args.windows().is_some() {
-            let task = self.task(options.num_frames)?;
+            let task = self.task(options.num_frames, way)?;
             return Ok((Arranged::Task(task), options, self.notes));
         }
         if !self.edges.is_empty() {
@@ -358,14 +359,14 @@ impl Given {
         Ok((Arranged::Clip(condition), options, self.notes))
     }
 
-    fn task(&mut self, window: usize) -> Result<Task> {
+    fn task(&mut self, window: usize, way: Way) -> Result<Task> {
         let mut clips = std::mem::take(&mut self.tasks).into_iter();
         let mut next = || clips.next().unwrap_or_default();
         Ok(match (&self.args.extend, &self.args.looped) {
             (Some(_), _) => {
                 let (clip, overlap, backward) = (next(), self.args.overlap, self.args.backward);
-                // As many as one window adds with half of it taken over.
-                let by = self.args.by.unwrap_or((window / 2).max(1));
+                let usual = || Ok(window - tasks::overlap_of(overlap, window, way, backward)?);
+                let by = self.args.by.map_or_else(usual, Ok)?;
                 Task::Extend { clip, by, backward, overlap }
             }
             (None, Some(_)) => Task::Loop { clip: next() },

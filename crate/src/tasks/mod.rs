@@ -8,7 +8,7 @@ mod drift;
 mod relay;
 mod window;
 
-pub use window::{Way, Window, bridge, extension, longest, shortest};
+pub use window::{Way, Window, bridge, extension, longest, overlap_of, shortest};
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ pub fn check(pipeline: &Pipeline, options: &GenerateOptions, task: &Task) -> Res
     task.windows(frames, way)?;
     let window = match task {
         Task::Extend { clip, by, backward, overlap } => {
-            let overlap = window::overlap(*overlap, frames, way, *backward)?;
+            let overlap = overlap_of(*overlap, frames, way, *backward)?;
             Some(extension(near(clip, overlap, *backward), *by, frames, way.multiple, *backward)?)
         }
         Task::Loop { clip } if clip.is_empty() => None,
@@ -173,7 +173,7 @@ impl Task {
                         "a clip can be extended by 1 to {MOST_ADDED} frames, got {by}"
                     )));
                 }
-                let overlap = window::overlap(*overlap, window, way, *backward)?;
+                let overlap = overlap_of(*overlap, window, way, *backward)?;
                 let (mut left, mut known, mut windows) = (*by, clip.len().min(overlap), 0);
                 while left > 0 {
                     let added = left.min(window - known);
@@ -205,7 +205,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn extend(&mut self, clip: &[Picture], by: usize, backward: bool, overlap: Option<usize>) -> Result<usize> {
-        let overlap = window::overlap(overlap, self.size.frames, self.way, backward)?;
+        let overlap = overlap_of(overlap, self.size.frames, self.way, backward)?;
         let near = |clip: &[Picture]| near(clip, overlap, backward).to_vec();
         let mut known = near(clip);
         self.show(if backward { by } else { 0 }, clip)?;

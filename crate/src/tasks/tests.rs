@@ -26,8 +26,9 @@ const CLIPS: Way = Way { multiple: 4, clips: true };
 #[test]
 fn a_model_without_clips_is_given_a_frame_at_either_end() {
     let (a, b, frames) = (clip(0..17), clip(100..117), Way { clips: false, ..CLIPS });
-    let overlap = window::overlap(None, 17, frames, false).unwrap();
-    assert_eq!((overlap, window::overlap(None, 17, frames, true).unwrap()), (1, 1));
+    let overlap = overlap_of(None, 17, frames, false).unwrap();
+    assert_eq!((overlap, overlap_of(None, 17, frames, true).unwrap()), (1, 1));
+    assert!(overlap_of(Some(5), 17, frames, false).is_err_and(|e| e.to_string().contains("takes no clips, got 5")));
     let window = extension(&a[16..], 100, 17, 4, false).unwrap();
     assert!(matches!(&window.condition.pieces[..], [Piece::Frame { at: 0, .. }]));
     assert_eq!((window.added(), pieces(&window)), (16, vec![(0, vec![16])]));
@@ -67,12 +68,12 @@ fn a_bridge_stands_on_both_ends() {
 
 #[test]
 fn the_usual_overlap_is_whole_latent_frames() {
-    let usual = |window, backward| window::overlap(None, window, CLIPS, backward).unwrap();
+    let usual = |window, backward| overlap_of(None, window, CLIPS, backward).unwrap();
     assert_eq!([17, 33, 9, 5].map(|window| usual(window, false)), [9, 9, 5, 1]);
     assert_eq!([17, 33, 9, 5].map(|window| usual(window, true)), [8, 8, 4, 4]);
-    let e = window::overlap(Some(17), 17, CLIPS, false).unwrap_err().to_string();
+    let e = overlap_of(Some(17), 17, CLIPS, false).unwrap_err().to_string();
     assert_eq!(e, "the overlap must be 1 to 16 frames in a window of 17, got 17");
-    assert!(window::overlap(None, 1, CLIPS, false).is_err());
+    assert!(overlap_of(None, 1, CLIPS, false).is_err());
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn way(case: &serde_json::Value) -> Way {
 fn overlaps_and_bridges_are_those_of_the_package() {
     for case in shared_cases("overlap") {
         for (key, backward) in [("forward", false), ("backward", true)] {
-            let found = window::overlap(None, number(&case, "window"), way(&case), backward).ok();
+            let found = overlap_of(None, number(&case, "window"), way(&case), backward).ok();
             assert_eq!(found.map(|n| n as u64), case[key].as_u64(), "{key} of {case}");
         }
     }

@@ -63,8 +63,16 @@ pub struct Way {
 
 /// How many known frames a window takes over: what is asked for, else half of it, at most two strides; one by a model that takes
 /// no clips. At a window's start whole latent frames are `multiple · n + 1` frames, at its end `multiple · n`.
-pub(super) fn overlap(asked: Option<usize>, window: usize, way: Way, backward: bool) -> Result<usize> {
+///
+/// # Errors
+/// [`Error::InvalidOptions`] when it leaves no room, or is more than the model takes.
+pub fn overlap_of(asked: Option<usize>, window: usize, way: Way, backward: bool) -> Result<usize> {
     if let Some(asked) = asked {
+        if !way.clips && asked != 1 {
+            return Err(Error::options(format!(
+                "the overlap must be 1 frame with a model that takes no clips, got {asked}"
+            )));
+        }
         if asked == 0 || asked >= window {
             return Err(Error::options(format!(
                 "the overlap must be 1 to {} frames in a window of {window}, got {asked}",
