@@ -39,7 +39,8 @@ async function dropClip(base64, name, type) {
   // Either place: a file that is read as a picture goes to the first frame.
   const seen = (selector) => [...document.querySelectorAll(selector)].find((element) => element.checkVisibility());
   for (let i = 0; i < 100 && !seen('#clip-thumb, #first-thumb, #error'); i++) await new Promise((done) => setTimeout(done, 200));
-  const said = document.querySelector('#announcer').textContent;
+  // Shown, and not only read out.
+  const said = seen('.slot .warning')?.textContent ?? '';
   return seen('#error')?.innerText ?? `${seen('#clip-thumb, #first-thumb')?.ariaLabel}; ${said}`;
 }
 

@@ -82,7 +82,7 @@ test('the element, from one file of another origin', async () => {
 
 test('it reads the first picture of a GIF, keeps no model, and opens without a server', async () => {
   const { gif, worker, kept, opened, offline } = await measure(webkit, folder.path);
-  assert.match(gif, /moving\.gif, 128 × 96 px.*decodes only the first picture of an animation/);
+  assert.match(gif, /moving\.gif, 128 × 96 px; Clip: this browser decodes only the first picture of an animation/);
   // This build has no navigator.storage: what was fetched is fetched again.
   assert.match(kept, /model could not be fetched.*\.safetensors answered 404/is);
   assert.equal(worker, true);

@@ -29,6 +29,8 @@ export class Slot {
   readonly #thumb: HTMLCanvasElement;
   readonly #about: HTMLElement;
   readonly #remove: HTMLButtonElement;
+  /** What was changed on the way, such as an animation of which this browser reads the first picture alone. */
+  readonly #warning = make('p', { className: 'fine warning', hidden: true });
   #material: Material | undefined;
   /** Counts what was put here, so that of two files the later one stays and not the slower one. */
   #turn = 0;
@@ -45,7 +47,7 @@ export class Slot {
     this.#given = make('div', { className: 'given' }, this.#thumb, this.#about, this.#remove);
     const accept = takes === 'image' ? 'image/*' : 'video/*,image/*';
     const file = make('input', { type: 'file', id: `${id}-file`, accept, hidden: true, ariaLabel: capital(words) });
-    this.box = make('div', { className: 'slot', data: { slot: id } }, this.#add, this.#useShown, this.#given, file);
+    this.box = make('div', { className: 'slot', data: { slot: id } }, this.#add, this.#useShown, this.#given, this.#warning, file);
     this.#add.addEventListener('click', () => file.click());
     file.addEventListener('change', () => {
       if (file.files?.[0]) void this.put(file.files[0]);
@@ -87,6 +89,7 @@ export class Slot {
     this.#given.title = about;
     const length = material.frames.length > 1 ? `, ${material.frames.length} frames` : '';
     this.#about.textContent = `${capital(this.options.words)}${length}`;
+    this.#warning.textContent = material.warnings.map((words) => `${capital(words)}.`).join(' ');
     if (this.#complained) hideError();
     this.#complained = false;
     this.render();
@@ -108,6 +111,7 @@ export class Slot {
     this.#add.hidden = has;
     this.#useShown.hidden = has || this.options.shown?.() === undefined;
     this.#given.hidden = !has;
+    this.#warning.hidden = !this.#material?.warnings.length;
     // A focused button that vanishes takes the focus with it.
     if (hadFocus && !(document.activeElement as HTMLElement).offsetParent) (has ? this.#remove : this.#add).focus({ preventScroll: true });
   }
