@@ -33,6 +33,9 @@ const SMALL = [
   'regex-syntax',
   'aho-corasick',
   'fancy-regex',
+  'cubek-matmul',
+  'cubek-convolution',
+  'cubek-attention',
 ];
 const WHOLE = ['tabreel.codegen-units=1', ...SMALL.map((name) => `${name}.opt-level="s"`)].flatMap((setting) => [
   '--config',

@@ -15,6 +15,7 @@ import type { PictureSource } from './read-picture.js';
 import { modelHash } from './recipe.js';
 import { findSet, type ModelFolder, type ModelSet } from './source/index.js';
 import type { FileSource } from './source/loose.js';
+import { askToStay } from './source/persist.js';
 import { spawnWorker } from './spawn.js';
 import { probe, type Support } from './support.js';
 import * as tasks from './tasks.js';
@@ -214,8 +215,10 @@ export class Tabreel {
   ): Promise<Tabreel> {
     const { onProgress, onWarning, signal, keep = true } = options;
     try {
+      const described = folder.describe(card, keep);
+      askToStay(described, cardBytes(card));
       const built = (await link.run(
-        { type: 'load', folder: folder.describe(card, keep), budget: options.memory },
+        { type: 'load', folder: described, budget: options.memory },
         {
           what: 'loading the model',
           silenceMs: 180 * SECOND,

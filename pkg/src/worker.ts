@@ -79,9 +79,14 @@ scope.onmessage = ({ data }) => {
     .finally(() => jobs.delete(data.id));
 };
 
-/** What stops the engine in the middle: a trap, or a full stack, which no browser counts among them. */
+/**
+ * What stops the engine in the middle: a trap, or what no browser counts among them, a full stack (Firefox has no class for it) and an
+ * array that could not be had.
+ */
 const isTrap = (thrown: unknown): boolean =>
-  thrown instanceof WebAssembly.RuntimeError || (thrown instanceof Error && /call stack size|too much recursion/i.test(thrown.message));
+  thrown instanceof WebAssembly.RuntimeError ||
+  thrown instanceof RangeError ||
+  (thrown instanceof Error && /too much recursion/i.test(thrown.message));
 
 function dieOfTrap(thrown: unknown): void {
   const memory = missing && `out of memory: ${(missing / 1e6).toFixed(1)} MB more could not be had`;

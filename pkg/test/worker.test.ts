@@ -85,6 +85,7 @@ const traps: [string, Error, string, string][] = [
   ['an access out of bounds', new WebAssembly.RuntimeError('memory access out of bounds'), 'internal', 'out of bounds'],
   ['a stack that is full', new RangeError('Maximum call stack size exceeded'), 'internal', 'call stack'],
   ['the same in Firefox', new Error('too much recursion'), 'internal', 'recursion'],
+  ['an array that could not be had', new RangeError('Array buffer allocation failed'), 'out-of-memory', 'allocation failed'],
 ];
 
 test.each(traps)('%s while a clip is made ends the promise and the worker', async (_, trap, code, words) => {

@@ -152,8 +152,6 @@ async function folderName(url: string): Promise<string> {
 export async function noRoomFor(bytes: number): Promise<string | undefined> {
   try {
     const { storage } = navigator;
-    // Firefox asks the visitor, who need not answer; estimating goes on without.
-    if (storage.persist) await inTime(storage.persist(), 'storage').catch(() => undefined);
     const { quota, usage } = await inTime(storage.estimate(), 'storage');
     if (quota === undefined || usage === undefined || quota - usage >= bytes) return undefined;
     const mega = (count: number): string => `${Math.max(0, Math.round(count / 1e6))} MB`;
