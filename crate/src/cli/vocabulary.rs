@@ -12,10 +12,13 @@ const CAPTION_ROLES: [&str; 6] = ["size", "colour", "shape", "motion", "ground",
 /// Roles that are kept where a prompt has them, and never added.
 const KEPT_ROLES: [&str; 2] = ["camera", "extra"];
 
+/// Plain words and their other wordings, in the card's order.
+type Words = Vec<(String, Vec<String>)>;
+
 /// By role, plain words and their other wordings, in the card's order.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
-    roles: Vec<(String, Vec<(String, Vec<String>)>)>,
+    roles: Vec<(String, Words)>,
     /// Words without content.
     other: Vec<String>,
 }
