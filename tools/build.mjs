@@ -19,10 +19,7 @@ const mark = (part, text = '') => {
   writeFileSync(stamp(part), text);
 };
 
-/**
- * Our own crate in one piece: what several pieces each have a copy of would make the wasm larger. What runs once a prompt or a
- * picture is made small, not fast.
- */
+/** What runs once a prompt, a picture or a new kernel (Burn's own of these, ours stand in for them) is made small, not fast. */
 const SMALL = [
   'tokenizers',
   'image',
@@ -37,6 +34,7 @@ const SMALL = [
   'cubek-convolution',
   'cubek-attention',
 ];
+/** Our own crate in one piece: what several pieces each have a copy of would make the wasm larger. */
 const WHOLE = ['tabreel.codegen-units=1', ...SMALL.map((name) => `${name}.opt-level="s"`)].flatMap((setting) => [
   '--config',
   `profile.release.package.${setting}`,

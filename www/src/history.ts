@@ -90,12 +90,14 @@ async function save(entry: Entry): Promise<void> {
 }
 
 async function drop(entry: Entry): Promise<void> {
+  // Gone from the disk first: a page that is reloaded at once must not bring it back.
+  if (entry.kept) await forgetClip(entry.kept);
   const at = entries.indexOf(entry);
+  if (at < 0) return;
   entries = entries.filter((other) => other !== entry);
   render();
   const next = strip.children[Math.min(at, entries.length - 1)]?.querySelector('button');
   (next ?? byId('prompt')).focus();
-  if (entry.kept) await forgetClip(entry.kept);
   announce('The clip was deleted.');
 }
 

@@ -184,7 +184,12 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
     allowModes();
     adoptDirections(undefined);
     await describeModel(model).then(
-      (found) => (card = { ...found, presets: { ...found.presets, ...chosen.set.presets } }),
+      (found) => {
+        // A folder in hand is loaded by now, and may have no card that says what suits it.
+        const here = loadedModel();
+        const own = here ? { defaults: here.defaults, multiples: here } : {};
+        card = { ...found, presets: { ...found.presets, ...chosen.set.presets }, ...own };
+      },
       (error: Error) => (cardError = error.message),
     );
     // Another may have been chosen meanwhile.
@@ -199,6 +204,8 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
     adoptModelSizes({ ...rules(card), defaults: card.defaults, card });
     adoptVocabulary(card);
   }
+  const here = loadedModel();
+  if (here) adoptLoaded(here);
   showExamples(card?.examples, (example) => {
     prompt.value = example;
     checkPrompt();

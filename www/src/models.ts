@@ -213,7 +213,7 @@ async function use(
   try {
     if (isRunning()) throw new TabreelError('invalid-options', 'a clip is being made: wait for it or cancel it, then choose again');
     const next = choose(entry, files);
-    if (!isFolder(next)) await readyEngine(hooks.device(), signal, hooks.onModel, tell);
+    if (!isFolder(next) || typeof next.set.model !== 'string') await readyEngine(hooks.device(), signal, hooks.onModel, tell);
     keepChoice();
     dialog.close();
     await hooks.onChoice();
