@@ -43,7 +43,7 @@ function gif(comment: Uint8Array): Uint8Array {
 }
 
 test('a GIF of the command line carries its recipe, however long', async () => {
-  const long = { ...RECIPE, options: { ...RECIPE.options, prompt: 'ein roter Ball hüpft über die Wiese, '.repeat(20) } };
+  const long = { ...RECIPE, options: { ...RECIPE.options, prompt: 'a naïve red ball rolls left over sand, '.repeat(20) } };
   for (const recipe of [RECIPE, long]) {
     const bytes = gif(new TextEncoder().encode(JSON.stringify(recipe)));
     expect(await readRecipe(new Blob([bytes as BlobPart]))).toEqual(recipe);

@@ -99,7 +99,10 @@ const needs = (): Promise<void> =>
 
 async function start(): Promise<void> {
   showSample(SAMPLE);
-  startModes(renderPanel);
+  startModes(() => {
+    prompt.disabled = mode() === 'class';
+    renderPanel();
+  });
   startPanel(lastClip, (files, target) => void handOver(files, target));
   buildSettings(() => {
     updateEstimate();

@@ -30,7 +30,7 @@ pub struct DdimConfig {
     pub clip_sample_range: f64,
     /// Whether the last step ends without noise; else with that of the process's first step.
     pub set_alpha_to_one: bool,
-    /// Added to the timesteps of [`Spacing::Leading`].
+    /// Added to the timesteps of `leading` spacing.
     pub steps_offset: usize,
     /// What the model predicts.
     pub prediction_type: Prediction,

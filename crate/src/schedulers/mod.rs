@@ -1,7 +1,7 @@
 //! From noise to latents along a grid of noise levels: which levels, and what one step does.
 //!
 //! Most models here are flow models: `latents = (1 − σ)·clean + σ·noise`, and the network predicts
-//! `velocity = noise − clean`. Those whose scheduler is DDIM predict the noise itself ([`ddim`]); what is said of a velocity here
+//! `velocity = noise − clean`. Those whose scheduler is DDIM predict the noise itself (`ddim.rs`); what is said of a velocity here
 //! is their prediction. A scheduler is asked for its timesteps, then called once per step:
 //!
 //! ```text
