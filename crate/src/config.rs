@@ -56,6 +56,15 @@ impl Fields<'_> {
     }
 
     /// # Errors
+    /// [`Error::Weights`] when a number lies outside the range, or is none.
+    pub fn between(self, field: &str, value: f64, range: RangeInclusive<f64>) -> Result<()> {
+        match range.contains(&value) {
+            true => Ok(()),
+            false => self.refuse(field, format!("{} to {}", range.start(), range.end()), value),
+        }
+    }
+
+    /// # Errors
     /// [`Error::Weights`] unless the number is finite.
     pub fn finite(self, field: &str, value: f64) -> Result<()> {
         if value.is_finite() { Ok(()) } else { self.refuse(field, "a finite number", value) }

@@ -1,8 +1,24 @@
 /** Stand-ins at the edges: the Cache API, a worker. */
+import type { Capabilities } from '../src/contract.js';
 import type { TabreelError } from '../src/errors.js';
 import type { Frame } from '../src/frame.js';
 import type { WorkerLike } from '../src/link.js';
 import type { FromWorker, ToWorker } from '../src/messages.js';
+
+/** What a model can be given that can be given everything. */
+export const EVERYTHING: Capabilities = {
+  text: true,
+  classes: 0,
+  pictureOnly: false,
+  image: true,
+  lastImage: true,
+  keyframes: true,
+  mask: true,
+  control: true,
+  reference: true,
+  source: true,
+  why: '',
+};
 
 /** The part of CacheStorage that kernel-report.ts uses. */
 export class FakeCaches {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Capabilities } from '../src/contract.js';
 import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from '../src/inputs.js';
-import { clipOf, imageData } from './fakes.js';
+import { EVERYTHING, clipOf, imageData } from './fakes.js';
 
 const NOTHING: Capabilities = {
   text: true,
@@ -15,16 +15,6 @@ const NOTHING: Capabilities = {
   reference: false,
   source: false,
   why: 'it was trained on text alone',
-};
-const ALL: Capabilities = {
-  ...NOTHING,
-  image: true,
-  lastImage: true,
-  keyframes: true,
-  mask: true,
-  control: true,
-  reference: true,
-  source: true,
 };
 const image = imageData(4, 2, [1, 2, 3, 255]);
 const lastImage = imageData(2, 4, [9, 8, 7, 128]);
@@ -41,8 +31,8 @@ test.each<[string, ClipInputs, Partial<Capabilities>]>([
   ['the last frame alone, to a model that takes frames anywhere', { lastImage }, { keyframes: true }],
   ['a first frame, to a model that needs one', { image }, { image: true, text: false }],
   ['a clip at frame 0, to a model that needs a first frame', { clips: [{ at: 0, clip }] }, { keyframes: true, text: false }],
-  ['a keyframe at the last frame, counted from the end', { image, keyframes: [{ frame: -1, image }] }, ALL],
-  ['a mask over a clip', { clips: [{ at: 0, clip }], mask: white }, ALL],
+  ['a keyframe at the last frame, counted from the end', { image, keyframes: [{ frame: -1, image }] }, EVERYTHING],
+  ['a mask over a clip', { clips: [{ at: 0, clip }], mask: white }, EVERYTHING],
   ['a source with its strength', { source: [image, image], strength: 0.1 }, { source: true }],
 ])('%s is accepted', (_, given, can) => {
   expect(() => checkInputs(given, RECIPE, { ...NOTHING, ...can })).not.toThrow();
@@ -64,32 +54,32 @@ test.each<[object, Partial<Capabilities>, string]>([
   [{ references: [image] }, {}, `this model takes no reference picture: ${why}`],
   [{ source: clip }, {}, `this model takes no source clip: ${why}`],
   [{ image, fit: 'contain' }, { image: true }, `this model takes no picture with room around it: ${why}`],
-  [{ image: 'cat.png' }, ALL, `image must be ${KINDS}, got the string "cat.png"`],
-  [{ image: null }, ALL, `image must be ${KINDS}, got null`],
-  [{ image: [1] }, ALL, `image must be ${KINDS}, got object (Array)`],
-  [{ image, lastImage: new Uint8Array(4) }, ALL, `lastImage must be ${KINDS}, got object (Uint8Array)`],
-  [{ keyframes: [{ frame: 2 }] }, ALL, `keyframes[0].image must be ${KINDS}, got undefined (Undefined)`],
-  [{ keyframes: image }, ALL, 'keyframes must be an array, got an ImageData of 4 × 2 px'],
-  [{ clips: [{ at: 0, clip: [] }] }, ALL, 'clips[0].clip must be a Blob, a Clip or an array of pictures, got an array of 0'],
-  [{ source: 'x.mp4' }, ALL, 'source must be a Blob, a Clip or an array of pictures, got the string "x.mp4"'],
-  [{ image, keyframes: [{ frame: 0, image }] }, ALL, 'each frame can be given once; image and keyframes[0].frame both give frame 0'],
+  [{ image: 'cat.png' }, EVERYTHING, `image must be ${KINDS}, got the string "cat.png"`],
+  [{ image: null }, EVERYTHING, `image must be ${KINDS}, got null`],
+  [{ image: [1] }, EVERYTHING, `image must be ${KINDS}, got object (Array)`],
+  [{ image, lastImage: new Uint8Array(4) }, EVERYTHING, `lastImage must be ${KINDS}, got object (Uint8Array)`],
+  [{ keyframes: [{ frame: 2 }] }, EVERYTHING, `keyframes[0].image must be ${KINDS}, got undefined (Undefined)`],
+  [{ keyframes: image }, EVERYTHING, 'keyframes must be an array, got an ImageData of 4 × 2 px'],
+  [{ clips: [{ at: 0, clip: [] }] }, EVERYTHING, 'clips[0].clip must be a Blob, a Clip or an array of pictures, got an array of 0'],
+  [{ source: 'x.mp4' }, EVERYTHING, 'source must be a Blob, a Clip or an array of pictures, got the string "x.mp4"'],
+  [{ image, keyframes: [{ frame: 0, image }] }, EVERYTHING, 'each frame can be given once; image and keyframes[0].frame both give frame 0'],
   [
     { lastImage, keyframes: [{ frame: 8, image }] },
-    ALL,
+    EVERYTHING,
     'each frame can be given once; lastImage and keyframes[0].frame both give frame 8',
   ],
-  [{ keyframes: [{ frame: 9, image }] }, ALL, 'keyframes[0].frame must be a frame from 0 to 8 (or −1 for the last), got 9'],
-  [{ keyframes: [{ frame: 1.5, image }] }, ALL, 'keyframes[0].frame must be a frame from 0 to 8 (or −1 for the last), got 1.5'],
-  [{ clips: [{ at: -1, clip }] }, ALL, 'clips[0].at must be a frame from 0 to 8, got -1'],
-  [{ mask: white }, ALL, 'a mask needs given frames to lie on, got none'],
-  [{ strength: 0.5 }, ALL, 'strength is for a source clip, got none'],
-  [{ source: clip, strength: 1.5 }, ALL, 'strength must be 0 to 1, got 1.5'],
-  [{ source: clip, strength: 0.05 }, ALL, 'strength must keep at least one of 12 steps, got 0.05'],
-  [{ source: clip, references: [image] }, ALL, 'a source clip and reference pictures do not go together'],
-  [{ image, paste: 1 as never }, ALL, 'paste must be true or false, got 1'],
-  [{ image, seam: 65 }, ALL, 'seam must be 0 to 64 px, got 65 px'],
-  [{ image, controlScale: NaN }, ALL, 'controlScale must be 0 to 10, got NaN'],
-  [{ image, fit: 'stretch' }, ALL, 'fit must be cover or contain, got the string "stretch"'],
+  [{ keyframes: [{ frame: 9, image }] }, EVERYTHING, 'keyframes[0].frame must be a frame from 0 to 8 (or −1 for the last), got 9'],
+  [{ keyframes: [{ frame: 1.5, image }] }, EVERYTHING, 'keyframes[0].frame must be a frame from 0 to 8 (or −1 for the last), got 1.5'],
+  [{ clips: [{ at: -1, clip }] }, EVERYTHING, 'clips[0].at must be a frame from 0 to 8, got -1'],
+  [{ mask: white }, EVERYTHING, 'a mask needs given frames to lie on, got none'],
+  [{ strength: 0.5 }, EVERYTHING, 'strength is for a source clip, got none'],
+  [{ source: clip, strength: 1.5 }, EVERYTHING, 'strength must be 0 to 1, got 1.5'],
+  [{ source: clip, strength: 0.05 }, EVERYTHING, 'strength must keep at least one of 12 steps, got 0.05'],
+  [{ source: clip, references: [image] }, EVERYTHING, 'a source clip and reference pictures do not go together'],
+  [{ image, paste: 1 as never }, EVERYTHING, 'paste must be true or false, got 1'],
+  [{ image, seam: 65 }, EVERYTHING, 'seam must be 0 to 64 px, got 65 px'],
+  [{ image, controlScale: NaN }, EVERYTHING, 'controlScale must be 0 to 10, got NaN'],
+  [{ image, fit: 'stretch' }, EVERYTHING, 'fit must be cover or contain, got the string "stretch"'],
 ])('%o is refused', (given, can, message) => {
   expect(() => checkInputs(given, RECIPE, { ...NOTHING, ...can })).toThrow(expect.objectContaining({ code: 'invalid-options', message }));
 });

@@ -5,27 +5,13 @@ import type { Frame } from '../src/frame.js';
 import type { GenerateOptions, ModelInfo } from '../src/generator.js';
 import { checkInputs, givenParts } from '../src/inputs.js';
 import * as tasks from '../src/tasks.js';
-import { clipOf, imageData } from './fakes.js';
-
-const everything: Capabilities = {
-  text: true,
-  classes: 0,
-  pictureOnly: false,
-  image: true,
-  lastImage: true,
-  keyframes: true,
-  mask: true,
-  control: true,
-  reference: true,
-  source: true,
-  why: '',
-};
+import { EVERYTHING, clipOf, imageData } from './fakes.js';
 
 const model = {
   widthMultiple: 16,
   heightMultiple: 16,
   frameMultiple: 4,
-  capabilities: everything,
+  capabilities: EVERYTHING,
   defaults: { numFrames: 17, width: 16, height: 16, fps: 8 },
   presets: { short: { numFrames: 9 } },
   card: { sizes: [{ width: 16, height: 16 }] },
@@ -35,7 +21,7 @@ const model = {
  * Makes frames that say in red 100 plus their index in the pass; known ones come back as they were given, only brighter by
  * `decoder`. What the model does not take is refused as `generate()` does.
  */
-function maker(capabilities = everything, decoder = 0): tasks.Maker & { passes: GenerateOptions[] } {
+function maker(capabilities = EVERYTHING, decoder = 0): tasks.Maker & { passes: GenerateOptions[] } {
   const passes: GenerateOptions[] = [];
   const generate = async (options: GenerateOptions): Promise<Clip> => {
     const { width = 16, height = 16, numFrames = 17, fps = 8, seed = 3, prompt } = options;
@@ -129,7 +115,7 @@ test('what the decoder does to known frames is taken off the new ones, and given
   const [a, b] = [clipOf(12), clipOf(7)];
   const given = structuredClone([a, b]);
   const of = (make: (host: tasks.Maker) => Promise<Clip>): Promise<[Clip, Clip]> =>
-    Promise.all([make(maker()), make(maker(everything, 20))]);
+    Promise.all([make(maker()), make(maker(EVERYTHING, 20))]);
   for (const [plain, brighter] of [
     await of((host) => tasks.extend(host, a, { prompt, frames: 20 })),
     await of((host) => tasks.extend(host, a, { prompt, frames: 20, direction: 'backward' })),
@@ -216,7 +202,7 @@ test('connect puts frames between two clips, as many as were asked for at least'
 });
 
 describe('a model that takes single pictures', () => {
-  const none = { ...everything, keyframes: false, mask: false, control: false, reference: false };
+  const none = { ...EVERYTHING, keyframes: false, mask: false, control: false, reference: false };
   const first = { ...none, lastImage: false, why: 'it takes text and a first frame only' };
   const both = { ...none, why: 'it was trained with a first frame, and takes a last one beside it' };
   const ends = ({ passes }: { passes: GenerateOptions[] }): unknown[] =>

@@ -892,6 +892,8 @@ fn step_counts_lie_side_by_side() {
     run.extend([text(&folder), "--fps", "8", "--out", text(&out), &both]);
     run.extend(without.iter().map(String::as_str));
     done(tabreel(&run));
+    let recipe: Value = serde_json::from_str(&done(tabreel(&["inspect", "--json", text(&out)]))).expect("JSON");
+    assert_eq!(recipe["recipe"]["given"]["compare-steps"][0], 1, "{recipe}");
     let both = read_arrays(&out).expect("frames")["frames"].clone();
     assert_eq!(both.shape, [one.shape[0], one.shape[1], 2 * one.shape[2], 3]);
     let row = one.shape[2] * 3;

@@ -154,10 +154,10 @@ async function start(): Promise<void> {
     onModel: adoptLoaded,
     onChoice: () => {
       forgetEdits();
-      return adoptChoice(engine()?.model);
+      return adoptChoice();
     },
   });
-  const described = adoptChoice(undefined);
+  const described = adoptChoice();
   [support] = await Promise.all([probe(), described]);
   if (card) take(fromHash(location.hash));
   await needs();
@@ -178,8 +178,9 @@ function adoptLoaded(model: ModelInfo): void {
   adoptModelSizes(model);
 }
 
-/** The form takes what the chosen model suggests: its card says it, or, of loose files, the model that was `loaded` of them. */
-async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
+/** The form takes what the chosen model suggests: its card says it, or, of files in hand, the model that was loaded of them. */
+async function adoptChoice(): Promise<void> {
+  const loaded = loadedModel();
   const chosen = choice();
   const { model } = chosen.set;
   [card, cardError] = [undefined, undefined];
@@ -188,9 +189,8 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
     adoptDirections(undefined);
     await describeModel(model).then(
       (found) => {
-        // A folder in hand is loaded by now, and may have no card that says what suits it.
-        const here = loadedModel();
-        const own = here ? { defaults: here.defaults, multiples: here } : {};
+        // A folder in hand may have no card that says what suits it.
+        const own = loaded && { defaults: loaded.defaults, multiples: loaded };
         card = { ...found, presets: { ...found.presets, ...chosen.set.presets }, ...own };
       },
       (error: Error) => (cardError = error.message),
@@ -207,8 +207,7 @@ async function adoptChoice(loaded: ModelInfo | undefined): Promise<void> {
     adoptModelSizes({ ...rules(card), defaults: card.defaults, card });
     adoptVocabulary(card);
   }
-  const here = loadedModel();
-  if (here) adoptLoaded(here);
+  if (loaded) adoptLoaded(loaded);
   showExamples(card?.examples, (example) => {
     prompt.value = example;
     checkPrompt();

@@ -73,8 +73,8 @@ export function startModes(changed: () => void): void {
     const radio = make('input', { type: 'radio', name: 'mode', value: name, id: `mode-${name}`, checked: name === current });
     radio.addEventListener('change', () => setMode(name));
     radios.set(name, radio);
-    radio.disabled = name === 'class';
-    box.append(make('label', { className: 'mode', title: MODES[name].hint, hidden: radio.disabled }, radio, MODES[name].words));
+    box.append(make('label', { className: 'mode' }, radio, MODES[name].words));
+    offer(name, radio, name !== 'class');
   }
   onChange();
 }
@@ -91,20 +91,20 @@ export function setMode(name: Mode): void {
 
 /** What a model that is not loaded yet can do, it says then. */
 export function allowModes(): void {
-  for (const [name, radio] of radios) {
-    radio.disabled = name === 'class';
-    radio.parentElement!.hidden = radio.disabled;
-    radio.parentElement!.title = MODES[name].hint;
-  }
+  for (const [name, radio] of radios) offer(name, radio, name !== 'class');
+}
+
+/** Lets a mode be chosen or not, and says why not. */
+function offer(name: Mode, radio: HTMLInputElement, possible: boolean, why = ''): void {
+  const label = radio.parentElement!;
+  radio.disabled = !possible;
+  // Only few models have classes: the others' visitors need not read of them.
+  label.hidden = name === 'class' && !possible;
+  label.title = possible ? MODES[name].hint : `Not with this model: ${why || 'it cannot'}`;
 }
 
 /** What the loaded model cannot do is shown, and says why. */
 export function adoptModes(capabilities: Capabilities): void {
-  for (const [name, radio] of radios) {
-    radio.disabled = !MODES[name].can(capabilities);
-    // Only few models have any.
-    if (name === 'class') radio.parentElement!.hidden = radio.disabled;
-    radio.parentElement!.title = radio.disabled ? `Not with this model: ${capabilities.why || 'it cannot'}` : MODES[name].hint;
-  }
+  for (const [name, radio] of radios) offer(name, radio, MODES[name].can(capabilities), capabilities.why);
   if (radios.get(current)!.disabled) setMode(names.find((name) => !radios.get(name)!.disabled) ?? current);
 }

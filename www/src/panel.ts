@@ -9,8 +9,8 @@ import { asError, isVideo, ofClip, readMaterial, type Material } from './materia
 import { MODES, mode, type Mode } from './modes';
 import {
   added,
-  classLabel,
   between,
+  classLabel,
   detail,
   direction,
   fit,

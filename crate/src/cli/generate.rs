@@ -126,8 +126,11 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
             "" => args.model.name(),
             name => name.to_owned(),
         };
-        let recipe =
-            recipe::write(&model, args.given.task_name(&arranged, &options), &options, &args.given.recipe(&arranged));
+        let mut beside = args.given.recipe(&arranged);
+        if !args.compare_steps.is_empty() {
+            beside["compare-steps"] = args.compare_steps.clone().into();
+        }
+        let recipe = recipe::write(&model, args.given.task_name(&arranged, &options), &options, &beside);
         let frames;
         let (clip, latents) = match arranged {
             Arranged::Clip(condition) => {

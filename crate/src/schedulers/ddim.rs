@@ -100,6 +100,9 @@ impl Default for DdimConfig {
     }
 }
 
+/// Least ᾱ: latents are divided by its root. The steepest schedule that is published (a squared cosine) ends at 2e-9.
+const LEAST_ALPHA: f64 = 1e-12;
+
 /// Most steps of a process.
 const MOST_TIMESTEPS: usize = 100_000;
 
@@ -139,7 +142,14 @@ impl Ddim {
             product *= f64::from(1.0 - beta);
             f64::from(product as f32)
         });
-        Ok(Self { alphas: alphas.collect(), config })
+        let alphas: Vec<f64> = alphas.collect();
+        if let Some(step) = alphas.iter().position(|alpha| *alpha < LEAST_ALPHA) {
+            return Err(Error::options(format!(
+                "betas must leave {LEAST_ALPHA:e} of the clean latents' power at every step, got {:e} at step {step}",
+                alphas[step]
+            )));
+        }
+        Ok(Self { alphas, config })
     }
 
     pub fn grid(&self, levels: Levels<'_>) -> Result<Grid> {

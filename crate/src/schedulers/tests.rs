@@ -238,6 +238,7 @@ fn options_that_are_not_supported_are_named() {
     assert!(ddim("rescale_betas_zero_snr", true.into()).contains("rescale_betas_zero_snr"));
     assert!(ddim("num_train_timesteps", 0.into()).contains("1 to 100000, got 0"));
     assert!(ddim("beta_end", 1.5.into()).contains("above 0 and below 1"));
+    assert!(ddim("beta_end", 0.9.into()).contains("of the clean latents' power at every step"));
     assert!(ddim("trained_betas", vec![0.1].into()).contains("trained_betas must be 1000"));
     let mochi = refused(serde_json::json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": true}));
     assert!(mochi.unwrap_err().to_string().contains("invert_sigmas"));

@@ -46,8 +46,9 @@ fn usual(json: &[u8], codec: &[u8]) -> ModelDefaults {
 fn load<'a>(component: &'a Component<'a>) -> Later<'a, Box<dyn Denoiser>> {
     Box::pin(async move {
         let config: DitConfig = config::parse(component.config, component.file, CLASSES)?;
-        let classes = Classes::new(config.num_embeds_ada_norm, component.index);
+        // Loading checks the configuration: only then is there a list of as many names.
         let transformer = Dit::load(&component.loader, &config).await?;
+        let classes = Classes::new(config.num_embeds_ada_norm, component.index);
         Ok(Box::new(DitDenoiser::new(transformer, classes)) as Box<dyn Denoiser>)
     })
 }

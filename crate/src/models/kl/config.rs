@@ -21,6 +21,9 @@ pub fn stride(json: &[u8]) -> Option<Stride> {
     Some(config.stride())
 }
 
+/// Furthest that latents are scaled and shifted: a million times what is published, and squares of it still fit an f32.
+const MOST_SCALE: f64 = 1e6;
+
 /// Most levels; each but the last halves the picture.
 const MOST_LEVELS: usize = 8;
 
@@ -137,8 +140,8 @@ impl KlConfig {
                 return fields.refuse(name, "null (statistics by channel are not supported)", found);
             }
         }
-        fields.finite("shift_factor", self.shift_factor.unwrap_or(0.0))?;
-        fields.positive("scaling_factor", self.scaling_factor)
+        fields.between("shift_factor", self.shift_factor.unwrap_or(0.0), -MOST_SCALE..=MOST_SCALE)?;
+        fields.between("scaling_factor", self.scaling_factor, 1.0 / MOST_SCALE..=MOST_SCALE)
     }
 }
 
@@ -157,6 +160,7 @@ mod tests {
         assert!(text(|c| c.block_out_channels[1] = 100).contains("[1]: expected a multiple of norm_num_groups (32)"));
         assert!(text(|c| c.up_block_types = vec!["AttnUpDecoderBlock2D".into()]).contains("up_block_types"));
         assert!(text(|c| c.scaling_factor = 0.0).contains("scaling_factor"));
+        assert!(text(|c| c.shift_factor = Some(f64::MAX)).contains("shift_factor: expected -1000000 to 1000000"));
         assert!(text(|c| c.latents_mean = Value::from(vec![0.0])).contains("latents_mean: expected null"));
         assert!(text(|c| c.in_channels = 4).contains("in_channels: expected 3 to 3"));
     }
