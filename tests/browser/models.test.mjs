@@ -242,8 +242,10 @@ test('a model of classes offers them in place of a prompt, and makes a picture o
     assert.equal(await page.getByRole('radio', { name: 'Class' }).isChecked(), true);
     await page.getByLabel('What it shows').selectOption({ label: '207: golden retriever' });
     const pixels = async () => {
+      // The picture is done before one could see that it is worked on: its seed tells it from the one before.
+      const before = await page.locator('#made').textContent();
       await page.click('#generate');
-      await page.locator('#working').waitFor({ timeout: SOON });
+      await page.waitForFunction((was) => document.querySelector('#made').textContent !== was, before, { timeout: LONG });
       assert.equal(await finished(page), undefined);
       return canvasPixels(page);
     };
