@@ -101,6 +101,10 @@ image: boolean,
  */
 lastImage: boolean, 
 /**
+ * Nothing is made without a picture for the last frame, beside the first.
+ */
+needsLastImage: boolean, 
+/**
  * Pictures and clips anywhere on the timeline.
  */
 keyframes: boolean, 

@@ -200,6 +200,7 @@ function checkModel(given: ClipInputs, can: Capabilities): void {
   }
   const hasFirst = given.image !== undefined || keys.some(({ frame }) => frame === 0) || given.clips?.some(({ at }) => at === 0);
   if (!can.text && can.classes === 0 && !hasFirst) throw invalid(`this model needs a picture for the first frame: ${can.why}`);
+  if (can.needsLastImage && given.lastImage === undefined) throw invalid(`this model needs a picture for the last frame: ${can.why}`);
   const known = given.image ?? given.lastImage ?? keys[0] ?? given.clips?.[0];
   if (given.mask !== undefined && known === undefined) throw invalid('a mask needs given frames to lie on, got none');
   if (given.strength !== undefined && given.source === undefined) throw invalid('strength is for a source clip, got none');

@@ -12,6 +12,7 @@ export const EVERYTHING: Capabilities = {
   pictureOnly: false,
   image: true,
   lastImage: true,
+  needsLastImage: false,
   keyframes: true,
   mask: true,
   control: true,

@@ -19,6 +19,7 @@ const MODEL: EngineModel = {
     pictureOnly: false,
     image: true,
     lastImage: false,
+    needsLastImage: false,
     keyframes: false,
     mask: false,
     control: false,

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import cases from '../../tests/fixtures/windows.json' with { type: 'json' };
 import { Clip } from '../src/clip.js';
 import type { Capabilities } from '../src/contract.js';
 import type { Frame } from '../src/frame.js';
@@ -273,6 +274,24 @@ describe('a model that takes single pictures', () => {
     await expect(make(host)).rejects.toMatchObject({ code: 'invalid-options', message });
     expect(host.passes).toEqual([]);
   });
+});
+
+// crate/src/tasks/tests.rs reads the same cases.
+test.each(cases.can)('a model that takes $name is asked for that', async ({ can, name: _, ...wanted }) => {
+  const host = maker({ ...EVERYTHING, ...can, mask: false, control: false, reference: false });
+  const image = imageData(16, 16, [1, 2, 3, 255]);
+  const works = (made: Promise<Clip>): Promise<boolean> =>
+    made.then(
+      () => true,
+      ({ code }) => (expect(code).toBe('invalid-options'), false),
+    );
+  expect({
+    first: await works(host.generate({ prompt, image })),
+    ends: await works(host.generate({ prompt, image, lastImage: image })),
+    forward: await works(tasks.extend(host, clipOf(17), { prompt, frames: 8 })),
+    backward: await works(tasks.extend(host, clipOf(17), { prompt, frames: 8, direction: 'backward' })),
+    bridge: await works(tasks.loop(host, clipOf(17), { prompt })),
+  }).toEqual(wanted);
 });
 
 test('edit starts from the clip, cut to a length that the model takes', async () => {

@@ -1,9 +1,23 @@
 // The dialog of models on the built page, as a visitor uses it: what there is, another model, entries of one's own, presets.
 import assert from 'node:assert/strict';
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { LONG, SOON, PROMPT, SHORT, canvasPixels, configure, finished, openPage, openSite, root } from './browser.mjs';
+import {
+  LONG,
+  SOON,
+  PROMPT,
+  SHORT,
+  canvasPixels,
+  configure,
+  drawPng,
+  finished,
+  give,
+  movingClip,
+  openPage,
+  openSite,
+  root,
+} from './browser.mjs';
 
 const MODEL = join(root, 'models/small-world');
 const ENCODER = join(MODEL, 'text_encoder/model.safetensors');
@@ -253,6 +267,80 @@ test('a model of classes offers them in place of a prompt, and makes a picture o
     assert.match(await page.locator('#made').innerText(), /16 × 16/);
     await page.getByLabel('What it shows').selectOption('134');
     assert.notDeepEqual(await pixels(), dog);
+  }));
+
+/** A folder as of Wan 2.1 FLF2V, which looks at the first and the last frame, with random weights. */
+function firstAndLast(to) {
+  const fixture = (path) => join(root, 'tests/fixtures', path);
+  const config = JSON.parse(readFileSync(fixture('pipe_clip/config.json'), 'utf8'));
+  const write = (path, json) => writeFileSync(join(to, path), JSON.stringify(json));
+  cpSync(fixture('folder_t2v/model'), to, { recursive: true });
+  mkdirSync(join(to, 'image_encoder'));
+  const index = JSON.parse(readFileSync(join(to, 'model_index.json'), 'utf8'));
+  write('model_index.json', { ...index, image_encoder: ['transformers', 'CLIPVisionModel'] });
+  write('transformer/config.json', config.transformer);
+  cpSync(fixture('pipe_clip/transformer.safetensors'), join(to, 'transformer/diffusion_pytorch_model.safetensors'));
+  write('image_encoder/config.json', config.image_encoder);
+  const bytes = readFileSync(fixture('pipe_clip/image_encoder.safetensors'));
+  const length = Number(bytes.readBigUInt64LE(0));
+  // As transformers 4 names them, and as they are published.
+  const tensors = Object.entries(JSON.parse(bytes.subarray(8, 8 + length).toString())).map(([name, tensor]) =>
+    name === '__metadata__' ? [name, tensor] : [`vision_model.${name}`, tensor],
+  );
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(tensors)));
+  const head = Buffer.alloc(8);
+  head.writeBigUInt64LE(BigInt(header.length));
+  writeFileSync(join(to, 'image_encoder/model.safetensors'), Buffer.concat([head, header, bytes.subarray(8 + length)]));
+  const settings = { width: 32, height: 32, num_frames: 5, num_steps: 2, fps: 8, guidance_scale: 1 };
+  write('tabreel.json', { name: 'Both ends', max_sequence_length: 16, sizes: [[32, 32]], default: settings });
+  return to;
+}
+
+test('a model that needs a last frame offers what it can do with one, asks for it, and says why the rest is not', () =>
+  onPage(async (page) => {
+    await page.click('#open-models');
+    await page.click('#models-add > summary');
+    await page.getByLabel('Name', { exact: true }).fill('Ends');
+    await page.getByLabel(/Address of a model folder/).fill('somebody/ends');
+    await page.click('#add-look');
+    await page.click('#add-submit');
+    const item = entry(page, 'ends');
+    await item.getByRole('button', { name: 'Use Ends' }).click();
+    await item.getByLabel('Model folder').setInputFiles(firstAndLast(join(folder.path, 'ends')));
+    await item.getByRole('button', { name: 'Look at the files' }).click();
+    await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
+    await item.getByRole('button', { name: 'Use these files' }).click();
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: LONG });
+    const why = 'it was trained with a first and a last frame, and needs both';
+    for (const name of ['Extend', 'Text']) {
+      const mode = page.getByRole('radio', { name, exact: true });
+      assert.equal(await mode.isDisabled(), true, name);
+      assert.equal(await mode.locator('..').getAttribute('title'), `Not with this model: ${why}`);
+    }
+    for (const name of ['Image', 'Loop', 'Connect']) {
+      assert.equal(await page.getByRole('radio', { name, exact: true }).isDisabled(), false, name);
+    }
+    assert.equal(await page.locator('#quick-extend').isDisabled(), true);
+    assert.equal(await page.locator('#quick-extend').getAttribute('title'), `Not with this model: ${why}`);
+    assert.equal(await page.locator('#quick-loop').isDisabled(), false);
+    // Both places are there at once, and both are asked for.
+    await page.getByRole('radio', { name: 'Image', exact: true }).check();
+    await page.fill('#prompt', PROMPT);
+    await give(page, 'drop', '#first-add', { base64: await drawPng(page, { width: 32, height: 32 }) });
+    await page.locator('#first-thumb').waitFor();
+    await page.click('#generate');
+    await page.locator('#error').filter({ visible: true, hasText: 'Image needs a last frame with this model' }).waitFor({ timeout: SOON });
+    await give(page, 'drop', '#last-add', { base64: await drawPng(page, { width: 32, height: 32, sky: 'rgb(20 20 60)' }) });
+    await page.locator('#last-thumb').waitFor();
+    await page.click('#generate');
+    assert.equal(await finished(page), undefined);
+    // A clip that nothing here can go on from is not lost without a word.
+    const video = readFileSync(movingClip(folder.path, 'on.mp4'), 'base64');
+    await give(page, 'drop', '#stage', { base64: video, name: 'on.mp4', type: 'video/mp4' });
+    await page
+      .locator('#error')
+      .filter({ visible: true, hasText: `Extend: Not with this model: ${why}` })
+      .waitFor({ timeout: SOON });
   }));
 
 test('a preset fills the settings, an edit goes before it, and the clip says so', () =>

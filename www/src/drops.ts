@@ -1,8 +1,8 @@
 /** Files dropped on the page or pasted: to the place that was aimed at, else to the mode that has use for them. */
-import { readRecipe } from 'tabreel';
+import { TabreelError, readRecipe } from 'tabreel';
 import { showError } from './error';
 import { asError, isVideo, readMaterial } from './material';
-import { mode, setMode } from './modes';
+import { mode, refusalOf, setMode } from './modes';
 import { followClip, mask, placesFor, slots, timeline, traceOnto } from './panel';
 import { panelOptions } from './panel-options';
 import { reopen } from './reopen';
@@ -60,7 +60,12 @@ export async function handOver(files: readonly File[], target: unknown, frame?: 
       return;
     }
     // Modes that start from nothing give way to the one that starts from such a file.
-    if (placesFor(file).length === 0) setMode(isVideo(file) ? 'extend' : 'image');
+    if (placesFor(file).length === 0) {
+      const next = isVideo(file) ? 'extend' : 'image';
+      setMode(next);
+      const refusal = refusalOf(next);
+      if (refusal) throw new TabreelError('invalid-options', refusal);
+    }
     const places = placesFor(file);
     const place = (mode() === 'connect' && places.find(({ material }) => material === undefined)) || places[0];
     await place?.put(file);

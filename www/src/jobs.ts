@@ -4,7 +4,7 @@ import { framesOf, isEmpty } from './control';
 import { GROUND, padded, shapeBeside } from './fit';
 import { clipOf, type Material } from './material';
 import { MODES, mode } from './modes';
-import { controlClip, mask, padTo, sketch, slots, timeline } from './panel';
+import { controlClip, mask, needsLastImage, padTo, sketch, slots, timeline } from './panel';
 import { panelOptions } from './panel-options';
 import { subjectOf, type Device, type Recipe } from './recipe';
 import type { Slot } from './slot';
@@ -69,7 +69,8 @@ function parts(recipe: Recipe): Parts {
       return generate({});
     case 'image': {
       const image = need(slots.first, 'a first frame').frames[0];
-      return generate({ image, lastImage: slots.last.material?.frames[0], ...fit });
+      const last = needsLastImage() ? need(slots.last, 'a last frame with this model') : slots.last.material;
+      return generate({ image, lastImage: last?.frames[0], ...fit });
     }
     case 'keyframes': {
       const items = [...timeline.items];

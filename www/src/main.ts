@@ -25,7 +25,7 @@ import { allowModes, adoptModes, mode, startModes } from './modes';
 import { startModels } from './models';
 import { showNeeds } from './needs';
 import { expectedSecs } from './pace';
-import { adoptModelSizes, adoptSettings, renderPanel, startPanel } from './panel';
+import { adoptModelSizes, adoptNeeds, adoptSettings, renderPanel, startPanel } from './panel';
 import { adoptClasses, adoptDirections, adoptGrowSizes, panelOptions } from './panel-options';
 import { showSample } from './player';
 import { startOffline } from './offline';
@@ -174,6 +174,7 @@ function adoptLoaded(model: ModelInfo): void {
   adoptClasses(model);
   adoptModes(model.capabilities);
   adoptDirections(model.capabilities);
+  adoptNeeds(model.capabilities);
   adoptRules(model);
   adoptModelSizes(model);
 }
@@ -187,6 +188,7 @@ async function adoptChoice(): Promise<void> {
   if (isFolder(chosen) && model !== undefined) {
     allowModes();
     adoptDirections(undefined);
+    adoptNeeds(undefined);
     await describeModel(model).then(
       (found) => {
         // A folder in hand may have no card that says what suits it.

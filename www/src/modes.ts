@@ -26,6 +26,8 @@ interface ModeInfo {
   can(capabilities: Capabilities): boolean;
 }
 
+/** On from what is there, into the open. */
+const goesOn = ({ image, needsLastImage, keyframes }: Capabilities): boolean => keyframes || (image && !needsLastImage);
 /** From one known end to the other: clips anywhere, or a first and a last frame. */
 const bridges = ({ image, lastImage, keyframes }: Capabilities): boolean => keyframes || (image && lastImage);
 
@@ -41,7 +43,7 @@ export const MODES: Record<Mode, ModeInfo> = {
     hint: 'Pictures and clips wherever you put them; what lies between is made.',
     can: ({ keyframes }) => keyframes,
   },
-  extend: { words: 'Extend', hint: 'A clip goes on, or gets a beginning.', can: ({ image, keyframes }) => image || keyframes },
+  extend: { words: 'Extend', hint: 'A clip goes on, or gets a beginning.', can: goesOn },
   loop: { words: 'Loop', hint: 'A clip gets frames that lead from its end back to its start.', can: bridges },
   connect: { words: 'Connect', hint: 'One clip runs into another.', can: bridges },
   edit: { words: 'Edit', hint: 'A clip is made anew as the prompt says.', can: ({ source }) => source },
@@ -94,13 +96,24 @@ export function allowModes(): void {
   for (const [name, radio] of radios) offer(name, radio, name !== 'class');
 }
 
-/** Lets a mode be chosen or not, and says why not. */
+/** Lets a mode be chosen or not, and says why not: here, and on the buttons elsewhere that lead to it. */
 function offer(name: Mode, radio: HTMLInputElement, possible: boolean, why = ''): void {
   const label = radio.parentElement!;
   radio.disabled = !possible;
   // Only few models have classes: the others' visitors need not read of them.
   label.hidden = name === 'class' && !possible;
-  label.title = possible ? MODES[name].hint : `Not with this model: ${why || 'it cannot'}`;
+  const refusal = possible ? '' : `Not with this model: ${why || 'it cannot'}`;
+  label.title = refusal || MODES[name].hint;
+  for (const button of document.querySelectorAll<HTMLButtonElement>(`button[data-mode="${name}"]`)) {
+    button.disabled = !possible;
+    button.title = refusal;
+  }
+}
+
+/** Why a mode cannot be chosen, in a sentence; empty where it can. */
+export function refusalOf(name: Mode): string {
+  const radio = radios.get(name);
+  return radio?.disabled ? `${MODES[name].words}: ${radio.parentElement!.title}` : '';
 }
 
 /** What the loaded model cannot do is shown, and says why. */

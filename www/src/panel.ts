@@ -1,5 +1,5 @@
 /** What the chosen mode asks for: its places for pictures and clips, its canvas, its few settings. */
-import { edges, taskSize, type Clip, type SizedModel } from 'tabreel';
+import { edges, taskSize, type Capabilities, type Clip, type SizedModel } from 'tabreel';
 import { controlOf, maskedOf, type Length, type Moving } from './control';
 import { byId, make } from './dom';
 import { Easel } from './easel';
@@ -34,6 +34,10 @@ let shown: () => Clip | undefined = () => undefined;
 let wanted: Size & Length = { width: 128, height: 128, numFrames: 17, fps: 16 };
 /** What is known of the model's sizes; undefined before its card was read. */
 let model: SizedModel | undefined;
+/** Whether the loaded model makes only what lies between two pictures. */
+let needsLast = false;
+
+export const needsLastImage = (): boolean => needsLast;
 
 /** `name` is what errors call it; `fromStage` offers the clip that is shown. */
 const slot = (
@@ -88,7 +92,7 @@ const isStill = (): boolean => draws() || slots.control.material?.frames.length 
 const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   text: () => [],
   picture: () => [],
-  image: () => [slots.first.box, has(slots.first) && slots.last.box],
+  image: () => [slots.first.box, (needsLast || has(slots.first)) && slots.last.box],
   keyframes: () => [timeline.box, keyRow],
   extend: () => [slots.clip.box, direction.box, added.box],
   loop: () => [slots.clip.box, between.box],
@@ -203,6 +207,12 @@ export function adoptSettings(next: Size & Length & { numSteps: number }): void 
 /** The sizes of the chosen model, of which a task takes one. */
 export function adoptModelSizes(next: SizedModel): void {
   model = next;
+  renderPanel();
+}
+
+/** What the loaded model cannot do without; undefined while none is loaded. */
+export function adoptNeeds(capabilities: Capabilities | undefined): void {
+  needsLast = capabilities?.needsLastImage === true;
   renderPanel();
 }
 

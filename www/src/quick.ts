@@ -24,7 +24,7 @@ const ACTIONS: { id: string; words: string; mode: Mode; slot: Slot; material(cli
 export function startQuickActions(shown: () => Clip | undefined): void {
   byId('quick').append(
     ...ACTIONS.map(({ id, words, mode, slot, material }) => {
-      const button = make('button', { type: 'button', id, className: 'quiet' }, words);
+      const button = make('button', { type: 'button', id, className: 'quiet', data: { mode } }, words);
       button.addEventListener('click', async () => {
         const clip = shown();
         if (clip === undefined) return;

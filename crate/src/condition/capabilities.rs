@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub image: bool,
     /// A picture for the last frame, beside the first.
     pub last_image: bool,
+    /// Nothing is made without a picture for the last frame, beside the first.
+    pub needs_last_image: bool,
     /// Pictures and clips anywhere on the timeline.
     pub keyframes: bool,
     /// A mask over what is given.
@@ -44,6 +46,7 @@ impl Capabilities {
             picture_only: false,
             image: yes,
             last_image: yes,
+            needs_last_image: false,
             keyframes: yes,
             mask: yes,
             control: yes,
@@ -99,6 +102,9 @@ impl Capabilities {
         }
         if !self.text && self.classes == 0 && !first {
             return Err(Error::options(format!("this model needs a picture for the first frame: {}", self.why)));
+        }
+        if self.needs_last_image && !last {
+            return Err(Error::options(format!("this model needs a picture for the last frame: {}", self.why)));
         }
         Ok(())
     }

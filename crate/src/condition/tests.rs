@@ -166,6 +166,10 @@ fn what_a_model_cannot_take_is_refused_with_the_reason() {
     assert_eq!(e, "this model takes a last frame only beside a first one, got the last alone");
     let e = Condition::default().merge(SIZE, &ends).unwrap_err().to_string();
     assert_eq!(e, "this model needs a picture for the first frame: it takes images only");
+    let both = Capabilities { needs_last_image: true, why: "it needs both".into(), ..ends };
+    let e = Condition::of_images(Some(flat(0.5)), None).merge(SIZE, &both).unwrap_err().to_string();
+    assert_eq!(e, "this model needs a picture for the last frame: it needs both");
+    assert!(Condition::of_images(Some(flat(0.5)), Some(flat(0.5))).merge(SIZE, &both).is_ok());
 }
 
 #[test]

@@ -153,14 +153,6 @@ pub trait Denoiser {
         false
     }
 
-    /// Refuses what of a clip's condition it cannot do without or with, beyond its capabilities.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::InvalidOptions`] naming what is missing.
-    fn check(&self, _: &Timeline) -> Result<()> {
-        Ok(())
-    }
-
     /// True if it attends to an image encoder's view of the given pictures, and so needs one.
     fn looks(&self) -> bool {
         false

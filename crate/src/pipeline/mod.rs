@@ -258,9 +258,7 @@ impl Pipeline {
             }
             _ => {}
         }
-        let timeline = condition.merge(size, &self.capabilities())?;
-        self.parts.denoiser.check(&timeline)?;
-        Ok(timeline)
+        condition.merge(size, &self.capabilities())
     }
 
     /// Bytes that the GPU holds at most while a clip of this size is made from a prompt of so many tokens, `rows` prompts at once;

@@ -168,6 +168,43 @@ fn extensions_take_the_passes_of_the_package() {
 }
 
 #[test]
+fn a_model_is_asked_for_what_the_package_asks_it_for() {
+    use crate::condition::Capabilities;
+    for case in shared_cases("can") {
+        let can = |key: &str| case["can"][key].as_bool().unwrap_or_else(|| panic!("{key} in {case}"));
+        let capabilities = Capabilities {
+            text: can("text"),
+            image: can("image"),
+            last_image: can("lastImage"),
+            needs_last_image: can("needsLastImage"),
+            keyframes: can("keyframes"),
+            ..Capabilities::default()
+        };
+        let takes = |condition: &Condition, frames: usize| {
+            condition.merge(ClipSize { frames, height: 2, width: 2 }, &capabilities).is_ok()
+        };
+        let picture = || clip(0..1).pop();
+        let way = Way { multiple: 4, clips: capabilities.keyframes };
+        let extends = |backward| {
+            let known = clip(0..overlap_of(None, 17, way, backward).unwrap() as u8);
+            let window = extension(&known, 8, 17, 4, backward).unwrap();
+            takes(&window.condition, window.num_frames)
+        };
+        let joined = bridge(&clip(0..17), &clip(0..17), 17, way).unwrap();
+        let found = [
+            ("first", takes(&Condition::of_images(picture(), None), 17)),
+            ("ends", takes(&Condition::of_images(picture(), picture()), 17)),
+            ("forward", extends(false)),
+            ("backward", extends(true)),
+            ("bridge", takes(&joined.condition, joined.num_frames)),
+        ];
+        for (what, found) in found {
+            assert_eq!(Some(found), case[what].as_bool(), "{what} of {case}");
+        }
+    }
+}
+
+#[test]
 fn colours_are_held_as_the_package_holds_them() {
     for case in shared_cases("colours") {
         let frames = |key: &str| serde_json::from_value::<Vec<Vec<u8>>>(case[key].clone()).unwrap();

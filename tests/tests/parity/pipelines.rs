@@ -233,7 +233,13 @@ pub fn clip(case: &mut Case, compute: &Compute) -> Result<(), String> {
         let clip = block_on(pipeline(case, key, true)?.generate(&options, &inputs, &SilentHost)).map_err(say)?;
         case.compare(output, &Array { shape: clip.latents_shape.to_vec(), values: clip.latents });
     }
-    // What such a model cannot do is refused before anything is computed.
+    // What such a model cannot do it tells, and refuses before anything is computed.
+    for (key, needs) in [("transformer", true), ("transformer_i2v", false)] {
+        let can = pipeline(case, key, true)?.capabilities();
+        if (can.image, can.last_image, can.needs_last_image) != (true, needs, needs) {
+            return Err(format!("{key} says {can:?}"));
+        }
+    }
     let refused = |key: &str, looks: bool, last: Option<&Picture>| -> Result<String, String> {
         let (pipeline, condition) = (pipeline(case, key, looks)?, condition(last));
         let checked = pipeline.check(&options, &condition);

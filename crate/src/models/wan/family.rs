@@ -188,23 +188,28 @@ impl Denoiser for WanDenoiser {
             }
             Entrance::None => Capabilities::text_only("it was trained on text alone and has no control branch"),
             Entrance::Channels => {
-                let last_image = !self.looks() || self.looks_at_both();
-                let also = if last_image { ", and takes a last one beside it" } else { "" };
-                let why = format!("it was trained with a first frame{also}");
-                Capabilities { image: true, last_image, source: true, why, ..Capabilities::default() }
+                // Without CLIP a last frame is one more known one; with CLIP its view stands beside the first one's.
+                let needs_last_image = self.looks_at_both();
+                let last_image = needs_last_image || !self.looks();
+                let why = match (needs_last_image, last_image) {
+                    (true, _) => "it was trained with a first and a last frame, and needs both",
+                    (false, true) => "it was trained with a first frame, and takes a last one beside it",
+                    (false, false) => "it was trained with a first frame",
+                };
+                Capabilities {
+                    image: true,
+                    last_image,
+                    needs_last_image,
+                    source: true,
+                    why: why.to_owned(),
+                    ..Capabilities::default()
+                }
             }
         }
     }
 
     fn is_flow_map(&self) -> bool {
         self.transformer.config().is_flow_map()
-    }
-
-    fn check(&self, timeline: &Timeline) -> Result<()> {
-        if self.looks_at_both() && known_last(timeline)?.is_none() {
-            return Err(Error::options("this model needs a picture for the last frame beside the first one's"));
-        }
-        Ok(())
     }
 
     fn looks(&self) -> bool {
