@@ -88,6 +88,8 @@ export interface GivenParts {
   readonly references: number;
   /** A source clip. */
   readonly source: boolean;
+  /** How pictures and clips of another shape came to the clip's; undefined where nothing was said. */
+  readonly fit?: 'cover' | 'contain' | undefined;
 }
 
 /** How much of a source clip is made anew where nothing is said. */
@@ -102,6 +104,7 @@ export const givenParts = (given: ClipInputs): GivenParts => ({
   control: given.control !== undefined,
   references: given.references?.length ?? 0,
   source: given.source !== undefined,
+  ...(given.fit === undefined ? {} : { fit: given.fit }),
 });
 
 /**

@@ -103,7 +103,7 @@ const isObject = (value: unknown): value is Record<string, unknown> => typeof va
 function ofCommandLine(model: string, task: string, options: object, flags: Record<string, unknown>): FullRecipe {
   const same = ['extend', 'loop', 'connect', 'inpaint', 'outpaint', 'upscale'] satisfies TaskName[] as string[];
   const name = (task === 'video-to-video' ? 'edit' : same.includes(task) ? task : 'generate') as TaskName;
-  const { backward, by, strength } = flags;
+  const { backward, by, strength, fit } = flags;
   const given = {
     image: 'image' in flags,
     lastImage: 'last-image' in flags,
@@ -113,7 +113,8 @@ function ofCommandLine(model: string, task: string, options: object, flags: Reco
     control: ['control', 'sketch', 'edges'].some((flag) => flag in flags),
     references: 'reference' in flags ? 1 : 0,
     source: 'source' in flags,
-  };
+    ...(fit === 'cover' || fit === 'contain' ? { fit } : {}),
+  } satisfies GivenParts;
   const settings = {
     ...(name === 'extend' ? { direction: backward === true ? 'backward' : 'forward' } : {}),
     ...(typeof by === 'number' ? { frames: by } : {}),

@@ -158,4 +158,5 @@ test('what was given is counted', () => {
     references: 2,
     source: false,
   });
+  expect(givenParts({ image, fit: 'contain' })).toMatchObject({ image: true, fit: 'contain' });
 });

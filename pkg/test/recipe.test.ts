@@ -86,6 +86,9 @@ test('a recipe of the command line is understood', () => {
     task: { name: 'generate' },
     given: { image: true, lastImage: true, mask: false },
   });
+  const padded = { ...picture, given: { image: 'a.png', fit: 'contain' } };
+  expect(parseRecipe(JSON.stringify(padded))!.given).toEqual({ ...givenParts({}), image: true, fit: 'contain' });
+  expect(parseRecipe(JSON.stringify({ ...picture, given: { fit: 'stretch' } }))!.given).toEqual(givenParts({}));
   const edited = { ...line, task: 'video-to-video', given: { source: 'a.gif', strength: 0.4 } };
   expect(parseRecipe(JSON.stringify(edited))).toMatchObject({ task: { name: 'edit', strength: 0.4 } });
 });

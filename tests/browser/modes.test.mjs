@@ -309,6 +309,38 @@ describe('shapes and places', () => {
       assert.ok(far(at(cropped, 3, 3), SKY) <= 3, `the picture's top is ${at(cropped, 3, 3)}`);
     }));
 
+  test('a saved clip tells whether what it was given was cropped or padded, in modes of pictures and of clips', () =>
+    onPage(async (page) => {
+      // Wider than any size of the model, and of no size that it takes.
+      const wide = { base64: await drawPng(page, { width: 300, height: 100 }) };
+      for (const [mode, place] of [
+        ['image', 'first'],
+        ['extend', 'clip'],
+      ]) {
+        for (const [chosen, before] of [
+          ['contain', 'cover'],
+          ['cover', 'contain'],
+        ]) {
+          await page.check(`#mode-${mode}`);
+          await give(page, 'drop', `#${place}-add`, wide);
+          await page.locator(`#${place}-thumb`).waitFor();
+          if (mode === 'extend') await page.fill('#added', '4');
+          await page.selectOption('#fit', chosen);
+          await generate(page);
+          const saved = readFileSync(await save(page, '#save-png', site.folder.path));
+          await page.selectOption('#fit', before);
+          await page.click(`#${place}-remove`);
+          await give(page, 'drop', '#stage', { base64: saved.toString('base64') });
+          await page.locator('#reopened-words').filter({ visible: true, hasText: 'must be given again' }).waitFor({ timeout: SOON });
+          await page.click('#reopened-close');
+          await give(page, 'drop', `#${place}-add`, wide);
+          await page.locator(`#${place}-thumb`).waitFor();
+          assert.equal(await page.locator('#fit').inputValue(), chosen, `${mode}, ${chosen}`);
+          await page.click(`#${place}-remove`);
+        }
+      }
+    }));
+
   test('a keyframe outside a shorter clip stays, is said to lie outside, and is refused', () =>
     onPage(async (page) => {
       await configure(page, { frames: 17 });

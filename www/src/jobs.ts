@@ -1,10 +1,10 @@
 /** A job: what the page asks of the engine, taken from the mode and the settings at the moment of the click. */
-import { TabreelError, type Clip, type ClipInputs, type Frame, type Tabreel, type TaskOptions } from 'tabreel';
+import { Clip, TabreelError, type ClipInputs, type Frame, type Tabreel, type TaskOptions } from 'tabreel';
 import { framesOf, isEmpty } from './control';
-import { GROUND, padded, shapeBeside } from './fit';
+import { GROUND, padded, shapeBeside, type Fit } from './fit';
 import { clipOf, type Material } from './material';
 import { MODES, mode } from './modes';
-import { controlClip, mask, needsLastImage, padTo, sketch, slots, timeline } from './panel';
+import { chosenFit, controlClip, mask, needsLastImage, padTo, sketch, slots, timeline } from './panel';
 import { panelOptions } from './panel-options';
 import { subjectOf, type Device, type Recipe } from './recipe';
 import type { Slot } from './slot';
@@ -31,12 +31,19 @@ export interface Job {
  */
 export function takeJob(settings: Recipe, device: Device): Job {
   const recipe = { ...settings, ...(mode() === 'picture' ? { numFrames: 1 } : {}) };
-  const { run, shape } = parts(recipe);
+  const { run: make, shape } = parts(recipe);
+  const fit = chosenFit();
+  // A task's clip is padded here, so that only the page knows of it.
+  const run: Job['run'] = async (engine, hooks) => withFit(await make(engine, hooks), fit);
   const setSeed = (seed: number): void => {
     recipe.seed = seed;
   };
   return { recipe, device, words: `${MODES[mode()].words}: ${subjectOf(recipe)}`, shape: shape ?? recipe, run, setSeed };
 }
+
+/** A clip whose recipe says how what it was given came to its shape. */
+const withFit = (clip: Clip, fit: Fit | undefined): Clip =>
+  fit === undefined ? clip : new Clip({ ...clip, given: { ...clip.given, fit } });
 
 type Parts = Pick<Job, 'run'> & { shape?: Job['shape'] };
 

@@ -88,7 +88,7 @@ export function sayFit({ label, cover, contain }: Record<'label' | Fit, string>)
 }
 
 /** Those that a recipe may set. */
-const OPTIONS = { direction, added, between, strength, detail, scale, hold };
+const OPTIONS = { direction, added, between, strength, detail, scale, hold, fit };
 
 export interface PanelOptions {
   direction: 'forward' | 'backward';
@@ -132,6 +132,8 @@ export function setPanelOptions(values: Partial<Record<keyof typeof OPTIONS, unk
     if (value !== undefined) OPTIONS[name as keyof typeof OPTIONS].set(String(value));
   }
   refreshOptions();
+  // A control clip is prepared by it.
+  if (values.fit !== undefined) fit.control.dispatchEvent(new Event('input'));
 }
 
 /** Call when the settings changed. */

@@ -4,7 +4,7 @@ import { controlOf, maskedOf, type Length, type Moving } from './control';
 import { byId, make } from './dom';
 import { Easel } from './easel';
 import { showError } from './error';
-import { GROUND, fitWords, fitted } from './fit';
+import { GROUND, fitWords, fitted, type Fit } from './fit';
 import { asError, isVideo, ofClip, readMaterial, type Material } from './material';
 import { MODES, mode, type Mode } from './modes';
 import {
@@ -137,8 +137,11 @@ function fitChoice(): ReturnType<typeof fitWords> {
   return fitWords(given, madeSize(), GROUND[mode()]);
 }
 
+/** What was chosen of cropping and padding; undefined where there was nothing to choose. */
+export const chosenFit = (): Fit | undefined => (fitChoice() ? panelOptions().fit : undefined);
+
 /** The size to which what is given is padded; undefined where it is cropped or has the shape already. */
-export const padTo = (): Size | undefined => (fitChoice() && panelOptions().fit === 'contain' ? madeSize() : undefined);
+export const padTo = (): Size | undefined => (chosenFit() === 'contain' ? madeSize() : undefined);
 
 /** `clip` gives the one on the stage, `handOver` takes files that were chosen for an element. Fills the panel for the mode. */
 export function startPanel(clip: () => Clip | undefined, handOver: (files: readonly File[], target: HTMLElement) => void): void {

@@ -30,11 +30,12 @@ export function startReopen(given: ReopenHooks): void {
 export async function reopen(recipe: FullRecipe, file: Blob & { name?: string }): Promise<void> {
   hooks.take(recipe.options);
   setMode(modeOf(recipe));
-  const { task } = recipe;
+  const { task, given } = recipe;
   const { direction, frames, strength, scale } = task;
   setPanelOptions({
     direction,
     scale,
+    fit: given.fit === 'contain' ? 'contain' : 'cover',
     [task.name === 'upscale' ? 'detail' : 'strength']: strength,
     [task.name === 'extend' ? 'added' : 'between']: frames,
   });
