@@ -6,6 +6,7 @@ import { gifText } from './gif-text.js';
 import type { GivenParts } from './inputs.js';
 import { pngText } from './png-text.js';
 import { invalid, show, tagOf } from './read-picture.js';
+import { INDEX } from './source/discover.js';
 import { VIDEO_FORMATS } from './sniff.js';
 
 /** What was asked for: text alone, or one of the methods of `Tabreel` of the same name. */
@@ -38,10 +39,15 @@ export interface FullRecipe {
   given: GivenParts;
 }
 
-/** SHA-256 over the paths, lengths and hashes of a model's files: two folders with the same one hold the same model. */
+/**
+ * SHA-256 over the paths, lengths and hashes of a model's files: two folders with the same one hold the same model. Beside
+ * `model_index.json` only the folders of its parts count: a card is no part of what it describes. The command line has the same rule
+ * (`crate/src/cli/identity.rs`); tests/fixtures/model_hash.json holds both to it.
+ */
 export async function modelHash({ files }: Pick<ModelCard, 'files'>): Promise<string | undefined> {
   if (globalThis.crypto?.subtle === undefined) return undefined;
-  const lines = files.map(({ path, bytes, sha256 }) => `${path} ${bytes} ${sha256?.toLowerCase() ?? ''}\n`).sort();
+  const counted = files.filter(({ path }) => path.includes('/') || path === INDEX);
+  const lines = counted.map(({ path, bytes, sha256 }) => `${path} ${bytes} ${sha256?.toLowerCase() ?? ''}\n`).sort();
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(lines.join('')));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
@@ -92,7 +98,7 @@ export function parseRecipe(text: string): FullRecipe | undefined {
   }
   const { tabreel, model, task, options, given } = (json ?? {}) as Record<string, unknown>;
   if (!isObject(options) || typeof options['prompt'] !== 'string' || !isObject(given)) return undefined;
-  if (typeof tabreel === 'string' && typeof task === 'string') return ofCommandLine(String(model ?? ''), task, options, given);
+  if (typeof tabreel === 'string' && typeof task === 'string') return ofCommandLine(model, task, options, given);
   const whole = tabreel === 1 && isObject(model) && isObject(task) && typeof task['name'] === 'string';
   return whole ? (json as FullRecipe) : undefined;
 }
@@ -100,7 +106,7 @@ export function parseRecipe(text: string): FullRecipe | undefined {
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** The command line names its tasks otherwise, and what was given by flag. */
-function ofCommandLine(model: string, task: string, options: object, flags: Record<string, unknown>): FullRecipe {
+function ofCommandLine(model: unknown, task: string, options: object, flags: Record<string, unknown>): FullRecipe {
   const same = ['extend', 'loop', 'connect', 'inpaint', 'outpaint', 'upscale'] satisfies TaskName[] as string[];
   const name = (task === 'video-to-video' ? 'edit' : same.includes(task) ? task : 'generate') as TaskName;
   const { backward, by, strength, fit } = flags;
@@ -122,5 +128,11 @@ function ofCommandLine(model: string, task: string, options: object, flags: Reco
   };
   // What it left open stands as null there, and nowhere else.
   const settled = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null)) as unknown as ClipRecipe;
-  return { tabreel: 1, model: { name: model }, task: { name, ...settings }, options: settled, given };
+  return { tabreel: 1, model: modelOf(model), task: { name, ...settings }, options: settled, given };
+}
+
+/** Earlier recipes of the command line had the name alone. */
+function modelOf(model: unknown): FullRecipe['model'] {
+  const { name, hash } = isObject(model) ? model : { name: model };
+  return { name: String(name ?? ''), ...(typeof hash === 'string' ? { hash } : {}) };
 }

@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest';
+import hashes from '../../tests/fixtures/model_hash.json' with { type: 'json' };
 import { gifText } from '../src/gif-text.js';
 import { givenParts } from '../src/inputs.js';
 import { pngText, withPngText } from '../src/png-text.js';
 import { modelHash, parseRecipe, readRecipe, type FullRecipe } from '../src/recipe.js';
+import { describeModel } from '../src/source/index.js';
 
 const RECIPE = {
   tabreel: 1,
@@ -81,6 +83,9 @@ test('a recipe of the command line is understood', () => {
     options: { prompt: 'a', seed: 3 },
     given: givenParts({}),
   });
+  const named = { ...line, model: { name: 'tiny', hash: 'ab' } };
+  expect(parseRecipe(JSON.stringify(named))!.model).toEqual({ name: 'tiny', hash: 'ab' });
+  expect(parseRecipe(JSON.stringify({ ...line, model: null }))!.model).toEqual({ name: '' });
   const picture = { ...line, task: 'image-to-video', given: { image: 'a.png', 'last-image': 'b.png' } };
   expect(parseRecipe(JSON.stringify(picture))).toMatchObject({
     task: { name: 'generate' },
@@ -93,13 +98,25 @@ test('a recipe of the command line is understood', () => {
   expect(parseRecipe(JSON.stringify(edited))).toMatchObject({ task: { name: 'edit', strength: 0.4 } });
 });
 
-test('two folders with the same files have the same hash, in whatever order they are listed', async () => {
-  const [a, b] = [
-    { path: 'a', bytes: 1, sha256: 'FF' },
-    { path: 'b', bytes: 2 },
+// crate/src/cli/identity.rs reads the same cases.
+test.each(hashes)('a model has the hash of the command line: $name', async ({ files, hash }) => {
+  expect(await modelHash({ files })).toBe(hash);
+});
+
+test('a folder in hand has the hash that it has on a server', async () => {
+  const files = [
+    { path: 'model_index.json', bytes: 2, sha256: 'ab'.repeat(32) },
+    { path: 'vae/a.gguf', bytes: 5, sha256: 'cd'.repeat(32) },
   ];
-  const hash = await modelHash({ files: [a!, b!] });
-  expect(hash).toMatch(/^[0-9a-f]{64}$/);
-  expect(await modelHash({ files: [b!, { ...a!, sha256: 'ff' }] })).toBe(hash);
-  expect(await modelHash({ files: [a!] })).not.toBe(hash);
+  const folder = (card: object): Record<string, Blob> => ({
+    'model_index.json': new Blob(['{}']),
+    'vae/a.gguf': new Blob(['12345']),
+    'tabreel.json': new Blob([JSON.stringify(card)]),
+  });
+  const inHand = async (card: object): Promise<unknown> => modelHash(await describeModel({ files: folder(card) }));
+  expect(await inHand({ files })).toBe(await modelHash({ files }));
+  const without = await modelHash({ files: files.map(({ path, bytes }) => ({ path, bytes })) });
+  expect(await inHand({})).toBe(without);
+  // What has another length is not what was promised.
+  expect(await inHand({ files: files.map((file) => ({ ...file, bytes: 9 })) })).toBe(without);
 });

@@ -29,7 +29,7 @@ const rgbOf = (frames) => frames.flatMap(({ data }) => [...data.filter((_, i) =>
 window.make = async (recipe, picture) => {
   const tabreel = await load();
   const clip = await tabreel.generate({ ...recipe, ...(picture && { image: await file(picture) }) });
-  return { width: clip.width, height: clip.height, rgb: rgbOf(clip.frames) };
+  return { width: clip.width, height: clip.height, rgb: rgbOf(clip.frames), model: clip.model };
 };
 window.extend = async (clip, options) => {
   const tabreel = await load();
@@ -92,8 +92,11 @@ function same({ native, node, chromium }) {
 
 test('from text', async () => {
   const { events } = await engine.generate(recipe);
-  const { rgb } = await page.evaluate((recipe) => window.make(recipe), recipe);
+  const { rgb, model } = await page.evaluate((recipe) => window.make(recipe), recipe);
   same({ native: natively(), node: framesOf(events), chromium: rgb });
+  // Both name the model alike.
+  const { recipe: written } = JSON.parse(command(tabreel, ['inspect', '--json', at('clip.safetensors')]).toString());
+  assert.deepEqual(model, written.model);
 });
 
 test('from a picture of another size, scaled and cut', async () => {

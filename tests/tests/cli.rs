@@ -242,6 +242,37 @@ fn inspect_says_what_is_missing_what_is_left_over_and_whether_it_runs() {
     assert_eq!(found["runs"], false);
 }
 
+#[test]
+fn a_clip_says_which_model_made_it_and_inspect_whether_it_is_this_one() {
+    let folder = temp();
+    let clip = folder.path().join("a.png");
+    done(generate(&model(), &clip, &[("--frames", "1"), ("--steps", "1")]));
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&done(tabreel(args))).expect("JSON") };
+    let made = json(&["inspect", "--json", text(&clip)])["recipe"]["model"].clone();
+    let hash = made["hash"].as_str().expect("a hash");
+    assert!(hash.len() == 64 && made["name"] == "model", "{made}");
+    assert_eq!(json(&["inspect", "--json", text(&model())])["hash"], hash);
+    assert!(done(tabreel(&["inspect", text(&model())])).contains(&format!("hash {hash}")));
+    assert!(done(tabreel(&["inspect", text(&clip)])).contains(hash));
+
+    let compare = |of: &Path| json(&["inspect", "--json", text(&clip), "--model", text(of)])["model"].clone();
+    let words = |of: &Path| done(tabreel(&["inspect", text(&clip), "--model", text(of)]));
+    assert_eq!((&compare(&model())["same"], &compare(&model())["differs"]), (&true.into(), &Value::Null));
+    assert!(words(&model()).contains("made with model, the model of --model"));
+    // Of the same name, and one byte longer.
+    let other = copied_model(folder.path());
+    let config = other.join("transformer/config.json");
+    let longer = std::fs::read_to_string(&config).expect("a configuration") + "\n";
+    std::fs::write(&config, longer).expect("written");
+    assert_eq!(compare(&other)["same"], false);
+    assert!(words(&other).contains("made with another version of model: with model the result will differ"));
+    refused(
+        tabreel(&["inspect", text(&model()), "--model", text(&other)]),
+        2,
+        &["--model is for a clip", "got a model"],
+    );
+}
+
 /// A copy of the fixture's model folder.
 fn copied_model(to: &Path) -> PathBuf {
     fn copy(from: &Path, to: &Path) {

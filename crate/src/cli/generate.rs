@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::catalogue;
 use super::compare;
 use super::given::{Arranged, GivenArgs};
+use super::identity::Identity;
 use super::model::ModelArgs;
 use super::options::OptionArgs;
 use super::output::{self, recipe};
@@ -122,10 +123,11 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let pipeline = load(compute).await?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
         host.tell_prompt(&options.prompt, vocabulary.as_ref(), args.suggest);
-        let model = match card.name.as_str() {
+        let name = match card.name.as_str() {
             "" => args.model.name(),
             name => name.to_owned(),
         };
+        let model = Identity::of(name, &files).await?;
         let mut beside = args.given.recipe(&arranged);
         if !args.compare_steps.is_empty() {
             beside["compare-steps"] = args.compare_steps.clone().into();

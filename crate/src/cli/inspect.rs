@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::catalogue;
+use super::identity::Identity;
 use super::kind;
 use super::output::recipe;
 use super::room;
@@ -29,14 +30,18 @@ pub struct InspectArgs {
     /// shown. Several files are taken as the parts of one model.
     #[arg(value_name = "DIR|FILE", required = true)]
     paths: Vec<PathBuf>,
+    /// Model folder: says whether the clip was made with it.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
 }
 
 /// Runs `inspect`.
 ///
 /// # Errors
-/// [`Error::Fetch`] when something cannot be read, [`Error::Weights`] when a file is damaged.
+/// [`Error::Fetch`] when something cannot be read, [`Error::Weights`] when a file is damaged, [`Error::InvalidOptions`] for a model
+/// beside what is no clip.
 pub fn run(args: InspectArgs, json: bool) -> Result<()> {
-    let report = match &args.paths[..] {
+    let mut report = match &args.paths[..] {
         [path] => one(path)?,
         paths => {
             let mut files = ModelFiles::default();
@@ -51,7 +56,22 @@ pub fn run(args: InspectArgs, json: bool) -> Result<()> {
             json!({ "type": "set", "files": told, "presets": presets_beside(&found)?, "inspection": found })
         }
     };
+    if let Some(folder) = &args.model {
+        compare(&mut report, folder)?;
+    }
     print(&if json { report.to_string() } else { words(&report) })
+}
+
+/// Adds whether a clip was made with the model in a folder.
+fn compare(report: &mut Value, folder: &Path) -> Result<()> {
+    if report["type"] != "clip" {
+        let found = report["type"].as_str().unwrap_or_default();
+        return Err(Error::options(format!("--model is for a clip with a recipe, got a {found}")));
+    }
+    let model = Identity::of_folder(folder)?;
+    let differs = model.differs(&report["recipe"]["model"]);
+    report["model"] = json!({ "name": model.name, "hash": model.hash, "same": differs.is_none(), "differs": differs });
+    Ok(())
 }
 
 fn one(path: &Path) -> Result<Value> {
@@ -172,7 +192,8 @@ fn model_report(dir: &Path) -> Result<Value> {
     }
     let files = ModelFiles::read_dir(dir)?;
     Ok(json!({ "type": "model", "path": dir.to_string_lossy(), "class": index["_class_name"], "components": components,
-        "presets": presets_in(&files).unwrap_or_default(), "inspection": found(&files)? }))
+        "hash": Identity::of_folder(dir)?.hash, "presets": presets_in(&files).unwrap_or_default(),
+        "inspection": found(&files)? }))
 }
 
 fn file_report(path: &Path) -> Result<Value> {
@@ -222,9 +243,10 @@ fn words(report: &Value) -> String {
                 ]);
             }
             format!(
-                "{} in {}\n\n{}\n{}{}",
+                "{} in {}\nhash {}\n\n{}\n{}{}",
                 text(&report["class"]),
                 text(&report["path"]),
+                text(&report["hash"]),
                 table(&rows),
                 presets_words(report),
                 found_words(&report["inspection"])
@@ -236,14 +258,20 @@ fn words(report: &Value) -> String {
         }
         Some("clip") => {
             let recipe = &report["recipe"];
-            // The package writes both as objects with a name.
+            // The package writes both as objects with a name, the command line the model.
             let name = |v: &Value| v["name"].as_str().or(v.as_str()).unwrap_or("-").to_owned();
-            let rows = ["model", "task"].into_iter().map(|key| (key.to_owned(), name(&recipe[key])));
+            let hash = recipe["model"]["hash"].as_str().map(|hash| ("model hash".to_owned(), hash.to_owned()));
+            let rows = ["model", "task"].into_iter().map(|key| (key.to_owned(), name(&recipe[key]))).chain(hash);
             let value = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             let fields = |key: &str| recipe[key].as_object().cloned().unwrap_or_default().into_iter();
             let rows = rows.chain(fields("options").chain(fields("given")).map(|(key, v)| (key, value(&v))));
             let rows: Vec<Vec<String>> = rows.map(|(key, value)| vec![key, value]).collect();
-            format!("{}: made by tabreel\n\n{}", text(&report["path"]), table(&rows))
+            let compared = match (&report["model"], report["model"]["differs"].as_str()) {
+                (Value::Null, _) => String::new(),
+                (_, Some(differs)) => format!("\n{differs}"),
+                (model, None) => format!("\nmade with {}, the model of --model", text(&model["name"])),
+            };
+            format!("{}: made by tabreel\n\n{}{compared}", text(&report["path"]), table(&rows))
         }
         Some("component") => {
             let files: Vec<String> = list(&report["files"]).iter().map(words).collect();
@@ -391,12 +419,10 @@ mod tests {
 
     #[test]
     fn a_folder_without_weights_and_a_file_of_another_kind_are_errors() {
-        assert!(matches!(run(InspectArgs { paths: vec![fixture("../src")] }, true), Err(Error::Fetch(_))));
-        assert!(matches!(
-            run(InspectArgs { paths: vec![fixture("wan_gguf/config.json")] }, true),
-            Err(Error::Weights { .. })
-        ));
-        assert!(matches!(run(InspectArgs { paths: vec!["/nonexistent".into()] }, true), Err(Error::Fetch(_))));
+        let of = |paths: Vec<PathBuf>| InspectArgs { paths, model: None };
+        assert!(matches!(run(of(vec![fixture("../src")]), true), Err(Error::Fetch(_))));
+        assert!(matches!(run(of(vec![fixture("wan_gguf/config.json")]), true), Err(Error::Weights { .. })));
+        assert!(matches!(run(of(vec!["/nonexistent".into()]), true), Err(Error::Fetch(_))));
     }
 
     #[test]

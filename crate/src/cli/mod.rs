@@ -7,6 +7,7 @@ mod compare;
 mod convert;
 mod generate;
 mod given;
+mod identity;
 mod inspect;
 mod kind;
 mod model;

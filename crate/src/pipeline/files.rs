@@ -64,6 +64,11 @@ impl ModelFiles {
         self.loras.push(lora);
     }
 
+    /// The path of every file, sorted, and its length in bytes; LoRAs are not among them.
+    pub fn lengths(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|(path, source)| (path.as_str(), source.len()))
+    }
+
     /// Bytes of the files of a part.
     pub fn part_bytes(&self, part: &str) -> u64 {
         let prefix = format!("{part}/");

@@ -7,15 +7,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::cli::identity::Identity;
 use crate::error::{Error, Result};
 use crate::options::GenerateOptions;
 
 /// The text's keyword, and the field that says that a JSON object is a recipe.
 pub const KEY: &str = "tabreel";
 
-/// A recipe: the engine's version, the model's name, the task, what was asked for with nothing left open, and which files were
-/// given, by flag.
-pub fn write(model: &str, task: &str, options: &GenerateOptions, given: &Value) -> String {
+/// A recipe: the engine's version, the model's name and hash, the task, what was asked for with nothing left open, and which files
+/// were given, by flag.
+pub fn write(model: &Identity, task: &str, options: &GenerateOptions, given: &Value) -> String {
     let mut settings = json!(options);
     if let Some(settings) = settings.as_object_mut() {
         settings.remove("preview");
