@@ -1,6 +1,9 @@
-/** Which size a task works at, and frames brought to it. */
+/**
+ * Which size a task works at, and frames brought to it. The rule is that of `crate/src/tasks/size.rs`;
+ * tests/fixtures/windows.json holds both to it.
+ */
 import type { ModelCard } from './card.js';
-import type { ClipOptions } from './contract.js';
+import { OPTIONS, type ClipOptions } from './contract.js';
 import { TabreelError } from './errors.js';
 import type { Frame } from './frame.js';
 import { WORK_MS, inTime } from './patience.js';
@@ -25,7 +28,7 @@ export interface SizedModel extends Pick<ModelInfo, 'widthMultiple' | 'heightMul
  */
 export function sizeFor(own: Size, model: SizedModel, asked: Asked = {}): Size {
   const { widthMultiple, heightMultiple } = model;
-  const trained = sizesOf(model, asked) ?? [own];
+  const trained = sizesOf(model, asked);
   const largest = Math.max(...trained.map(({ width, height }) => width * height));
   const takes = own.width % widthMultiple === 0 && own.height % heightMultiple === 0 && own.width * own.height <= 2 * largest;
   const skew = ({ width, height }: Size): number => Math.abs(Math.log((width * own.height) / (height * own.width)));
@@ -35,16 +38,18 @@ export function sizeFor(own: Size, model: SizedModel, asked: Asked = {}): Size {
 }
 
 /** What is worth reading of a clip: twice the longest side that the model was trained on. More would only fill memory. */
-export function enough(model: SizedModel, asked: Asked): Size | undefined {
-  const sides = sizesOf(model, asked)?.flatMap(({ width, height }) => [width, height]);
-  return sides && { width: 2 * Math.max(...sides), height: 2 * Math.max(...sides) };
+export function enough(model: SizedModel, asked: Asked): Size {
+  const side = 2 * Math.max(...sizesOf(model, asked).flatMap(({ width, height }) => [width, height]));
+  return { width: side, height: side };
 }
 
-function sizesOf({ card, presets, defaults: { width, height } }: SizedModel, { preset = '' }: Asked): Size[] | undefined {
+/** What a model was trained on, best first; of one that does not say, the size that it makes where none is asked for. */
+function sizesOf({ card, presets, defaults }: SizedModel, { preset = '' }: Asked): Size[] {
   const ofPreset = presets?.[preset]?.sizes?.map(([width, height]) => ({ width, height }));
   if (ofPreset !== undefined && ofPreset.length > 0) return ofPreset;
   if (card.sizes.length > 0) return card.sizes;
-  return width !== undefined && height !== undefined ? [{ width, height }] : undefined;
+  const { width = Number(OPTIONS.width.default), height = Number(OPTIONS.height.default) } = defaults;
+  return [{ width, height }];
 }
 
 /** Frames scaled to cover a size and cut around the middle, as the engine does with what it is given. */

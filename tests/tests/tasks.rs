@@ -221,6 +221,35 @@ fn a_picture_grows_and_is_made_larger() {
 }
 
 #[test]
+fn a_task_works_at_the_size_of_its_clip_or_the_nearest_of_the_model() {
+    let shop = Workshop::new();
+    let given = shop.clip("clip.gif", 5);
+    shop.picture("wide.png", 150, 100);
+    let (file, wide) = (shop.path("clip.gif"), shop.path("wide.png"));
+    // The clip's own size, where the model takes it: known frames come back as they are.
+    let (made, _) = shop.make(&["--frames", "9", "--extend", &file, "--by", "4"]);
+    assert_eq!((made.size, made.frames(0..5)), ([9, SIDE, SIDE], given.frames(0..5)));
+    let (connected, looped): (&[&str], &[&str]) = (&["--connect", &file, &file], &["--loop", &file]);
+    for flags in [connected, looped] {
+        let (made, _) = shop.make(&[flags, &["--frames", "9", "--steps", "1"]].concat());
+        assert_eq!(made.size[1..], [SIDE, SIDE], "{flags:?}");
+    }
+    let (made, _) = shop.make(&["--source", &file, "--strength", "0.5"]);
+    assert_eq!(made.size, [5, SIDE, SIDE]);
+    // What is asked for goes before it, one side as well.
+    let (made, _) = shop.make(&["--outpaint", &file, "--width", "80"]);
+    assert_eq!(made.size, [5, SIDE, 80]);
+    let said = ["another shape than the clip's 48 × 48 px, got 48 × 48 px"];
+    shop.refused(&["--outpaint", &file], 2, &said);
+    // Another, that it does not take: the model's size of the nearest shape.
+    let (made, _) = shop.make(&["--source", &wide, "--strength", "0.5"]);
+    assert_eq!(made.size, [1, 128, 192]);
+    // A picture that only lies on the timeline says nothing of the clip's size.
+    let (made, _) = shop.make(&["--frames", "5", "--steps", "1", "--image", &wide]);
+    assert_eq!(made.size, [5, 128, 128]);
+}
+
+#[test]
 fn other_clips_come_through_ffmpeg_at_the_right_rate() {
     let shop = Workshop::new();
     let size = format!("testsrc=size={SIDE}x{SIDE}:rate=8:duration=1");

@@ -86,6 +86,8 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         if let Some(preset) = asked.preset.take() {
             let presets = catalogue::presets_of(&Registry::default(), &files, &card).await?;
             card.default = suggested(&card.default, &presets, Some(&preset))?;
+            let sizes = presets.get(&preset).and_then(|preset| preset.sizes.clone());
+            card.sizes = sizes.filter(|sizes| !sizes.is_empty()).unwrap_or(card.sizes);
             check_lora(&presets, &preset, &files)?;
         }
         let seed = *asked.seed.get_or_insert_with(random_seed);
@@ -113,7 +115,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
             Err(error) => return load(compute).await.and(Err(error)),
         };
         // What the model refuses, and a clip that does not fit, are told before gigabytes are read.
-        let (arranged, mut options, notes) = given.arrange(asked, &card.default, &draft)?;
+        let (arranged, mut options, notes) = given.arrange(asked, &card, &draft)?;
         let each = match args.compare_steps.as_slice() {
             [] => vec![options.clone()],
             steps => compare::each(&options, steps, chosen)?,

@@ -10,12 +10,14 @@ use super::{clips, pictures};
 use crate::condition::{Condition, DEFAULT_SEAM_PX, Fit, Picture, Piece, edges};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::options::{GenerateOptions, GivenOptions, ModelDefaults};
-use crate::pipeline::Pipeline;
+use crate::options::{GenerateOptions, GivenOptions};
+use crate::pipeline::{ModelCard, Pipeline};
 use crate::tasks::{self, Task, Way, longest};
 
 /// The most frames that a clip of one window has, as the table of options says.
 const MOST_FRAMES: usize = 1025;
+/// Shapes whose ratios differ by a smaller share are taken for the same; as `outpaint` of pkg/src/tasks.ts.
+const SAME_SHAPE: f64 = 0.01;
 
 /// Flags that give files. A clip is a PNG, JPEG, WebP, GIF, BMP or Y4M file, or anything that an installed ffmpeg decodes.
 #[derive(Debug, Clone, Args)]
@@ -311,7 +313,7 @@ impl Given {
     pub fn arrange(
         mut self,
         mut options: GivenOptions,
-        model: &ModelDefaults,
+        card: &ModelCard,
         pipeline: &Pipeline,
     ) -> Result<(Arranged, GenerateOptions, Vec<String>)> {
         let (rules, way) = (pipeline.rules(), tasks::way_of(pipeline));
@@ -324,12 +326,20 @@ impl Given {
             options.width = Some(nearest(2 * width, rules.width_multiple) as _);
             options.height = Some(nearest(2 * height, rules.height_multiple) as _);
         }
+        if let Some(own) = self.main_clip().and_then(<[Picture]>::first).map(Picture::size) {
+            let [width, height] = tasks::size_for([own.0, own.1], rules, &card.trained_sizes());
+            let wanted = (options.width.unwrap_or(width), options.height.unwrap_or(height));
+            (options.width, options.height) = (Some(wanted.0), Some(wanted.1));
+            if self.args.outpaint.is_some() && self.args.fit.is_none() {
+                check_shape(own, wanted)?;
+            }
+        }
         if options.num_frames.is_none()
             && let Some(frames) = self.whole_clip()
         {
             options.num_frames = Some(longest(frames, rules.frame_multiple).min(MOST_FRAMES) as _);
         }
-        let options = options.settle(model);
+        let options = options.settle(&card.default);
         self.cut(options.num_frames);
         if self.args.windows().is_some() {
             let task = self.task(options.num_frames, way)?;
@@ -374,6 +384,17 @@ impl Given {
         })
     }
 
+    /// The clip that a task is made of, at whose size it works; none where clips only lie on the timeline or are followed.
+    fn main_clip(&self) -> Option<&[Picture]> {
+        let edited = self.args.mask.is_some() || self.args.outpaint.is_some();
+        let of_pieces = self.pieces.iter().find_map(|piece| match piece {
+            Piece::Source { frames, .. } if self.args.source.is_some() => Some(frames),
+            Piece::Clip { at: 0, frames, .. } if edited => Some(frames),
+            _ => None,
+        });
+        of_pieces.or(self.tasks.first()).map(Vec::as_slice)
+    }
+
     /// Frames of a clip that the new one is as long as: one that is edited, followed or started from. One picture to follow
     /// leaves the length open.
     fn whole_clip(&self) -> Option<usize> {
@@ -410,6 +431,18 @@ impl Given {
         cut("the clip whose edges are followed", &mut self.edges, 0);
         self.notes.extend(notes);
     }
+}
+
+/// Refuses a frame of the shape that a clip has already: nothing would lie beside it.
+fn check_shape(own: (usize, usize), wanted: (usize, usize)) -> Result<()> {
+    let ratio = |(width, height): (usize, usize)| width as f64 / height.max(1) as f64;
+    if (ratio(own) / ratio(wanted) - 1.0).abs() >= SAME_SHAPE {
+        return Ok(());
+    }
+    Err(Error::options(format!(
+        "outpaint needs a frame of another shape than the clip's {} × {} px, got {} × {} px",
+        own.0, own.1, wanted.0, wanted.1
+    )))
 }
 
 /// The multiple nearest to a length, px; at least one.

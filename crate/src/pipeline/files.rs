@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::config;
 use crate::error::{Error, Result};
 use crate::models::names;
-use crate::options::{ModelDefaults, Presets};
+use crate::options::{GivenOptions, ModelDefaults, Presets};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::weights::source::DiskFile;
 use crate::weights::source::{ByteSource, Memory};
@@ -267,6 +267,17 @@ pub struct ModelCard {
     pub default: ModelDefaults,
     /// Settings that go together, by name.
     pub presets: Presets,
+    /// Widths and heights that it was trained on, px, best first.
+    #[serde(deserialize_with = "sizes")]
+    pub sizes: Vec<[usize; 2]>,
+}
+
+/// Pairs of whole numbers above 0; others are left out: a model is not refused for its label.
+fn sizes<'de, D: Deserializer<'de>>(json: D) -> std::result::Result<Vec<[usize; 2]>, D::Error> {
+    let json = serde_json::Value::deserialize(json)?;
+    let side = |value: &serde_json::Value| value.as_u64().and_then(|px| usize::try_from(px).ok()).filter(|px| *px > 0);
+    let size = |pair: &serde_json::Value| Some([side(&pair[0])?, side(&pair[1])?]);
+    Ok(json.as_array().into_iter().flatten().filter_map(size).collect())
 }
 
 impl Default for ModelCard {
@@ -277,11 +288,21 @@ impl Default for ModelCard {
             max_sequence_length: 512,
             default: ModelDefaults::default(),
             presets: Presets::new(),
+            sizes: Vec::new(),
         }
     }
 }
 
 impl ModelCard {
+    /// The sizes that it was trained on, px, best first; where it says none, the one that it makes when none is asked for.
+    pub fn trained_sizes(&self) -> Vec<[usize; 2]> {
+        if !self.sizes.is_empty() {
+            return self.sizes.clone();
+        }
+        let usual = GivenOptions::default().settle(&self.default);
+        vec![[usual.width, usual.height]]
+    }
+
     /// The card of a folder, or what stands in for it.
     ///
     /// # Errors

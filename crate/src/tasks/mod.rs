@@ -6,8 +6,10 @@
 
 mod drift;
 mod relay;
+mod size;
 mod window;
 
+pub use size::size_for;
 pub use window::{Way, Window, bridge, extension, longest, overlap_of, shortest};
 
 use std::collections::BTreeMap;

@@ -205,6 +205,17 @@ fn a_model_is_asked_for_what_the_package_asks_it_for() {
 }
 
 #[test]
+fn a_task_works_at_the_size_that_the_package_takes() {
+    for case in shared_cases("size") {
+        let pair = |key: &str| serde_json::from_value::<[usize; 2]>(case[key].clone()).unwrap();
+        let [width_multiple, height_multiple] = pair("multiples");
+        let rules = crate::options::Rules { width_multiple, height_multiple, frame_multiple: 4 };
+        let trained: Vec<[usize; 2]> = serde_json::from_value(case["trained"].clone()).unwrap();
+        assert_eq!(size_for(pair("own"), rules, &trained), pair("size"), "{case}");
+    }
+}
+
+#[test]
 fn colours_are_held_as_the_package_holds_them() {
     for case in shared_cases("colours") {
         let frames = |key: &str| serde_json::from_value::<Vec<Vec<u8>>>(case[key].clone()).unwrap();
