@@ -95,6 +95,16 @@ test('extend goes on after the last frame, in passes that each see the end of wh
   expect([clip.warnings, clip.timings]).toEqual([['said'], { total: 2 }]);
 });
 
+test('each pass is given the references, and how strongly what is known acts', async () => {
+  const references = [imageData(4, 4, [1, 2, 3, 255])];
+  const options = { prompt, references, controlScale: 0.5 };
+  const host = maker();
+  await tasks.extend(host, clipOf(12), { ...options, frames: 10 });
+  await tasks.loop(host, clipOf(6), options);
+  await tasks.connect(host, clipOf(6), clipOf(6), options);
+  expect(host.passes.map(({ references, controlScale }) => [references, controlScale])).toEqual(Array(4).fill([references, 0.5]));
+});
+
 test('extend backward makes what came before the first frame', async () => {
   const host = maker();
   const shown: [number, number][] = [];

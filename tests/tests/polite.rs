@@ -13,7 +13,7 @@ use tabreel::models::registry::Registry;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, draft};
 use tabreel::size::ClipSize;
-use tabreel::tasks::{self, Task};
+use tabreel::tasks::{self, Beside, Task};
 use tabreel_tests::root;
 
 /// Counts the turns it is given and cancels after some of them.
@@ -212,6 +212,6 @@ fn a_task_of_several_windows_that_cannot_fit_is_refused_too() {
     let options = GenerateOptions { width: 64, height: 64, ..options() };
     let clip = vec![Picture::new(1, 1, Values::Rgba(vec![0, 0, 255, 255])).expect("a picture")];
     let task = Task::Extend { clip, by: 4, backward: false, overlap: None };
-    let made = block_on(tasks::run(&pipeline, &options, &task, &host));
+    let made = block_on(tasks::run(&pipeline, &options, &task, &Beside::default(), &host));
     assert!(matches!(made, Err(Error::OutOfMemory(_))), "{:?}", made.err());
 }

@@ -190,6 +190,26 @@ fn a_clip_goes_on_at_either_end() {
 }
 
 #[test]
+fn windows_take_references_and_the_scale_of_what_steers() {
+    let shop = Workshop::new();
+    let given = shop.clip("clip.gif", 6);
+    shop.picture("thing.png", SIDE, SIDE);
+    let (file, thing) = (shop.path("clip.gif"), shop.path("thing.png"));
+    let usual: [&str; 6] = ["--frames", "9", "--extend", &file, "--by", "4"];
+    let extended = |more: &[&str]| {
+        let (made, _) = shop.make(&sized(&[&usual[..], more].concat()));
+        assert_eq!((made.size[0], made.frames(0..6)), (10, given.frames(0..6)));
+        made.rgb
+    };
+    let plain = extended(&[]);
+    assert_ne!(extended(&["--reference", &thing]), plain);
+    assert_ne!(extended(&["--control-scale", "0.2"]), plain);
+    assert_eq!(extended(&["--control-scale", "1"]), plain);
+    let beyond = [&usual[..], &["--control-scale", "11"]].concat();
+    shop.refused(&sized(&beyond), 2, &["control_scale must be 0 to 10, got 11"]);
+}
+
+#[test]
 fn a_loop_is_closed_and_two_clips_are_joined() {
     let shop = Workshop::new();
     let (a, b) = (shop.clip("a.gif", 6), shop.clip("b.gif", 5));

@@ -152,10 +152,10 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
                 let last = last.ok_or_else(|| Error::Internal("no clip was asked for".into()))?;
                 (last, each.len() == 1)
             }
-            Arranged::Task(task) => {
+            Arranged::Task(task, beside) => {
                 let windows = task.windows(options.num_frames, tasks::way_of(&pipeline))?;
                 host.set_steps(windows * options.num_steps);
-                let made = tasks::run(&pipeline, &options, &task, &host).await?;
+                let made = tasks::run(&pipeline, &options, &task, &beside, &host).await?;
                 frames = host.take_frames();
                 (made.last, false)
             }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::{GenerateOptions, GivenOptions};
 use crate::pipeline::{ModelCard, Pipeline};
-use crate::tasks::{self, Task, Way, longest};
+use crate::tasks::{self, Beside, Task, Way, longest};
 
 /// The most frames that a clip of one window has, as the table of options says.
 const MOST_FRAMES: usize = 1025;
@@ -129,8 +129,8 @@ pub struct Given {
 pub enum Arranged {
     /// One clip.
     Clip(Condition),
-    /// Several windows.
-    Task(Task),
+    /// Several windows, and what each is given beside its known frames.
+    Task(Task, Beside),
 }
 
 impl Arranged {
@@ -141,7 +141,7 @@ impl Arranged {
     pub fn check(&self, pipeline: &Pipeline, options: &GenerateOptions, host: &dyn Host) -> Result<()> {
         match self {
             Self::Clip(condition) => pipeline.check(options, condition).map(drop)?,
-            Self::Task(task) => tasks::check(pipeline, options, task)?,
+            Self::Task(task, beside) => tasks::check(pipeline, options, task, beside)?,
         }
         pipeline.check_room(options.size(), host)
     }
@@ -211,16 +211,11 @@ impl GivenArgs {
     fn check(&self) -> Result<()> {
         let given = self.files();
         if let Some(task) = self.windows()
-            && let Some(other) = given.keys().find(|flag| format!("--{flag}") != task)
+            && let Some(other) = given.keys().find(|flag| *flag != "reference" && format!("--{flag}") != task)
         {
             return Err(Error::options(format!("{task} takes no other pictures or clips, got --{other}")));
         }
-        let unused = [
-            ("control-scale", self.control_scale.is_some()),
-            ("fit", self.fit.is_some()),
-            ("seam", self.seam.is_some()),
-            ("no-paste", self.no_paste),
-        ];
+        let unused = [("fit", self.fit.is_some()), ("seam", self.seam.is_some()), ("no-paste", self.no_paste)];
         if let (Some(task), Some((flag, _))) = (self.windows(), unused.iter().find(|(_, given)| *given)) {
             return Err(Error::options(format!("{task} takes no --{flag}: its windows have their own")));
         }
@@ -279,7 +274,7 @@ impl GivenArgs {
     /// The files, and how they were taken.
     pub fn recipe(&self, arranged: &Arranged) -> Value {
         let by = match arranged {
-            Arranged::Task(Task::Extend { by, .. }) => Some(*by),
+            Arranged::Task(Task::Extend { by, .. }, _) => Some(*by),
             _ => None,
         };
         let mut out = self.files();
@@ -343,7 +338,14 @@ impl Given {
         self.cut(options.num_frames);
         if self.args.windows().is_some() {
             let task = self.task(options.num_frames, way)?;
-            return Ok((Arranged::Task(task), options, self.notes));
+            let references = self.pieces.into_iter().filter_map(|piece| match piece {
+                Piece::Reference(picture) => Some(picture),
+                _ => None,
+            });
+            let usual = Beside::default().control_scale;
+            let control_scale = self.args.control_scale.unwrap_or(usual);
+            let beside = Beside { references: references.collect(), control_scale };
+            return Ok((Arranged::Task(task, beside), options, self.notes));
         }
         if !self.edges.is_empty() {
             let lines = self.edges.iter().map(|picture| edges(picture, options.height, options.width));
@@ -454,7 +456,7 @@ fn nearest(px: usize, multiple: usize) -> usize {
 impl Arranged {
     fn name(&self, options: &GenerateOptions) -> &'static str {
         let condition = match self {
-            Self::Task(task) => return task.name(),
+            Self::Task(task, _) => return task.name(),
             Self::Clip(condition) => condition,
         };
         let has = |wanted: fn(&Piece) -> bool| condition.pieces.iter().any(wanted);

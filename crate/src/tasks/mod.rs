@@ -53,6 +53,29 @@ pub enum Task {
     },
 }
 
+/// What each window of a task is given beside the frames that it takes over.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// Things that should appear.
+    pub references: Vec<Picture>,
+    /// See [`Condition::control_scale`].
+    pub control_scale: f32,
+}
+
+impl Default for Beside {
+    fn default() -> Self {
+        Self { references: Vec::new(), control_scale: Condition::default().control_scale }
+    }
+}
+
+impl Beside {
+    fn with(&self, mut condition: Condition) -> Condition {
+        condition.pieces.extend(self.references.iter().cloned().map(Piece::Reference));
+        condition.control_scale = self.control_scale;
+        condition
+    }
+}
+
 /// A finished task, whose frames went to the host.
 #[derive(Debug, Clone)]
 pub struct Made {
@@ -88,12 +111,19 @@ pub fn sketch(clip: &[Picture], height: usize, width: usize) -> Result<Piece> {
 /// # Errors
 /// As [`Pipeline::generate`], and [`Error::InvalidOptions`] before anything is computed: an empty clip, nothing to add, an
 /// overlap that leaves no room in a window, a model that takes no clips.
-pub async fn run(pipeline: &Pipeline, options: &GenerateOptions, task: &Task, host: &dyn Host) -> Result<Made> {
-    check(pipeline, options, task)?;
+pub async fn run(
+    pipeline: &Pipeline,
+    options: &GenerateOptions,
+    task: &Task,
+    beside: &Beside,
+    host: &dyn Host,
+) -> Result<Made> {
+    check(pipeline, options, task, beside)?;
     let size = options.size();
     let mut work = Work {
         pipeline,
         options,
+        beside,
         size,
         way: way_of(pipeline),
         host: Relay::new(host, options.num_steps, task.windows(options.num_frames, way_of(pipeline))?),
@@ -119,7 +149,7 @@ pub async fn run(pipeline: &Pipeline, options: &GenerateOptions, task: &Task, ho
 ///
 /// # Errors
 /// [`Error::InvalidOptions`] as [`run`].
-pub fn check(pipeline: &Pipeline, options: &GenerateOptions, task: &Task) -> Result<()> {
+pub fn check(pipeline: &Pipeline, options: &GenerateOptions, task: &Task, beside: &Beside) -> Result<()> {
     let (frames, way) = (options.num_frames, way_of(pipeline));
     task.windows(frames, way)?;
     let window = match task {
@@ -132,6 +162,7 @@ pub fn check(pipeline: &Pipeline, options: &GenerateOptions, task: &Task) -> Res
         Task::Connect { from, to } => Some(bridge(from, to, frames, way)?),
     };
     let (condition, num_frames) = window.map_or((Condition::default(), frames), |w| (w.condition, w.num_frames));
+    let condition = beside.with(condition);
     pipeline.check(&GenerateOptions { num_frames, ..options.clone() }, &condition).map(drop)
 }
 
@@ -197,6 +228,7 @@ impl Task {
 struct Work<'a> {
     pipeline: &'a Pipeline,
     options: &'a GenerateOptions,
+    beside: &'a Beside,
     size: ClipSize,
     way: Way,
     host: Relay<'a>,
@@ -262,7 +294,7 @@ impl Work<'_> {
     async fn pass(&mut self, condition: &Condition, num_frames: usize) -> Result<Vec<Vec<u8>>> {
         let seed = self.options.seed.saturating_add(self.windows).min((1 << 53) - 1);
         let options = GenerateOptions { num_frames, seed, ..self.options.clone() };
-        let inputs = Inputs { condition: condition.clone(), ..Inputs::default() };
+        let inputs = Inputs { condition: self.beside.with(condition.clone()), ..Inputs::default() };
         let clip = self.pipeline.generate(&options, &inputs, &self.host).await?;
         for (stage, seconds) in &clip.timings {
             *self.timings.entry(stage).or_default() += seconds;

@@ -107,6 +107,16 @@ fn colours_are_held_to_the_known_frames() {
 }
 
 #[test]
+fn windows_are_given_what_stands_beside_them() {
+    let window = extension(&clip(0..9), 8, 17, 4, false).unwrap();
+    let beside = Beside { references: clip([7, 8]), control_scale: 0.5 };
+    let condition = beside.with(window.condition.clone());
+    assert!(matches!(&condition.pieces[..], [Piece::Clip { at: 0, .. }, Piece::Reference(_), Piece::Reference(_)]));
+    assert_eq!((condition.control_scale, condition.paste), (0.5, false));
+    assert_eq!(Beside::default().with(window.condition).control_scale, 1.0);
+}
+
+#[test]
 fn tasks_of_one_clip_are_conditions() {
     use crate::condition::Capabilities;
     let size = ClipSize { frames: 5, height: 2, width: 4 };
