@@ -325,13 +325,13 @@ export class Tabreel {
   }
 
   /**
-   * Adds frames that lead from a clip's end back to its beginning, so that it repeats without a jump. `onFrame` gets them when
-   * all are made, since their colours are held to both ends. A model that takes no clips sees the last frame and the first
-   * (`model.capabilities.lastImage`).
+   * Adds frames that lead from a clip's end back to its beginning, so that it repeats without a jump; without a clip (undefined)
+   * the prompt makes it first. `onFrame` gets the added frames when all are made, since their colours are held to both ends. A
+   * model that takes no clips sees the last frame and the first (`model.capabilities.lastImage`).
    *
    * @throws TabreelError as `generate`
    */
-  loop(clip: ClipSource, options: tasks.BridgeOptions): Promise<Clip> {
+  loop(clip: ClipSource | undefined, options: tasks.LoopOptions): Promise<Clip> {
     return tasks.loop(this, clip, options);
   }
 

@@ -62,6 +62,15 @@ export { modelAddress } from './source/remote.js';
 export { deleteKept, keptModels, verifyKept, type KeptModel, type VerifiedModel } from './source/kept-models.js';
 export { probe, type Support } from './support.js';
 export { sizeFor as taskSize, type SizedModel } from './task-size.js';
-export type { BridgeOptions, EditOptions, ExtendOptions, InpaintOptions, OutpaintOptions, TaskOptions, UpscaleOptions } from './tasks.js';
+export type {
+  BridgeOptions,
+  EditOptions,
+  ExtendOptions,
+  InpaintOptions,
+  LoopOptions,
+  OutpaintOptions,
+  TaskOptions,
+  UpscaleOptions,
+} from './tasks.js';
 export { CAPTION_ROLES, suggestPrompt, unknownWords, unknownWordsNote, type Vocabulary } from './vocabulary.js';
 export { encodableCodecs, encodeVideo, type EncodedVideo, type VideoCodec, type VideoOptions } from './video.js';

@@ -124,6 +124,8 @@ function ofCommandLine(model: unknown, task: string, options: object, flags: Rec
   const settings = {
     ...(name === 'extend' ? { direction: backward === true ? 'backward' : 'forward' } : {}),
     ...(typeof by === 'number' ? { frames: by } : {}),
+    // A loop without a clip, which the prompt made.
+    ...(flags['loop'] === null ? { numFrames: (options as ClipRecipe).numFrames } : {}),
     ...(typeof strength === 'number' ? { strength } : {}),
   };
   // What it left open stands as null there, and nowhere else.

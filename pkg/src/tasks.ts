@@ -3,9 +3,9 @@ import { Clip } from './clip.js';
 import { holdColours } from './drift.js';
 import type { Frame } from './frame.js';
 import type { GenerateOptions, ModelInfo } from './generator.js';
-import { DEFAULT_STRENGTH, INPUTS, type ClipInputs } from './inputs.js';
+import { DEFAULT_STRENGTH, INPUTS, checkInputs, type ClipInputs } from './inputs.js';
 import { resolveOptions } from './options.js';
-import { bridgeLength, checkWindow, lengthDown, planBridge, planPasses, usualOverlap, type Way } from './passes.js';
+import { bridgeLength, checkWindow, lengthDown, planBridge, planPasses, usualOverlap, type Ends, type Way } from './passes.js';
 import { isClip, notClip, readClip, type ClipSource } from './read-clip.js';
 import { invalid, isPicture, readPicture, show, type PictureSource } from './read-picture.js';
 import type { TaskName, TaskRecipe } from './recipe.js';
@@ -35,10 +35,16 @@ export interface ExtendOptions extends WindowOptions {
   window?: number | undefined;
 }
 
-/** Options of `Tabreel.loop` and `Tabreel.connect`. */
+/** Options of `Tabreel.connect`. */
 export interface BridgeOptions extends WindowOptions {
   /** How many frames to put between; made a length that the model takes, with a warning. Default: as many as fit one pass. */
   frames?: number | undefined;
+}
+
+/** Options of `Tabreel.loop`. */
+export interface LoopOptions extends BridgeOptions {
+  /** Length of the clip that is made first where none is given, frames. Default: what the model, or the preset, suggests. */
+  numFrames?: number | undefined;
 }
 
 /** Options of `Tabreel.edit` and `Tabreel.upscale`. */
@@ -127,12 +133,41 @@ export async function extend(maker: Maker, source: ClipSource, options: ExtendOp
   return joined(parts, whole, first.warnings, { name: 'extend', direction, frames: wanted, overlap, window });
 }
 
-export async function loop(maker: Maker, source: ClipSource, options: BridgeOptions): Promise<Clip> {
+export async function loop(maker: Maker, source: ClipSource | undefined, options: LoopOptions): Promise<Clip> {
   refuseInputs('loop', options);
+  if (source === undefined) return loopOfText(maker, options);
+  if (options.numFrames !== undefined) {
+    throw invalid(`numFrames is for a loop without a clip (frames says how many to put between), got ${show(options.numFrames)}`);
+  }
   const first = await material(maker, source, 'clip', passOptions(options), true);
   const frames = await fitFrames(first.frames, first.width, first.height);
   const { clip, between, warnings } = await bridge(maker, frames, frames, first, options);
   return joined([clip], [...frames, ...between], [...first.warnings, ...warnings], { name: 'loop', frames: between.length });
+}
+
+/** The clip that the prompt makes, and its way back. */
+async function loopOfText(maker: Maker, { onPass, ...options }: LoopOptions): Promise<Clip> {
+  const { onFrame, ...rest } = options;
+  const { numFrames, numSteps } = resolveOptions(passOptions(rest), maker.model);
+  // The way back is refused before the clip is made, of which it must know no more than its length.
+  const plan = bridgePlan(maker, numFrames, numFrames, options);
+  const any = { width: 1, height: 1, data: new Uint8ClampedArray(4) };
+  const ends = [plan.head, plan.tail].map((count) => Array<Frame>(count).fill(any)) as [Frame[], Frame[]];
+  const known = knownInputs(maker, plan.numFrames, ...ends);
+  checkInputs({ ...passOptions(rest), ...known }, { numFrames: plan.numFrames, numSteps }, maker.model.capabilities);
+  onPass?.({ pass: 1, numPasses: 2 });
+  const first = await maker.generate({ ...passOptions(rest), onFrame });
+  const { width, height, fps, frames } = first;
+  const back = {
+    ...options,
+    ...seedOf(rest, first, 1),
+    // Said once is enough.
+    onWarning: undefined,
+    onPass: () => onPass?.({ pass: 2, numPasses: 2 }),
+  };
+  const { clip, between, warnings } = await bridge(maker, frames, frames, { width, height, fps }, back);
+  const task = { name: 'loop', frames: between.length, numFrames: frames.length } as const;
+  return joined([first, clip], [...frames, ...between], warnings, task);
 }
 
 export async function connect(maker: Maker, from: ClipSource, to: ClipSource, options: BridgeOptions): Promise<Clip> {
@@ -153,25 +188,31 @@ async function bridge(
   maker: Maker,
   from: readonly Frame[],
   to: readonly Frame[],
-  { width, height, fps }: Material,
+  { width, height, fps }: Pick<Material, 'width' | 'height' | 'fps'>,
   options: BridgeOptions,
 ): Promise<{ clip: Clip; between: Frame[]; warnings: string[] }> {
   const { frames: wanted, onPass, onFrame } = options;
-  if (wanted !== undefined && (!Number.isInteger(wanted) || wanted < 1)) {
-    throw invalid(`frames must be a whole number from 1, got ${show(wanted)}`);
-  }
   const { way } = ofModel(maker.model);
-  const rest = passOptions(options);
-  const own = (): number => resolveOptions(rest, maker.model).numFrames;
-  const numFrames = wanted === undefined ? own() : bridgeLength(from.length, to.length, wanted, way);
-  const { head, tail } = planBridge(from.length, to.length, numFrames, way);
+  const { numFrames, head, tail } = bridgePlan(maker, from.length, to.length, options);
   onPass?.({ pass: 1, numPasses: 1 });
-  const pass = { ...rest, width, height, fps, numFrames };
+  const pass = { ...passOptions(options), width, height, fps, numFrames };
   const { clip, made } = await makePass(maker, pass, from.slice(-head), to.slice(0, tail));
   showFrames(made, from.length, onFrame);
   const other = wanted !== undefined && made.length !== wanted;
   const warnings = other ? [`${made.length} frames were put between, not ${wanted}: the model takes ${way.step}n + 1`] : [];
   return { clip, between: made, warnings };
+}
+
+/** How long the pass between clips of `from` and `to` frames is, and what it knows at its ends. */
+function bridgePlan(maker: Maker, from: number, to: number, options: BridgeOptions): Ends & { numFrames: number } {
+  const { frames: wanted } = options;
+  if (wanted !== undefined && (!Number.isInteger(wanted) || wanted < 1)) {
+    throw invalid(`frames must be a whole number from 1, got ${show(wanted)}`);
+  }
+  const { way } = ofModel(maker.model);
+  const own = (): number => resolveOptions(passOptions(options), maker.model).numFrames;
+  const numFrames = wanted === undefined ? own() : bridgeLength(from, to, wanted, way);
+  return { numFrames, ...planBridge(from, to, numFrames, way) };
 }
 
 const ofModel = ({ frameMultiple, capabilities }: ModelInfo): { way: Way; why: string } => ({
@@ -186,16 +227,20 @@ async function makePass(
   before: readonly Frame[],
   after: readonly Frame[],
 ): Promise<{ clip: Clip; made: Frame[] }> {
-  const ends = [
-    { at: 0, clip: before },
-    { at: options.numFrames - after.length, clip: after },
-  ];
-  const known: ClipInputs = maker.model.capabilities.keyframes
-    ? { clips: ends.filter(({ clip }) => clip.length > 0) }
-    : { image: before[0], lastImage: after[0] };
+  const known = knownInputs(maker, options.numFrames, before, after);
   // The decoder's own version of the known frames says how far its colours are off.
   const clip = await maker.generate({ ...options, ...known, paste: false });
   return { clip, made: holdColours(clip.frames, before, after) };
+}
+
+/** The known frames of a pass, as the model takes them. */
+function knownInputs({ model }: Maker, numFrames: number, before: readonly Frame[], after: readonly Frame[]): ClipInputs {
+  if (!model.capabilities.keyframes) return { image: before[0], lastImage: after[0] };
+  const ends = [
+    { at: 0, clip: before },
+    { at: numFrames - after.length, clip: after },
+  ];
+  return { clips: ends.filter(({ clip }) => clip.length > 0) };
 }
 
 function showFrames(frames: readonly Frame[], from: number, onFrame: TaskOptions['onFrame']): void {

@@ -94,6 +94,9 @@ test('a recipe of the command line is understood', () => {
   const padded = { ...picture, given: { image: 'a.png', fit: 'contain' } };
   expect(parseRecipe(JSON.stringify(padded))!.given).toEqual({ ...givenParts({}), image: true, fit: 'contain' });
   expect(parseRecipe(JSON.stringify({ ...picture, given: { fit: 'stretch' } }))!.given).toEqual(givenParts({}));
+  const looped = { ...line, task: 'loop', options: { ...line.options, numFrames: 9 }, given: { loop: null } };
+  expect(parseRecipe(JSON.stringify(looped))!.task).toEqual({ name: 'loop', numFrames: 9 });
+  expect(parseRecipe(JSON.stringify({ ...looped, given: { loop: 'a.gif' } }))!.task).toEqual({ name: 'loop' });
   const edited = { ...line, task: 'video-to-video', given: { source: 'a.gif', strength: 0.4 } };
   expect(parseRecipe(JSON.stringify(edited))).toMatchObject({ task: { name: 'edit', strength: 0.4 } });
 });

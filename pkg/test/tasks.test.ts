@@ -286,6 +286,60 @@ describe('a model that takes single pictures', () => {
   });
 });
 
+test('loop without a clip makes it of the prompt, and leads back from there', async () => {
+  const host = maker();
+  const shown: [number, number][] = [];
+  const passes: unknown[] = [];
+  const clip = await tasks.loop(host, undefined, {
+    prompt,
+    seed: 5,
+    numFrames: 9,
+    onFrame: ({ index, data }) => void shown.push([index, data[0]!]),
+    onPass: (pass) => void passes.push(pass),
+    onWarning: () => undefined,
+  });
+  expect(host.passes.map(({ seed, numFrames, clips }) => [seed, numFrames, clips?.map(({ at, clip }) => [at, count(clip)])])).toEqual([
+    [5, 9, undefined],
+    [
+      6,
+      9,
+      [
+        [0, 1],
+        [5, 4],
+      ],
+    ],
+  ]);
+  expect(host.passes.map(({ onWarning }) => onWarning !== undefined)).toEqual([true, false]);
+  expect(passes).toEqual([
+    { pass: 1, numPasses: 2 },
+    { pass: 2, numPasses: 2 },
+  ]);
+  // From the last frame of the clip (108) to its first ones (100 …), four new ones between.
+  expect(reds(clip)).toEqual([...range(100, 109), ...range(101, 105)]);
+  expect(shown.map(([index]) => index).sort((a, b) => a - b)).toEqual(range(9, 13));
+  expect(clip.task).toEqual({ name: 'loop', frames: 4, numFrames: 9 });
+  expect([clip.seed, clip.given, clip.options.numFrames]).toEqual([5, givenParts({}), 9]);
+  const longer = await tasks.loop(maker(), undefined, { prompt, numFrames: 9, frames: 8 });
+  expect(longer.task).toMatchObject({ frames: 8, numFrames: 9 });
+});
+
+test('a loop that cannot be closed is refused before its clip is made', async () => {
+  const first = { ...EVERYTHING, keyframes: false, lastImage: false, why: 'it takes text and a first frame only' };
+  for (const [capabilities, options, message] of [
+    [first, {}, 'this model takes no last frame: it takes text and a first frame only'],
+    [EVERYTHING, { numFrames: 1 }, 'a pass needs 3 frames at least, two to stand and one to make, got 1'],
+    [EVERYTHING, { frames: 0 }, 'frames must be a whole number from 1, got 0'],
+    [{ ...EVERYTHING, text: false, why: 'it needs a picture' }, {}, 'this model needs a picture for the first frame: it needs a picture'],
+  ] as const) {
+    const host = maker(capabilities);
+    await expect(tasks.loop(host, undefined, { prompt, ...options })).rejects.toMatchObject({ code: 'invalid-options', message });
+    expect(host.passes).toEqual([]);
+  }
+  await expect(tasks.loop(maker(), clipOf(6), { prompt, numFrames: 9 })).rejects.toMatchObject({
+    message: 'numFrames is for a loop without a clip (frames says how many to put between), got 9',
+  });
+});
+
 // crate/src/tasks/tests.rs reads the same cases.
 test.each(cases.can)('a model that takes $name is asked for that', async ({ can, name: _, ...wanted }) => {
   const host = maker({ ...EVERYTHING, ...can, mask: false, control: false, reference: false });

@@ -31,6 +31,10 @@ window.make = async (recipe, picture) => {
   const clip = await tabreel.generate({ ...recipe, ...(picture && { image: await file(picture) }) });
   return { width: clip.width, height: clip.height, rgb: rgbOf(clip.frames), model: clip.model };
 };
+window.loop = async (options) => {
+  const { frames, task } = await (await load()).loop(undefined, options);
+  return { rgb: rgbOf(frames), task };
+};
 window.extend = async (clip, options) => {
   const tabreel = await load();
   const shown = [];
@@ -114,6 +118,15 @@ test('from a picture of another size, scaled and cut', async () => {
   const { events } = await engine.generate(recipe, { condition });
   const { rgb } = await page.evaluate(([recipe, url]) => window.make(recipe, url), [recipe, './given.png']);
   same({ native: natively(['--image', at('given.png')]), node: framesOf(events), chromium: rgb });
+});
+
+test('a loop of the prompt alone: the clip, and its way back', async () => {
+  const native = natively(['--loop'], 9);
+  const { rgb, task } = await page.evaluate((options) => window.loop(options), { ...recipe, numFrames: 9 });
+  assert.deepEqual(task, { name: 'loop', frames: 4, numFrames: 9 });
+  assert.equal(rgb.length, native.length);
+  const most = largestDifference(Uint8Array.from(rgb), native);
+  assert.ok(most <= 2, `up to ${most} of 255 away`);
 });
 
 for (const direction of ['forward', 'backward']) {

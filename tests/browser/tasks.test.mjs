@@ -10,6 +10,7 @@ import {
   SOON,
   canvasPixels,
   configure,
+  deviation,
   drawPng,
   finished,
   give,
@@ -75,6 +76,34 @@ describe('tasks', () => {
       await page.click('#quick-loop');
       await page.fill('#between', '4');
       assert.match(await generate(page), /made to loop.*17 frames/);
+    }));
+
+  test('without a clip a loop is made of the prompt, shown while it is made, and opens again', () =>
+    onPage(async (page) => {
+      await page.check('#mode-loop');
+      await page.fill('#between', '4');
+      // The clip of the settings' 5 frames, and the way back.
+      assert.match(await generate(page), /made to loop.*9 frames/);
+      const all = await frames(page);
+      for (const frame of all) assert.ok(deviation(frame) > 10, 'no blank frame');
+      const steps = all.slice(1).map((frame, i) => difference(frame, all[i]));
+      const most = Math.max(...steps);
+      assert.ok(
+        difference(all.at(-1), all[0]) <= 1.5 * most,
+        `${difference(all.at(-1), all[0])} from the end to the start, ${most} inside`,
+      );
+      const png = readFileSync(await save(page, '#save-png', site.folder.path), 'base64');
+      await page.fill('#between', '9');
+      await page.check('#mode-text');
+      await configure(page, { frames: 9 });
+      await give(page, 'drop', '#stage', { base64: png, name: 'loop.png' });
+      await page
+        .locator('#reopened-words')
+        .filter({ visible: true, hasText: /^Opened the recipe of loop\.png\.$/ })
+        .waitFor({ timeout: SOON });
+      assert.ok(await page.locator('#mode-loop').isChecked());
+      assert.equal(await page.locator('#between').inputValue(), '4');
+      assert.equal(await page.locator('#frames').inputValue(), '5');
     }));
 
   test('a region that was painted over is made anew, and nothing else', () =>

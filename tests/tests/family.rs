@@ -15,6 +15,7 @@ use tabreel::models::registry::Registry;
 use tabreel::noise::TorchRng;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
+use tabreel::tasks::{self, Beside, Task};
 use tabreel_tests::root;
 
 /// Width, height and bytes of each frame.
@@ -100,6 +101,19 @@ fn a_toy_family_with_other_strides_generates_from_its_folder() {
         let [r, g, b, a] = rgba[..4] else { panic!("four bytes a pixel") };
         assert!(r > 250 && g.abs_diff(128) < 3 && b < 5 && a == 255, "{r} {g} {b} {a}");
     }
+}
+
+#[test]
+fn a_loop_of_the_prompt_alone_is_refused_before_its_clip_is_made() {
+    let pipeline = load(&registry(), "{}").expect("a sound folder");
+    let (task, beside, host) = (Task::Loop { clip: Vec::new() }, Beside::default(), Frames::default());
+    let made = block_on(tasks::run(&pipeline, &options(), &task, &beside, &host));
+    let e = made.err().map(|e| e.to_string()).unwrap_or_default();
+    assert_eq!(e, "this model takes no last frame: it is a toy");
+    assert!(host.0.take().is_empty());
+    let single = GenerateOptions { num_frames: 1, ..options() };
+    let e = tasks::check(&pipeline, &single, &task, &beside).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(e.contains("3 frames at least") && e.contains("got 1"), "{e}");
 }
 
 #[test]

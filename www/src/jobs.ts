@@ -4,7 +4,7 @@ import { framesOf, isEmpty } from './control';
 import { GROUND, padded, shapeBeside, type Fit } from './fit';
 import { clipOf, type Material } from './material';
 import { MODES, mode } from './modes';
-import { chosenFit, controlClip, mask, needsLastImage, padTo, sketch, slots, timeline } from './panel';
+import { chosenFit, controlClip, mask, needsLastImage, padTo, sketch, slots, takesText, timeline } from './panel';
 import { panelOptions } from './panel-options';
 import { subjectOf, type Device, type Recipe } from './recipe';
 import type { Slot } from './slot';
@@ -93,6 +93,10 @@ function parts(recipe: Recipe): Parts {
     case 'extend':
       return ofClip((engine, clip, hooks) => engine.extend(clip, { ...shared(recipe), ...hooks, direction, frames: added }));
     case 'loop':
+      // Without a clip the prompt makes one, as large and long as the settings say.
+      if (slots.clip.material === undefined && takesText()) {
+        return { run: (engine, hooks) => engine.loop(undefined, { ...recipe, ...hooks, frames: between }) };
+      }
       return ofClip((engine, clip, hooks) => engine.loop(clip, { ...shared(recipe), ...hooks, frames: between }));
     case 'connect': {
       const second = need(slots.second, 'a second clip');

@@ -44,7 +44,11 @@ export const MODES: Record<Mode, ModeInfo> = {
     can: ({ keyframes }) => keyframes,
   },
   extend: { words: 'Extend', hint: 'A clip goes on, or gets a beginning.', can: goesOn },
-  loop: { words: 'Loop', hint: 'A clip gets frames that lead from its end back to its start.', can: bridges },
+  loop: {
+    words: 'Loop',
+    hint: 'A clip gets frames that lead from its end back to its start. Without one, the prompt makes it first.',
+    can: bridges,
+  },
   connect: { words: 'Connect', hint: 'One clip runs into another.', can: bridges },
   edit: { words: 'Edit', hint: 'A clip is made anew as the prompt says.', can: ({ source }) => source },
   paint: {

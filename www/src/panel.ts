@@ -34,10 +34,13 @@ let shown: () => Clip | undefined = () => undefined;
 let wanted: Size & Length = { width: 128, height: 128, numFrames: 17, fps: 16 };
 /** What is known of the model's sizes; undefined before its card was read. */
 let model: SizedModel | undefined;
-/** Whether the loaded model makes only what lies between two pictures. */
-let needsLast = false;
+/** What the loaded model can be given; undefined while none is loaded. */
+let can: Capabilities | undefined;
 
-export const needsLastImage = (): boolean => needsLast;
+/** Whether the loaded model makes only what lies between two pictures. */
+export const needsLastImage = (): boolean => can?.needsLastImage === true;
+/** Whether the model makes clips of a prompt alone; one that is not loaded yet may. */
+export const takesText = (): boolean => can?.text !== false;
 
 /** `name` is what errors call it; `fromStage` offers the clip that is shown. */
 const slot = (
@@ -92,7 +95,7 @@ const isStill = (): boolean => draws() || slots.control.material?.frames.length 
 const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   text: () => [],
   picture: () => [],
-  image: () => [slots.first.box, (needsLast || has(slots.first)) && slots.last.box],
+  image: () => [slots.first.box, (needsLastImage() || has(slots.first)) && slots.last.box],
   keyframes: () => [timeline.box, keyRow],
   extend: () => [slots.clip.box, direction.box, added.box],
   loop: () => [slots.clip.box, between.box],
@@ -213,9 +216,9 @@ export function adoptModelSizes(next: SizedModel): void {
   renderPanel();
 }
 
-/** What the loaded model cannot do without; undefined while none is loaded. */
+/** What the loaded model needs, and can do without; undefined while none is loaded. */
 export function adoptNeeds(capabilities: Capabilities | undefined): void {
-  needsLast = capabilities?.needsLastImage === true;
+  can = capabilities;
   renderPanel();
 }
 

@@ -79,6 +79,8 @@ async function refill({ given, task, options }: FullRecipe, file: Blob & { name?
   }
   if (task.name !== 'generate') {
     slots.clip.clear();
+    // A loop without a clip: the prompt made it.
+    if (task.name === 'loop' && task['numFrames'] !== undefined) return '';
     return task.name === 'connect' ? 'both clips' : task.name === 'inpaint' ? 'its clip and its mask' : 'its clip';
   }
   if (given.keyframes > 0 || given.clips > 0) {

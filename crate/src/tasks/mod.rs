@@ -155,15 +155,19 @@ pub fn check(pipeline: &Pipeline, options: &GenerateOptions, task: &Task, beside
     let window = match task {
         Task::Extend { clip, by, backward, overlap } => {
             let overlap = overlap_of(*overlap, frames, way, *backward)?;
-            Some(extension(near(clip, overlap, *backward), *by, frames, way.multiple, *backward)?)
+            extension(near(clip, overlap, *backward), *by, frames, way.multiple, *backward)?
         }
-        Task::Loop { clip } if clip.is_empty() => None,
-        Task::Loop { clip } => Some(bridge(clip, clip, frames, way)?),
-        Task::Connect { from, to } => Some(bridge(from, to, frames, way)?),
+        Task::Loop { clip } if clip.is_empty() => {
+            pipeline.check(options, &beside.with(Condition::default())).map(drop)?;
+            // The way back is refused before the clip is made, of which it must know no more than its length.
+            let clip = vec![Picture::new(1, 1, Values::Rgba(vec![255; 4]))?; frames];
+            bridge(&clip, &clip, frames, way)?
+        }
+        Task::Loop { clip } => bridge(clip, clip, frames, way)?,
+        Task::Connect { from, to } => bridge(from, to, frames, way)?,
     };
-    let (condition, num_frames) = window.map_or((Condition::default(), frames), |w| (w.condition, w.num_frames));
-    let condition = beside.with(condition);
-    pipeline.check(&GenerateOptions { num_frames, ..options.clone() }, &condition).map(drop)
+    let options = GenerateOptions { num_frames: window.num_frames, ..options.clone() };
+    pipeline.check(&options, &beside.with(window.condition)).map(drop)
 }
 
 /// How a model takes what is known.
