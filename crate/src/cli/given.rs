@@ -304,7 +304,7 @@ impl Given {
     /// Settles what the given clips say of the new one's length and size, where the caller did not, and arranges the pieces.
     ///
     /// # Errors
-    /// As [`edges`]; [`Error::InvalidOptions`] when a source clip is left no step.
+    /// As [`edges`]; [`Error::InvalidOptions`] when a source clip is left no step, or a clip to paint around has the frame's shape.
     pub fn arrange(
         mut self,
         mut options: GivenOptions,
