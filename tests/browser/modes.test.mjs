@@ -313,6 +313,7 @@ describe('shapes and places', () => {
     onPage(async (page) => {
       // Wider than any size of the model, and of no size that it takes.
       const wide = { base64: await drawPng(page, { width: 300, height: 100 }) };
+      let seed = 20;
       for (const [mode, place] of [
         ['image', 'first'],
         ['extend', 'clip'],
@@ -321,6 +322,8 @@ describe('shapes and places', () => {
           ['contain', 'cover'],
           ['cover', 'contain'],
         ]) {
+          // So that each clip is told from the one before.
+          await configure(page, { seed: seed++ });
           await page.check(`#mode-${mode}`);
           await give(page, 'drop', `#${place}-add`, wide);
           await page.locator(`#${place}-thumb`).waitFor();
