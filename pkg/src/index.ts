@@ -55,7 +55,7 @@ export {
 } from './options.js';
 export { readClip, type ClipFrames, type ClipSource, type ReadClip, type ReadClipOptions } from './read-clip.js';
 export { readPicture, type PictureSource } from './read-picture.js';
-export { modelHash, parseRecipe, readRecipe, type FullRecipe, type TaskName, type TaskRecipe } from './recipe.js';
+export { modelHash, parseRecipe, readRecipe, type FullRecipe, type ListedModel, type TaskName, type TaskRecipe } from './recipe.js';
 export { describeModel, type ModelSet, type ModelSource } from './source/index.js';
 export { PARTS as MODEL_PARTS, type FileSource, type LooseParts, type LoraSource, type PartSource } from './source/loose.js';
 export { modelAddress } from './source/remote.js';

@@ -1,6 +1,6 @@
 /** The full recipe of a clip, as it stands in saved files: what made it, so that it can be opened, changed and run again. */
 import { BlobSource, Input } from 'mediabunny';
-import type { ModelCard } from './card.js';
+import { CARD, parseCard, type ModelCard, type ModelFile } from './card.js';
 import type { ClipRecipe } from './contract.js';
 import { gifText } from './gif-text.js';
 import type { GivenParts } from './inputs.js';
@@ -41,15 +41,35 @@ export interface FullRecipe {
 
 /**
  * SHA-256 over the paths, lengths and hashes of a model's files: two folders with the same one hold the same model. Beside
- * `model_index.json` only the folders of its parts count: a card is no part of what it describes. The command line has the same rule
+ * `model_index.json` only the folders of its parts count. A part that has all that the folder's card lists of it is what the card
+ * says, whatever else lies beside; of any other, what is there counts. The command line has the same rule
  * (`crate/src/cli/identity.rs`); tests/fixtures/model_hash.json holds both to it.
  */
-export async function modelHash({ files }: Pick<ModelCard, 'files'>): Promise<string | undefined> {
+export async function modelHash({ files, source = '' }: ListedModel): Promise<string | undefined> {
   if (globalThis.crypto?.subtle === undefined) return undefined;
-  const counted = files.filter(({ path }) => path.includes('/') || path === INDEX);
+  const there = files.filter(({ path }) => path.includes('/') || path === INDEX);
+  const promised = promisedBy(source);
+  const partOf = ({ path }: ModelFile): string => path.split('/')[0]!;
+  const counted = [...new Set(there.map(partOf))].flatMap((part) => {
+    const ofCard = promised.filter((file) => partOf(file) === part);
+    const isThere = (one: ModelFile): boolean => there.some(({ path, bytes }) => path === one.path && bytes === one.bytes);
+    return ofCard.length > 0 && ofCard.every(isThere) ? ofCard : there.filter((file) => partOf(file) === part);
+  });
   const lines = counted.map(({ path, bytes, sha256 }) => `${path} ${bytes} ${sha256?.toLowerCase() ?? ''}\n`).sort();
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(lines.join('')));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** The files of a model, and, where its folder has one, the card's text. */
+export type ListedModel = Pick<ModelCard, 'files'> & Partial<Pick<ModelCard, 'source'>>;
+
+/** The files that a card lists; one that lists none, or wrongly, promises nothing. */
+function promisedBy(card: string): ModelFile[] {
+  try {
+    return parseCard(card, CARD).files;
+  } catch {
+    return [];
+  }
 }
 
 /** A GIF's comment lies before its first frame: so many bytes are looked at. */

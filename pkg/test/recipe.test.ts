@@ -102,8 +102,8 @@ test('a recipe of the command line is understood', () => {
 });
 
 // crate/src/cli/identity.rs reads the same cases.
-test.each(hashes)('a model has the hash of the command line: $name', async ({ files, hash }) => {
-  expect(await modelHash({ files })).toBe(hash);
+test.each(hashes)('a model has the hash of the command line: $name', async ({ files, card, hash }) => {
+  expect(await modelHash({ files, source: JSON.stringify(card) })).toBe(hash);
 });
 
 test('a folder in hand has the hash that it has on a server', async () => {
@@ -111,13 +111,16 @@ test('a folder in hand has the hash that it has on a server', async () => {
     { path: 'model_index.json', bytes: 2, sha256: 'ab'.repeat(32) },
     { path: 'vae/a.gguf', bytes: 5, sha256: 'cd'.repeat(32) },
   ];
-  const folder = (card: object): Record<string, Blob> => ({
+  const folder = (card: object, beside: Record<string, Blob>): Record<string, Blob> => ({
     'model_index.json': new Blob(['{}']),
     'vae/a.gguf': new Blob(['12345']),
+    ...beside,
     'tabreel.json': new Blob([JSON.stringify(card)]),
   });
-  const inHand = async (card: object): Promise<unknown> => modelHash(await describeModel({ files: folder(card) }));
+  const inHand = async (card: object, beside: Record<string, Blob> = {}): Promise<unknown> =>
+    modelHash(await describeModel({ files: folder(card, beside) }));
   expect(await inHand({ files })).toBe(await modelHash({ files }));
+  expect(await inHand({ files }, { 'vae/config.json': new Blob(['{}']) })).toBe(await modelHash({ files }));
   const without = await modelHash({ files: files.map(({ path, bytes }) => ({ path, bytes })) });
   expect(await inHand({})).toBe(without);
   // What has another length is not what was promised.

@@ -1,6 +1,7 @@
 //! Which model made a clip: its name, and a hash over the list of its files. `modelHash` of pkg/src/recipe.ts has the same
 //! rule; tests/fixtures/model_hash.json holds both to it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -29,6 +30,17 @@ struct Listed {
     sha256: Option<String>,
 }
 
+impl Listed {
+    /// The part of the model that it belongs to.
+    fn part(&self) -> &str {
+        self.path.split('/').next().unwrap_or_default()
+    }
+
+    fn line(&self) -> String {
+        format!("{} {} {}\n", self.path, self.bytes, self.sha256.as_deref().unwrap_or_default())
+    }
+}
+
 impl Identity {
     /// A model of these files.
     ///
@@ -39,17 +51,14 @@ impl Identity {
             true => promised(&files.require(CARD).await?),
             false => Vec::new(),
         };
-        let own = files.lengths().map(|(path, bytes)| {
-            let promise = promised.iter().find(|file| file.path == path && file.bytes == bytes);
-            Listed { path: path.to_owned(), bytes, sha256: promise.and_then(|file| file.sha256.clone()) }
-        });
+        let own = files.lengths().map(|(path, bytes)| Listed { path: path.to_owned(), bytes, sha256: None });
         // As the package places them: the strength is part of what the model is.
         let loras = files.loras().iter().enumerate().map(|(i, lora)| {
             let name = lora.label.rsplit(['/', '\\']).next().unwrap_or_default();
             let path = format!("loras/{}/{name}={}", i + 1, lora.strength);
             Listed { path, bytes: lora.source.len(), sha256: None }
         });
-        Ok(Self { name, hash: hash(own.chain(loras)) })
+        Ok(Self { name, hash: hash(&own.chain(loras).collect::<Vec<_>>(), &promised) })
     }
 
     /// The model in a folder.
@@ -101,11 +110,20 @@ fn promised(card: &[u8]) -> Vec<Listed> {
 }
 
 /// SHA-256 over the paths, lengths and hashes of a model's files, in whatever order. Beside `model_index.json` only the folders of
-/// its parts count: a card is no part of what it describes.
-fn hash(files: impl Iterator<Item = Listed>) -> String {
-    let counts = |file: &Listed| file.path.contains('/') || file.path == "model_index.json";
-    let line = |Listed { path, bytes, sha256 }: Listed| format!("{path} {bytes} {}\n", sha256.unwrap_or_default());
-    let mut lines: Vec<String> = files.filter(counts).map(line).collect();
+/// its parts count. A part that has all that the card `promised` of it is what the card says, whatever else lies beside; of any
+/// other, what is there counts.
+fn hash(files: &[Listed], promised: &[Listed]) -> String {
+    let files: Vec<&Listed> =
+        files.iter().filter(|file| file.path.contains('/') || file.path == "model_index.json").collect();
+    let is_there = |one: &Listed| files.iter().any(|file| file.path == one.path && file.bytes == one.bytes);
+    let parts: BTreeSet<&str> = files.iter().copied().map(Listed::part).collect();
+    let mut lines = Vec::new();
+    for part in parts {
+        let of_card: Vec<&Listed> = promised.iter().filter(|file| file.part() == part).collect();
+        let whole = !of_card.is_empty() && of_card.iter().all(|one| is_there(one));
+        let counted = if whole { of_card } else { files.iter().copied().filter(|file| file.part() == part).collect() };
+        lines.extend(counted.into_iter().map(Listed::line));
+    }
     lines.sort();
     Sha256::digest(lines.concat().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -122,7 +140,8 @@ mod tests {
         for case in cases {
             let listed = promised(case.to_string().as_bytes());
             assert_eq!(listed.len(), case["files"].as_array().unwrap().len(), "{case}");
-            assert_eq!(hash(listed.into_iter()), case["hash"].as_str().unwrap(), "{}", case["name"]);
+            let card = promised(case["card"].to_string().as_bytes());
+            assert_eq!(hash(&listed, &card), case["hash"].as_str().unwrap(), "{}", case["name"]);
         }
     }
 
@@ -142,6 +161,8 @@ mod tests {
         files.insert(CARD, card(5));
         let promised = of(&files);
         assert_ne!(promised, plain);
+        files.insert("vae/beside.json", vec![0; 9]);
+        assert_eq!(of(&files), promised, "the part is what the card says");
         let source = std::rc::Rc::new(crate::weights::source::Memory::new(vec![0; 3]));
         files.add_lora(crate::pipeline::LoraFile { label: "styles/b.safetensors".into(), source, strength: 0.5 });
         assert_ne!(of(&files), promised);

@@ -1,5 +1,5 @@
 /** A model folder whose files are in hand: dropped, picked, or made by the caller. */
-import { CARD, parseCard, type ModelCard, type ModelFile } from '../card.js';
+import { CARD, parseCard, type ModelCard } from '../card.js';
 import { TabreelError } from '../errors.js';
 import { WEIGHT_ENDINGS, WEIGHT_STEMS } from '../contract.js';
 import { COMPONENTS, INDEX, WEIGHTS, shardsOf } from './discover.js';
@@ -63,22 +63,9 @@ async function keepOneSet(files: Record<string, Blob>): Promise<void> {
 export async function localCard({ name, files }: { name: string; files: Record<string, Blob> }): Promise<ModelCard> {
   await keepOneSet(files);
   const text = (await files[CARD]?.text()) ?? '{}';
-  const promised = promisedBy(text);
-  const listed = Object.entries(files).map(([path, file]): ModelFile => {
-    const promise = promised.find((one) => one.path === path && one.bytes === file.size);
-    return { path, bytes: file.size, ...(promise?.sha256 === undefined ? {} : { sha256: promise.sha256 }) };
-  });
+  const listed = Object.entries(files).map(([path, file]) => ({ path, bytes: file.size }));
   const card = parseCard(text, CARD, listed);
   return { ...card, name: card.name || name || 'local folder' };
-}
-
-/** The files that a card lists; one that lists none, or wrongly, promises nothing, for the files are there. */
-function promisedBy(card: string): ModelFile[] {
-  try {
-    return parseCard(card, CARD).files;
-  } catch {
-    return [];
-  }
 }
 
 /** @throws TabreelError `invalid-options` */
