@@ -705,8 +705,8 @@ lora?: string,
  */
 sizes?: Array<[number, number]>, };
 
-/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */
-export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648 } as const;
+/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds; `tab` is all the memory that the engine can have on the CPU. */
+export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648, tab: 4294967296 } as const;
 
 /** The most frames that a task may add to a clip. */
 export const MOST_ADDED = 100000;
