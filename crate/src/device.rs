@@ -30,7 +30,7 @@ pub struct AdapterInfo {
     pub software: bool,
     /// True if shaders may use 16-bit floats.
     pub f16: bool,
-    /// Largest storage buffer one binding may span, bytes.
+    /// Largest storage buffer that one binding may span and that can be made, bytes.
     pub max_storage_buffer_binding_bytes: u64,
     /// Storage buffers one shader stage may use.
     pub max_storage_buffers_per_stage: u32,
@@ -90,7 +90,8 @@ impl Compute {
             backend: format!("{:?}", setup.backend).to_lowercase(),
             software: info.device_type == wgpu::DeviceType::Cpu,
             f16: setup.device.features().contains(wgpu::Features::SHADER_F16),
-            max_storage_buffer_binding_bytes: limits.max_storage_buffer_binding_size,
+            // Where buffers have the lower limit, theirs counts.
+            max_storage_buffer_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             max_storage_buffers_per_stage: limits.max_storage_buffers_per_shader_stage,
             max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
         };
@@ -106,6 +107,22 @@ impl Compute {
             DeviceChoice::Cpu => Ok(Self::cpu()),
             DeviceChoice::Gpu => Self::gpu().await,
         }
+    }
+
+    /// The CPU under the name of a GPU with such a binding limit, bytes: for what is decided by limits alone.
+    #[cfg(test)]
+    pub fn pretended_gpu(max_storage_buffer_binding_bytes: u64) -> Self {
+        let adapter = AdapterInfo {
+            name: "pretended".into(),
+            driver: String::new(),
+            backend: "none".into(),
+            software: false,
+            f16: false,
+            max_storage_buffer_binding_bytes,
+            max_storage_buffers_per_stage: 8,
+            max_workgroup_threads: 256,
+        };
+        Self { adapter: Some(adapter), ..Self::cpu() }
     }
 
     /// Burn's handle, for creating tensors.

@@ -30,7 +30,7 @@ software: boolean,
  */
 f16: boolean, 
 /**
- * Largest storage buffer one binding may span, bytes.
+ * Largest storage buffer that one binding may span and that can be made, bytes.
  */
 maxStorageBufferBindingBytes: number, 
 /**
@@ -175,8 +175,17 @@ vae: PlannedPart,
  */
 imageEncoder?: PlannedPart, 
 /**
- * Bytes that a GPU holds at most while a clip of the default size is made from the longest prompt; on the CPU not
- * planned.
+ * Bytes of weights that are on the device at once, at least: what stays, and the largest layer that passes.
+ */
+residentBytes: number, 
+/**
+ * Bytes that the device holds at most while the model is loaded: its weights, and what one of them takes beside them on
+ * its way there.
+ */
+loadBytes: number, 
+/**
+ * Bytes that the device holds while a clip of the default size is made from the longest prompt, the weights among them:
+ * on a GPU at most, on the CPU at least.
  */
 peakBytes?: number, };
 
@@ -238,9 +247,13 @@ parts: Array<InspectedPart>,
  */
 missing: Array<string>, 
 /**
- * What of the weights would stay on the device; only of a whole model.
+ * What it would take on the device; only of a whole model.
  */
 plan?: Plan, 
+/**
+ * The same on the CPU, where the device is a GPU.
+ */
+cpuPlan?: Plan, 
 /**
  * True if the files are a whole model and its weights have room on this device.
  */
@@ -248,7 +261,11 @@ runs: boolean,
 /**
  * Why it runs, or why not, in words.
  */
-reason: string, };
+reason: string, 
+/**
+ * Of one that runs: why a clip of the size that it suggests may not, in words; missing where nothing speaks against it.
+ */
+caution?: string, };
 
 /**
  * What the engine read from the model folder.
@@ -692,8 +709,8 @@ lora?: string,
  */
 sizes?: Array<[number, number]>, };
 
-/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */
-export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648 } as const;
+/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds; `tab` is all the memory that the engine can have on the CPU. */
+export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2, cpu: 2147483648, tab: 4294967296 } as const;
 
 /** The most frames that a task may add to a clip. */
 export const MOST_ADDED = 100000;

@@ -36,7 +36,8 @@ export interface LoadOptions extends ModelSet {
   /**
    * Bytes that the weights may take on the device at once; layers that do not fit are read again when their turn comes, and a
    * picture that does not fit beside them is decoded by tiles. By default what the GPU's limits suggest. `Tabreel.model.plan`
-   * says what was decided, and what a clip of the default size takes at most.
+   * says what was decided, and what a clip of the default size takes at most. Weights that the device cannot hold even so are refused
+   * with `out-of-memory` before any is read; on a GPU, whose memory no browser tells, only where this is left open.
    */
   memory?: number;
   /** Presets beside those of the model's card, such as a catalogue's; of two with one name, these. */
@@ -164,7 +165,10 @@ export class Tabreel {
         const error = toTabreelError(thrown, started.info.device);
         if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code) || isEverywhere(error)) throw error;
         const why = `The GPU could not take the model (${error.message}), so clips are made on the CPU.`;
-        return await Tabreel.#build(await start('cpu', undefined, why, options), folder, card, options);
+        const cpu = await start('cpu', undefined, why, options);
+        return await Tabreel.#build(cpu, folder, card, options).catch((thrown: unknown) => {
+          throw withoutRoom(toTabreelError(thrown, 'cpu'), error);
+        });
       }
     } catch (thrown) {
       throw await policy.explain(toTabreelError(thrown));
@@ -174,8 +178,9 @@ export class Tabreel {
   }
 
   /**
-   * Tells what a model, or a set of loose files, is: its parts, what is missing or left over, and whether this machine can run
-   * it. Only headers are read, in a worker that ends then; nothing is kept.
+   * Tells what a model, or a set of loose files, is: its parts, what is missing or left over, whether this machine can run
+   * it, and what memory it takes: `plan` on the device, `cpuPlan` on the CPU where that is a GPU, in bytes; `judgePlan` puts
+   * them into words. Only headers are read, in a worker that ends then; nothing is kept.
    *
    * @throws TabreelError `fetch`, `weights` (no weight file), `unsupported-device`, `aborted`
    */
@@ -412,6 +417,12 @@ export class Tabreel {
   dispose(): void {
     this.#link.end(new TabreelError('aborted', 'the generator was disposed'));
   }
+}
+
+/** Of a model that has room on neither device, both are told. */
+function withoutRoom(cpu: TabreelError, gpu: TabreelError): TabreelError {
+  if (cpu.code !== 'out-of-memory' || gpu.code !== 'out-of-memory') return cpu;
+  return new TabreelError(cpu.code, `${cpu.message}; before that, ${gpu.message}`, { cause: cpu, device: 'cpu' });
 }
 
 const frameOf = (event: { width: number; height: number; rgba: Uint8Array<ArrayBuffer> }): Frame => ({

@@ -4,6 +4,8 @@ export {
   type Capabilities,
   type InspectedPart,
   type Inspection,
+  type Plan,
+  type PlannedPart,
   type TokenCount,
   type KernelFinding,
   type OptionSpec,
@@ -26,7 +28,7 @@ export {
   type EntryPart,
   type License,
 } from './catalogue.js';
-export { judgeEntry, memoryBudget, type Verdict } from './catalogue-judge.js';
+export { judgeEntry, judgePlan, memoryBudget, type Verdict } from './catalogue-judge.js';
 export {
   ModelCatalogue,
   catalogue,

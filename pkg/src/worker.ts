@@ -138,7 +138,7 @@ type Patient = <T>(promise: Promise<T>) => Promise<T>;
 
 /** Opens what a job is about and has `use` read it; lets go of it unless that has taken it over as `folder`. */
 async function reading<T>(
-  { folder: description, id }: LoadJob,
+  { folder: description, id, type }: LoadJob,
   signal: AbortSignal,
   use: (opened: OpenFolder, files: EngineFile[], patient: Patient) => Promise<T>,
 ): Promise<T> {
@@ -156,6 +156,7 @@ async function reading<T>(
         signal,
         onProgress: (progress) => scope.postMessage({ type: 'fetching', id, progress }),
         onWarning: (message) => send(id, { type: 'warning', message }),
+        headersOnly: type === 'inspect',
       }),
     );
     const files: EngineFile[] = opened.files.map((file) => ({

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import shippedJson from '../../models/models.json';
 import smallWorld from '../../models/small-world/tabreel.json';
 import { parseCard } from '../src/card.js';
@@ -10,10 +10,13 @@ import {
   filesOf,
   formatCatalogue,
   judgeEntry,
+  judgePlan,
   memoryBudget,
   parseCatalogue,
   resolveOptions,
+  type Backend,
   type CatalogueEntry,
+  type Plan,
   type Support,
 } from '../src/index.js';
 
@@ -116,6 +119,60 @@ test('an entry is judged by what the adapter allows, with the reason', () => {
   });
   expect(judgeEntry({ ...entry, memory: undefined }, support()).verdict).toBe('unknown');
   expect(memoryBudget(support(), 'cpu')).toBe(2 ** 31);
+  // A buffer that cannot be made cannot be bound either.
+  expect(memoryBudget({ limits: { maxStorageBufferBindingSize: 2 ** 31, maxBufferSize: 2 ** 30 } }, 'gpu')).toBe(2 ** 31);
+});
+
+describe('a plan from headers is judged', () => {
+  const part = { bytes: 4e8, streamed: false, keptBytes: 4e8, passingBytes: 0 };
+  const plan = (change: Partial<Plan> = {}): Plan => ({
+    budget: 2 ** 31,
+    textEncoder: part,
+    transformer: part,
+    vae: part,
+    residentBytes: 12e8,
+    loadBytes: 13e8,
+    peakBytes: 25e8,
+    ...change,
+  });
+  const judged = (change: Partial<Plan>, device: Backend = 'cpu', memory: Support['memory'] = {}): unknown =>
+    judgePlan(plan(change), device, { memory });
+
+  test('by what is allowed, in words', () => {
+    expect(judged({})).toEqual({
+      verdict: 'fits',
+      runs: true,
+      reason:
+        'on the CPU it needs 1.2 GB for its weights, 1.3 GB while it loads, at least 2.5 GB for a clip of its own size; 2.1 GB are allowed for weights',
+      caution: undefined,
+    });
+    expect(judged({ residentBytes: 3e9 }, 'gpu')).toMatchObject({
+      verdict: 'too-large',
+      runs: false,
+      reason: expect.stringMatching(/^on the GPU it needs 3\.0 GB .* up to 2\.5 GB .*; 2\.1 GB are allowed/),
+    });
+    expect(judged({ transformer: { ...part, streamed: true } }, 'gpu')).toMatchObject({
+      verdict: 'streams',
+      runs: true,
+      reason: expect.stringMatching(/layers are read again in each step$/),
+    });
+  });
+
+  test('and by what the device reports', () => {
+    const caution = (peakBytes: number, device: Backend, deviceGiB?: number): unknown =>
+      (judged({ peakBytes }, device, deviceGiB === undefined ? {} : { deviceGiB }) as { caution?: string }).caution;
+    expect(caution(25e8, 'cpu', 2)).toBe(
+      'a clip of its own size needs 2.5 GB or more, and this device has 2.1 GB by what the browser says: choose a smaller size or fewer frames',
+    );
+    expect(caution(2 ** 31, 'cpu', 2)).toBeUndefined();
+    expect(caution(25e8, 'cpu', 4)).toBeUndefined();
+    // Main memory is not the GPU's.
+    expect(caution(25e8, 'gpu', 2)).toBeUndefined();
+    expect(caution(2 ** 32, 'cpu', 8)).toBeUndefined();
+    expect(caution(2 ** 32 + 1, 'cpu')).toBe(
+      'a clip of its own size needs 4.3 GB or more, a tab can have 4.3 GB: choose a smaller size or fewer frames',
+    );
+  });
 });
 
 function storage(kept: Record<string, string> = {}): {

@@ -153,6 +153,23 @@ test.each(['device-lost', 'out-of-memory', 'internal', 'unsupported-device'] as 
   },
 );
 
+test('a model that has room on neither device is refused with what both said', async () => {
+  realGpu();
+  const refused =
+    (message: string): Behaviour =>
+    (job, worker) =>
+      worker.say({ type: 'failed', id: job.id, error: { code: 'out-of-memory', message } });
+  let device = '';
+  const error = await caught(
+    load((job, worker) => {
+      if (job.type === 'start') device = job.device;
+      return (job.type === 'load' ? refused(`no room on the ${device}`) : healthy)(job, worker);
+    }),
+  );
+  expect(error).toMatchObject({ code: 'out-of-memory', device: 'cpu', message: 'no room on the cpu; before that, no room on the gpu' });
+  expect(workers.map(({ terminated }) => terminated)).toEqual([true, true]);
+});
+
 test('a GPU that was asked for is not replaced, and the error says that it was the GPU', async () => {
   realGpu();
   const lost: Behaviour = (job, worker) =>

@@ -6,6 +6,7 @@ import { deleteKept, keptModels, verifyKept } from '../src/source/kept-models.js
 import { blobSource } from '../src/source/memory.js';
 import { Meter, type FetchProgress } from '../src/source/meter.js';
 import { openFolder, type OpenOptions } from '../src/source/open.js';
+import { PART_BYTES } from '../src/source/parts.js';
 import { addressOf, remoteFolder } from '../src/source/remote.js';
 import { ModelStore } from '../src/source/store.js';
 import { Sha256, sha256 } from '../src/source/sha256.js';
@@ -76,6 +77,25 @@ test('a folder on a server is read, counted over all its files, and without stor
   expect(warnings).toEqual(['the model is not kept on this device: this browser gives the page no storage']);
   expect([await keptModels(), await verifyKept(), await deleteKept()]).toEqual([[], [], undefined]);
 });
+
+test('a look at a header fetches one part of a long file, and reading on those ahead', async () => {
+  const long = new Uint8Array(4 * PART_BYTES);
+  server.files.set('/m/transformer/model.gguf', long);
+  const files = [{ path: 'transformer/model.gguf', bytes: long.length }];
+  server.files.set('/m/tabreel.json', JSON.stringify({ name: 'long', files }));
+  const parts = async (headersOnly: boolean): Promise<number> => {
+    const folder = findFolder(base());
+    const open = await openFolder(folder.describe(await folder.card(), false), { timing, headersOnly });
+    server.requests.length = 0;
+    await open.files[0]!.read(0, 100);
+    await open.files[0]!.read(100, 1000);
+    // What is on its way would be seen by then.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    open.close();
+    return server.requests.length;
+  };
+  expect([await parts(true), await parts(false)]).toEqual([1, 3]);
+}, 30_000);
 
 test('an aborted signal fetches nothing at all', async () => {
   expect(await caught(readAll(base(), { signal: AbortSignal.abort() }))).toMatchObject({ code: 'aborted' });

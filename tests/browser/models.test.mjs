@@ -216,25 +216,51 @@ test('an entry by address with files of one’s own is looked at, added, used, e
       .waitFor();
   }));
 
-test('a folder on a forbidden host is taken from the files that were downloaded', () =>
+/** Adds the default model as one of a forbidden host, and chooses the folder that was downloaded; gives its entry. */
+async function takeElsewhere(page) {
+  const copy = join(folder.path, 'downloaded');
+  cpSync(MODEL, copy, { recursive: true });
+  await page.click('#open-models');
+  await page.click('#models-add > summary');
+  await page.getByLabel('Name', { exact: true }).fill('Elsewhere');
+  await page.getByLabel(/Address of a model folder/).fill('somebody/small-world');
+  await page.click('#add-look');
+  assert.match(await page.locator('#add-found').innerText(), /may only talk to the server it came from, not to huggingface\.co/);
+  await page.click('#add-submit');
+  const item = entry(page, 'elsewhere');
+  await item.getByRole('button', { name: 'Use Elsewhere' }).click();
+  await item.getByLabel('Model folder').setInputFiles(copy);
+  return item;
+}
+
+const NEEDS =
+  /on the CPU it needs [\d.]+ MB for its weights, [\d.]+ MB while it loads, at least [\d.]+ [MG]B for a clip of its own size; 2\.1 GB are allowed/i;
+
+test('a folder on a forbidden host is taken from the files that were downloaded, and what it needs is told before', () =>
   onPage(async (page) => {
-    const copy = join(folder.path, 'downloaded');
-    cpSync(MODEL, copy, { recursive: true });
-    await page.click('#open-models');
-    await page.click('#models-add > summary');
-    await page.getByLabel('Name', { exact: true }).fill('Elsewhere');
-    await page.getByLabel(/Address of a model folder/).fill('somebody/small-world');
-    await page.click('#add-look');
-    assert.match(await page.locator('#add-found').innerText(), /may only talk to the server it came from, not to huggingface\.co/);
-    await page.click('#add-submit');
-    const item = entry(page, 'elsewhere');
-    await item.getByRole('button', { name: 'Use Elsewhere' }).click();
-    await item.getByLabel('Model folder').setInputFiles(copy);
+    const item = await takeElsewhere(page);
+    await item.locator('.found .memory').filter({ hasText: NEEDS }).waitFor({ timeout: LONG });
+    assert.match(await item.locator('.verdict').innerText(), new RegExp(`^Runs here: ${NEEDS.source}`));
+    assert.equal(await item.locator('.caution').count(), 0);
     await item.getByRole('button', { name: 'Look at the files' }).click();
     await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
     await item.getByRole('button', { name: 'Use these files' }).click();
     await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: LONG });
     await generate(page);
+  }));
+
+test('a clip that needs more memory than the device reports is warned of before the model is loaded', () =>
+  onPage(async (page) => {
+    // No device has so little; the default model needs no more.
+    await page.addInitScript(() => Object.defineProperty(Navigator.prototype, 'deviceMemory', { get: () => 1 / 64 }));
+    await page.reload();
+    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
+    const item = await takeElsewhere(page);
+    const told =
+      /May not suffice: a clip of its own size needs [\d.]+ [MG]B or more, and this device has 16\.8 MB by what the browser says/;
+    await item.locator('.found .caution').filter({ hasText: told }).waitFor({ timeout: LONG });
+    assert.match(await item.locator('.verdict .caution').innerText(), told);
+    assert.equal(await item.getByRole('button', { name: 'Use these files' }).isEnabled(), true);
   }));
 
 test('a model of classes offers them in place of a prompt, and makes a picture of the one that is chosen', () =>

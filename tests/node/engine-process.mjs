@@ -9,6 +9,8 @@ import { provideWebGpu } from '../../bench/lib/dawn.mjs';
 const root = join(import.meta.dirname, '../..');
 let engine;
 let pipelines = 0;
+/** The files that `loose` got last. */
+let given = [];
 const ledger = new GpuLedger();
 /** After this many `tick`s of a call the host says it is aborted; null: never. */
 let ticks;
@@ -40,12 +42,21 @@ const calls = {
       memory: memory(),
     };
   },
-  /** Hands over single files, `{ path, from, strength }` each, and builds the models, or with `inspect` only looks at them. */
-  async loose({ files, inspect = false }) {
-    const given = files.map(({ path, from, strength }) => Object.assign(fileOf(from, path), strength === undefined ? {} : { strength }));
-    if (inspect) return engine.inspect(given);
+  /**
+   * Hands over single files, `{ path, from, strength }` each, or `{ path, head, size }` of one whose header alone is there, and
+   * builds the models, or with `inspect` only looks at them.
+   */
+  async loose({ files, inspect = false, budget }) {
+    given = files.map(({ path, from, strength, head, size }) =>
+      Object.assign(head ? headerOf(head, size, path) : fileOf(from, path), strength === undefined ? {} : { strength }),
+    );
+    if (inspect) return engine.inspect(given, budget);
     const { host, events } = listen(null);
-    return { model: await engine.load(given, host), events };
+    return { model: await engine.load(given, host, budget), events };
+  },
+  /** Bytes that were read of the files of the last `loose`, also where that failed. */
+  async read() {
+    return { bytes: given.reduce((sum, { bytes }) => sum + bytes, 0), wasmBytes: engine.info().wasmMemoryBytes };
   },
   /** Generates a clip, given pictures if there is a `condition`; the events come with it, in order. */
   async generate({ options, condition, abortAfterTicks = null }) {
@@ -66,11 +77,29 @@ function fileOf(full, path) {
     path,
     size: statSync(full).size,
     reads: 0,
+    bytes: 0,
     async read(start, end) {
       file.reads += 1;
+      file.bytes += end - start;
       const bytes = new Uint8Array(end - start);
       const { bytesRead } = await (await handle).read(bytes, 0, bytes.length, start);
       return bytes.subarray(0, bytesRead);
+    },
+  };
+  return file;
+}
+
+/** A file of which no more than `head` is there, and zeros behind it. */
+function headerOf(head, size, path) {
+  const file = {
+    path,
+    size,
+    bytes: 0,
+    async read(start, end) {
+      file.bytes += end - start;
+      const bytes = new Uint8Array(end - start);
+      bytes.set(head.subarray(Math.min(start, head.length), Math.min(end, head.length)));
+      return bytes;
     },
   };
   return file;

@@ -1,19 +1,23 @@
 //! A running generation is polite: it yields after every block, and a cancel lands at the next one.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use pollster::block_on;
 use tabreel::condition::{Picture, Values};
 use tabreel::device::Compute;
-use tabreel::error::Error;
+use tabreel::error::{Error, Result};
 use tabreel::host::{Event, Host};
 use tabreel::models::registry::Registry;
 use tabreel::options::GenerateOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, draft};
 use tabreel::size::ClipSize;
 use tabreel::tasks::{self, Beside, Task};
+use tabreel::weights::ByteSource;
 use tabreel_tests::root;
 
 /// Counts the turns it is given and cancels after some of them.
@@ -201,14 +205,57 @@ fn a_draft_tells_before_any_weights_are_read_what_the_model_tells_after() {
     assert!(matches!(drafted.check_room(size, &host), Err(Error::OutOfMemory(_))));
 }
 
+/// A file of which no more than its beginning may be read.
+#[derive(Debug)]
+struct Beginning(Vec<u8>);
+
+impl ByteSource for Beginning {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_now(&self, range: Range<u64>) -> Result<Option<Cow<'_, [u8]>>> {
+        const HEADER: u64 = 1 << 19;
+        if range.end > HEADER {
+            return Err(Error::Fetch(format!("bytes {range:?} are weights")));
+        }
+        Ok(Some(Cow::Borrowed(&self.0[range.start as usize..range.end as usize])))
+    }
+}
+
+#[test]
+fn weights_that_cannot_fit_are_refused_before_any_is_read() {
+    let folder = root().join("models/small-world");
+    let mut files = ModelFiles::read_dir(&folder).expect("the default model");
+    let parts: Vec<_> = ["text_encoder", "transformer", "vae"].iter().flat_map(|part| files.of_part(part)).collect();
+    for (path, _) in parts {
+        if !path.ends_with(".json") {
+            let bytes = std::fs::read(folder.join(&path)).expect("the default model");
+            files.add(path, Rc::new(Beginning(bytes)));
+        }
+    }
+    let load = |free_memory: Option<u64>| {
+        let host = Impatient { free_memory, ..Impatient::default() };
+        let result = block_on(Pipeline::load(&files, Compute::cpu(), &host));
+        assert!(host.turns.get() == 0 || free_memory.is_none(), "work was done before the refusal");
+        result.err().expect("it cannot be loaded")
+    };
+    match load(Some(1_000_000)) {
+        Error::OutOfMemory(told) => {
+            let start = "the model's weights take at least ";
+            assert!(told.starts_with(start) && told.contains(", 1.0 MB are free: "), "{told}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // With room for them they would have been read.
+    assert!(matches!(load(None), Error::Fetch(told) if told.contains("are weights")));
+}
+
 #[test]
 fn a_task_of_several_windows_that_cannot_fit_is_refused_too() {
     let folder = root().join("models/small-world");
     let files = ModelFiles::read_dir(&folder).expect("the default model");
+    let pipeline = block_on(Pipeline::load(&files, Compute::cpu(), &Impatient::default())).expect("a sound folder");
     let host = Impatient { free_memory: Some(0), ..Impatient::default() };
-    let registry = Registry::default();
-    let pipeline =
-        block_on(Pipeline::load_within(&registry, &files, Compute::cpu(), None, &host)).expect("a sound folder");
     let options = GenerateOptions { width: 64, height: 64, ..options() };
     let clip = vec![Picture::new(1, 1, Values::Rgba(vec![0, 0, 255, 255])).expect("a picture")];
     let task = Task::Extend { clip, by: 4, backward: false, overlap: None };

@@ -1,6 +1,6 @@
 /** A place for one file of a model: chosen by the visitor, looked at before anything is done with it. */
-import { MODEL_PARTS, Tabreel, type EntryPart, type Inspection } from 'tabreel';
-import { make } from './dom';
+import { MODEL_PARTS, Tabreel, judgePlan, type EntryPart, type Inspection, type Support, type Verdict } from 'tabreel';
+import { capital, make } from './dom';
 import { asError } from './material';
 import { bytesWords } from './words';
 
@@ -95,8 +95,22 @@ async function inspected(file: File, part: EntryPart): Promise<string> {
   }
 }
 
-/** What whole models are told as: each part in a line, and whether they run. */
-export function inspectionLines({ parts, missing, runs, reason }: Inspection): HTMLElement[] {
+/** What a whole model takes: on the device that it was looked at for, and on the CPU where that is a GPU. */
+export function memoryVerdicts({ plan, cpuPlan, caution }: Inspection, support: Support | undefined): Verdict[] {
+  const { memory = {} } = support ?? {};
+  if (plan === undefined) return [];
+  const here = judgePlan(plan, cpuPlan ? 'gpu' : 'cpu', { memory });
+  // The engine knows how many frames would fit.
+  return [{ ...here, caution: caution ?? here.caution }, ...(cpuPlan ? [judgePlan(cpuPlan, 'cpu', { memory })] : [])];
+}
+
+/** What speaks against a clip, for a visitor; nothing where nothing does. */
+export const cautionWords = (caution: string | undefined): HTMLElement | undefined =>
+  caution === undefined ? undefined : make('span', { className: 'caution' }, make('strong', {}, 'May not suffice'), `: ${caution}.`);
+
+/** What whole models are told as: each part in a line, whether they run, and what memory they take. */
+export function inspectionLines(found: Inspection, support: Support | undefined): HTMLElement[] {
+  const { parts, missing, runs, reason: why } = found;
   const one = parts.map(({ part, name, bytes, problem, leftOver }) => {
     const words = [`${part.replace('_', ' ')}: ${[name, bytesWords(bytes)].filter(Boolean).join(', ')}`];
     if (leftOver.length > 0) words.push(`${leftOver.length} tensors are of no use here`);
@@ -106,6 +120,9 @@ export function inspectionLines({ parts, missing, runs, reason }: Inspection): H
   const lacking = missing.map((part) => make('li', { className: 'lacking' }, `${part.replace('_', ' ')}: missing`));
   return [
     make('ul', { className: 'parts' }, ...one, ...lacking),
-    make('p', { className: runs ? 'good' : 'bad' }, `${runs ? 'Runs here' : 'Does not run as it is'}: ${reason}.`),
+    make('p', { className: runs ? 'good' : 'bad' }, `${runs ? 'Runs here' : 'Does not run as it is'}: ${why}.`),
+    ...memoryVerdicts(found, support).map(({ reason, caution }) =>
+      make('p', { className: 'fine memory' }, `${capital(reason)}. `, cautionWords(caution)),
+    ),
   ];
 }

@@ -8,6 +8,7 @@ import {
   type CatalogueEntry,
   type CatalogueFile,
   type FileSource,
+  type Support,
 } from 'tabreel';
 import { FileSlot, inspectionLines } from './file-slot';
 import { byId, make } from './dom';
@@ -23,6 +24,8 @@ export interface AddHooks {
   /** Ids that there are. */
   taken(): string[];
   device(): Device;
+  /** Undefined until the machine has been looked at. */
+  support(): Support | undefined;
 }
 
 const PARTS = ENTRY_PARTS.filter((part) => part !== 'model');
@@ -77,12 +80,13 @@ export function startAdd(hooks: AddHooks): void {
     found.replaceChildren(make('p', { className: 'fine' }, 'Looking…'));
     look.disabled = true;
     try {
-      if (url.value.trim() !== '') found.replaceChildren(...(await lookAtAddress(url.value.trim())));
+      if (url.value.trim() !== '') found.replaceChildren(...(await lookAtAddress(url.value.trim(), hooks)));
       else if (Object.keys(files).length === 0) bad('Give an address or choose a file first.');
       else {
         const set = { ...files, loras: Object.values(loras).map((file) => ({ file })) };
         const told = files['transformer'] ? set : { files: [...Object.values(files), ...Object.values(loras)] };
-        found.replaceChildren(...inspectionLines(await Tabreel.inspect({ ...told, device: hooks.device() })));
+        const inspected = await Tabreel.inspect({ ...told, device: hooks.device() });
+        found.replaceChildren(...inspectionLines(inspected, hooks.support()));
       }
     } catch (thrown) {
       bad(asError(thrown).message);
@@ -130,7 +134,7 @@ export function startAdd(hooks: AddHooks): void {
 }
 
 /** What a folder's card says, before anything large is fetched. */
-async function lookAtAddress(address: string): Promise<HTMLElement[]> {
+async function lookAtAddress(address: string, { support }: AddHooks): Promise<HTMLElement[]> {
   if (!mayFetch(address)) {
     const { host } = new URL(modelAddress(address));
     return [
@@ -142,7 +146,7 @@ async function lookAtAddress(address: string): Promise<HTMLElement[]> {
     ];
   }
   if (WEIGHT_FILE.test(address)) {
-    return inspectionLines(await Tabreel.inspect({ files: [address], device: 'cpu' }));
+    return inspectionLines(await Tabreel.inspect({ files: [address], device: 'cpu' }), support());
   }
   const card = await describeModel(address);
   return [make('p', {}, `${card.name || 'A model'}, ${bytesWords(cardBytes(card))}, licence: ${licence(card.license)}.`)];

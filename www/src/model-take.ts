@@ -1,5 +1,15 @@
 /** What stands between a model of the list and its use: its size and licences, the files that the page may not fetch, and a look at them. */
-import { Tabreel, addressIn, filesOf, type CatalogueEntry, type CatalogueFile, type EntryChoice, type FileSource } from 'tabreel';
+import {
+  Tabreel,
+  addressIn,
+  filesOf,
+  type CatalogueEntry,
+  type CatalogueFile,
+  type EntryChoice,
+  type FileSource,
+  type Inspection,
+  type Support,
+} from 'tabreel';
 import { models } from './model-choice';
 import { make } from './dom';
 import { FileSlot, PART_WORDS, inspectionLines } from './file-slot';
@@ -17,6 +27,10 @@ export interface TakeOptions {
   /** Given earlier in this visit. */
   given: FilesInHand;
   device: Device;
+  /** Undefined until the machine has been looked at. */
+  support: Support | undefined;
+  /** The files were looked at: this is what they are, or undefined where others were chosen since. */
+  looked(found: Inspection | undefined): void;
   /** Loads the model; rejects where that fails. */
   use(choice: FilesInHand, tell: (words: string, share?: number) => void, signal: AbortSignal): Promise<void>;
 }
@@ -40,10 +54,12 @@ export class TakePanel {
   readonly #found = make('div', { className: 'found', role: 'status' });
   readonly #bar = make('progress', { max: 1, hidden: true, ariaLabel: 'Loading the model' });
   readonly #go = make('button', { type: 'button', className: 'primary' });
-  readonly #look = make('button', { type: 'button' }, 'Look at the files');
+  readonly #look = make('button', { type: 'button' });
   readonly #cancel = make('button', { type: 'button', className: 'quiet', hidden: true }, 'Cancel');
   #wanted: Wanted[] = [];
   #running: AbortController | undefined;
+  /** Ends a look: its answer would stand over what was said since. */
+  #looking: AbortController | undefined;
 
   /** Fills `panel`. */
   constructor(panel: HTMLElement, options: TakeOptions) {
@@ -52,7 +68,7 @@ export class TakePanel {
     const names = Object.keys(entry.presets);
     const choices = names.map((value) => make('option', { value }, value));
     this.#preset = names.length > 0 ? make('select', { id: `preset-of-${entry.id}` }, ...choices) : undefined;
-    this.#preset?.addEventListener('change', () => this.#rebuild());
+    this.#preset?.addEventListener('change', () => this.#changed(() => this.#rebuild()));
     this.#look.addEventListener('click', () => void this.#inspect());
     this.#go.addEventListener('click', () => void this.#use());
     this.#cancel.addEventListener('click', () => this.stop());
@@ -70,9 +86,10 @@ export class TakePanel {
     this.#rebuild();
   }
 
-  /** Stops loading. */
+  /** Stops loading and looking. */
   stop(): void {
     this.#running?.abort();
+    this.#looking?.abort();
   }
 
   /** The files that the chosen preset wants, each with its line or its place. */
@@ -90,7 +107,12 @@ export class TakePanel {
   #slotOf(file: CatalogueFile): FileSlot {
     const { entry } = this.#options;
     const about = this.#inHand(file) ? ['given in this visit'] : fileWords(file, models.hosts).slice(1);
-    return new FileSlot({ id: `file-${entry.id}-${file.part}-${file.name ?? ''}`, part: file.part, about, changed: () => this.#refresh() });
+    return new FileSlot({
+      id: `file-${entry.id}-${file.part}-${file.name ?? ''}`,
+      part: file.part,
+      about,
+      changed: () => this.#changed(() => this.#refresh()),
+    });
   }
 
   #inHand({ part, name }: CatalogueFile): boolean {
@@ -114,14 +136,24 @@ export class TakePanel {
     const all = fetched.every(({ file }) => file.bytes !== undefined);
     const size = bytes === 0 ? 'its files (size not known)' : `${bytesWords(bytes)}${all ? '' : ' or more'}`;
     this.#go.textContent = fetched.length > 0 ? `Fetch ${size} and use it` : 'Use these files';
-    this.#look.hidden = this.#wanted.every(({ slot }) => slot === undefined);
+    this.#look.textContent = fetched.length > 0 ? 'See what it needs (fetches the files’ beginnings only)' : 'Look at the files';
     const words = this.#lacking().map(({ file }) => PART_WORDS[file.part]);
     this.#say(words.length > 0 ? `Still to be chosen: ${words.join(', ')}.` : '');
+    this.#looking?.abort();
     this.#enable();
+    // What is in hand is no download: what it needs is told without a click.
+    if (fetched.length === 0 && words.length === 0) void this.#inspect();
+  }
+
+  /** The visitor chose something else: what was told of the files before is no longer so. */
+  #changed(show: () => void): void {
+    this.#options.looked(undefined);
+    show();
   }
 
   #enable(): void {
-    this.#go.disabled = this.#look.disabled = this.#running !== undefined || this.#lacking().length > 0;
+    this.#go.disabled = this.#running !== undefined || this.#lacking().length > 0;
+    this.#look.disabled = this.#go.disabled || this.#looking !== undefined;
     this.#bar.hidden = this.#cancel.hidden = this.#running === undefined;
   }
 
@@ -144,19 +176,27 @@ export class TakePanel {
   }
 
   async #inspect(): Promise<void> {
-    const { entry, device } = this.#options;
-    this.#look.disabled = true;
+    const { entry, device, support, looked } = this.#options;
+    const controller = new AbortController();
+    const { signal } = controller;
+    this.#looking = controller;
+    this.#enable();
     this.#say('Looking at the files…');
     try {
-      const found = await Tabreel.inspect({ ...models.model(entry, this.#choice()), device });
-      this.#found.replaceChildren(...inspectionLines(found));
+      const found = await Tabreel.inspect({ ...models.model(entry, this.#choice()), device, signal });
+      if (!signal.aborted) {
+        this.#found.replaceChildren(...inspectionLines(found, support));
+        looked(found);
+      }
     } catch (thrown) {
-      this.#say(asError(thrown).message, 'bad');
+      if (!signal.aborted) this.#say(asError(thrown).message, 'bad');
     }
+    if (this.#looking === controller) this.#looking = undefined;
     this.#enable();
   }
 
   async #use(): Promise<void> {
+    this.#looking?.abort();
     const { signal } = (this.#running = new AbortController());
     this.#enable();
     const tell = (words: string, share?: number): void => {

@@ -1,11 +1,24 @@
 /** The dialog of models: what there is, whether this machine runs it, under which licence; and which one the page uses. */
-import { TabreelError, addressIn, entryBytes, judgeEntry, modelAddress, type CatalogueEntry, type ModelInfo, type Support } from 'tabreel';
+import {
+  TabreelError,
+  addressIn,
+  entryBytes,
+  judgeEntry,
+  judgePlan,
+  modelAddress,
+  type CatalogueEntry,
+  type Inspection,
+  type ModelInfo,
+  type Support,
+  type Verdict,
+} from 'tabreel';
+import { cautionWords, memoryVerdicts } from './file-slot';
 import { startAdd } from './model-add';
 import { TakePanel, type FilesInHand } from './model-take';
 import { checkedWord, fileWords, licenceLink } from './model-words';
 import { choice, choose, isFolder, keepChoice, models, unchoose, type Choice } from './model-choice';
 import { byId, make } from './dom';
-import { readyEngine } from './engine';
+import { engine, loadedModel, readyEngine } from './engine';
 import { asError } from './material';
 import type { Device } from './recipe';
 import { download } from './result';
@@ -30,6 +43,8 @@ const status = byId('models-status');
 let taking: TakePanel | undefined;
 /** Files that the visitor gave for entries of their own in this visit. */
 const inHand = new Map<string, FilesInHand>();
+/** What the headers of an entry's files told in this visit, and for which device. */
+const looked = new Map<string, { found: Inspection; device: Device }>();
 
 export function startModels(given: ModelsHooks): void {
   hooks = given;
@@ -55,6 +70,7 @@ export function startModels(given: ModelsHooks): void {
     },
     taken: () => models.list().map(({ id }) => id),
     device: () => hooks.device(),
+    support: () => hooks.support(),
   });
   const file = byId<HTMLInputElement>('models-import-file');
   byId('models-import').addEventListener('click', () => file.click());
@@ -130,7 +146,7 @@ function entryItem(entry: CatalogueEntry): HTMLElement {
 function verdictLine(entry: CatalogueEntry): HTMLElement {
   const support = hooks.support();
   if (support === undefined) return make('p', { className: 'verdict fine' }, 'Looking at this machine…');
-  const { verdict, runs, reason } = judgeEntry(entry, support, hooks.device());
+  const { verdict, runs, reason, caution } = verdictOf(entry, support);
   const words = {
     fits: 'Runs here',
     streams: 'Runs here, slower',
@@ -142,8 +158,23 @@ function verdictLine(entry: CatalogueEntry): HTMLElement {
     'p',
     { className: `verdict ${runs ? 'good' : 'bad'}`, data: { verdict } },
     make('strong', {}, words[verdict]),
-    `: ${reason}.`,
+    `: ${reason}. `,
+    cautionWords(caution),
   );
+}
+
+/** What the files themselves told goes before what the list says of them. */
+function verdictOf(entry: CatalogueEntry, support: Support): Verdict {
+  const { found, device } = looked.get(entry.id) ?? {};
+  const [told] = found && device === hooks.device() ? memoryVerdicts(found, support) : [];
+  if (found && told) return { ...told, runs: found.runs, ...(found.runs ? {} : { reason: found.reason }) };
+  const plan = choice().entry.id === entry.id ? loadedModel()?.plan : undefined;
+  return plan ? judgePlan(plan, engine()!.device, support) : judgeEntry(entry, support, hooks.device());
+}
+
+/** Says anew whether an entry runs here. */
+function judgeAnew(entry: CatalogueEntry): void {
+  list.querySelector(`[data-id="${CSS.escape(entry.id)}"] > .verdict`)?.replaceWith(verdictLine(entry));
 }
 
 function factsOf(entry: CatalogueEntry): (Node | string)[] {
@@ -173,6 +204,7 @@ function filesDetails({ files, name }: CatalogueEntry): HTMLElement {
 function removeEntry(entry: CatalogueEntry): void {
   models.remove(entry.id);
   inHand.delete(entry.id);
+  looked.delete(entry.id);
   render();
   say(`${entry.name} was removed from this list; what is kept of it on this device stays until it is deleted in the settings.`);
   byId('models-close').focus();
@@ -195,7 +227,19 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
   panel.hidden = !opening;
   if (!opening) return;
   const given = inHand.get(entry.id) ?? {};
-  taking = new TakePanel(panel, { entry, given, device: hooks.device(), use: (choice, tell, signal) => use(entry, choice, tell, signal) });
+  const device = hooks.device();
+  taking = new TakePanel(panel, {
+    entry,
+    given,
+    device,
+    support: hooks.support(),
+    looked(found) {
+      if (found?.plan) looked.set(entry.id, { found, device });
+      else if (!looked.delete(entry.id)) return;
+      judgeAnew(entry);
+    },
+    use: (choice, tell, signal) => use(entry, choice, tell, signal),
+  });
 }
 
 /**

@@ -4,6 +4,7 @@ import {
   cardBytes,
   deleteKept,
   deleteKernelReports,
+  judgePlan,
   keptModels,
   kernelPassed,
   verifyKept,
@@ -13,6 +14,7 @@ import {
   type VerifiedModel,
 } from 'tabreel';
 import { byId, isAmount, make, memory } from './dom';
+import { engine, loadedModel } from './engine';
 import { allowedWords } from './policy';
 import type { Device } from './recipe';
 import { licence, megabytes } from './words';
@@ -80,11 +82,16 @@ function keptWords(bytes: number, notKept: string | undefined): string {
 
 const sentence = (words: string): string => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 
-function memoryWords({ memory: { deviceGiB } }: Support): string {
+function memoryWords(support: Support): string {
+  const { deviceGiB } = support.memory;
+  // What is loaded has been planned.
+  const [plan, on] = [loadedModel()?.plan, engine()?.device];
+  const planned = plan && on ? judgePlan(plan, on, support).reason : undefined;
   const used = memory.get('memoryBytes', isAmount);
   const here = deviceGiB === undefined ? undefined : `this device has ${deviceGiB} GB or more, says the browser`;
-  const needed = used === undefined ? 'measured with the first clip' : `the last clip took ${megabytes(used)}`;
-  return [needed, here].filter(Boolean).join('; ');
+  const unknown = planned === undefined ? 'measured with the first clip' : undefined;
+  const measured = used === undefined ? unknown : `the last clip took ${megabytes(used)}`;
+  return [planned, measured, here].filter(Boolean).join('; ');
 }
 
 function graphics({ adapter, features, webgpu }: Support): string {

@@ -95,7 +95,7 @@ const EXPLAINED: Record<Exclude<TabreelErrorCode, 'aborted'>, { title: string; h
   },
   'out-of-memory': {
     title: 'Not enough memory',
-    hint: 'Choose a smaller size or a shorter clip, or close other tabs, and press Generate again.',
+    hint: 'Choose a smaller size, a shorter clip or a smaller model, or close other tabs, and press Generate again.',
   },
   'device-lost': {
     title: 'The GPU went away',

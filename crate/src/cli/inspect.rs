@@ -328,6 +328,13 @@ fn found_words(found: &Value) -> String {
             out += &format!("  problem: {}\n", text("problem"));
         }
     }
+    let planned = |key: &str| found["plan"][key].as_u64().map(size);
+    if let (Some(load), Some(peak)) = (planned("loadBytes"), planned("peakBytes")) {
+        out += &format!("memory on the CPU: {load} while it loads, {peak} or more for a clip of its own size\n");
+    }
+    if let Some(why) = found["caution"].as_str() {
+        out += &format!("may not suffice: {why}\n");
+    }
     match (found["runs"].as_bool(), found["reason"].as_str()) {
         (Some(true), Some(why)) => out + &format!("runs on this machine's CPU: {why}\n"),
         (Some(false), Some(why)) => out + &format!("does not run as it is: {why}\n"),

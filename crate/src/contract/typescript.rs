@@ -19,8 +19,8 @@ use crate::options::{
     Value,
 };
 use crate::pipeline::{
-    BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, TAB_BUDGET, WEIGHT_STEMS,
-    WEIGHTS,
+    BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, TAB_BUDGET, TAB_MEMORY,
+    WEIGHT_STEMS, WEIGHTS,
 };
 use crate::tasks::MOST_ADDED;
 
@@ -121,7 +121,7 @@ fn options(out: &mut String) {
     out.push_str(&preset.replace("type Preset = ", "type Preset = ModelDefaults & "));
     let _ = write!(
         out,
-        "\n/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds. */\nexport const MEMORY_BUDGET = {{ least: {LEAST_BUDGET}, most: {MOST_BUDGET}, bindings: {BINDINGS}, cpu: {TAB_BUDGET} }} as const;\n"
+        "\n/** Bytes of weights that the engine keeps on a device where nobody says how many: of a GPU's largest binding so many times, within bounds; `tab` is all the memory that the engine can have on the CPU. */\nexport const MEMORY_BUDGET = {{ least: {LEAST_BUDGET}, most: {MOST_BUDGET}, bindings: {BINDINGS}, cpu: {TAB_BUDGET}, tab: {TAB_MEMORY} }} as const;\n"
     );
     let names = |of: &[&str]| quoted(of.iter().copied()).join(", ");
     let _ = write!(

@@ -180,6 +180,11 @@ pub trait Denoiser {
         0
     }
 
+    /// Bytes of the largest tensor that a step cannot do without; too few rather than too many. A GPU holds it in one buffer.
+    fn largest_bytes(&self, _: ClipSize, _: Stride) -> u64 {
+        0
+    }
+
     /// Bytes that a GPU with this room holds at most while a clip is prepared and denoised, besides the weights: `prompts` are
     /// `[at once, tokens of each]`.
     fn peak_bytes(&self, _: ClipSize, _codec: &dyn VideoCodec, _: Room, _prompts: [usize; 2]) -> u64 {

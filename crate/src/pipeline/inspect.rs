@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
 use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened, TEXT_COMPONENTS};
-use super::plan::{Plan, bytes_on};
+use super::plan::{Plan, SMALLER_ON_CPU, TAB_MEMORY, bytes_on, in_words, zeros_of};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
 use crate::error::{Error, Result};
@@ -32,14 +32,22 @@ pub struct Inspection {
     pub parts: Vec<InspectedPart>,
     /// Parts that a model needs and these files lack.
     pub missing: Vec<String>,
-    /// What of the weights would stay on the device; only of a whole model.
+    /// What it would take on the device; only of a whole model.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub plan: Option<Plan>,
+    /// The same on the CPU, where the device is a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub cpu_plan: Option<Plan>,
     /// True if the files are a whole model and its weights have room on this device.
     pub runs: bool,
     /// Why it runs, or why not, in words.
     pub reason: String,
+    /// Of one that runs: why a clip of the size that it suggests may not, in words; missing where nothing speaks against it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub caution: Option<String>,
 }
 
 /// What is told of one part.
@@ -98,21 +106,59 @@ pub async fn inspect(
     let looks = denoiser.as_ref().is_some_and(|denoiser| denoiser.looks()).then_some(IMAGE_ENCODER);
     let needed = COMPONENTS.into_iter().filter(|name| needs_text || !TEXT_COMPONENTS.contains(name)).chain(looks);
     let missing: Vec<String> = needed.filter(|name| !has(name)).map(str::to_owned).collect();
-    let mut plan = None;
+    let (mut plan, mut cpu_plan, mut caution) = (None, None, None);
     let mut problem = parts.iter().find_map(|part| part.problem.as_ref().map(|why| format!("{}: {why}", part.part)));
     if let (Some(text), Some(denoiser), Some(codec)) = (text, denoiser, codec) {
         let none = Rc::new(WeightSet::default());
         let no_text = text.is_none().then_some(&none);
         let sets: Vec<&WeightSet> = no_text.into_iter().chain(&sets).map(AsRef::as_ref).collect();
-        if let [encoder, transformer, vae, rest @ ..] = &sets[..] {
-            let image = rest.first().copied().filter(|_| denoiser.looks());
-            plan = Some(Plan::new(compute, budget, [encoder, transformer, vae], image));
+        let looks = denoiser.looks();
+        let weights = |compute: &Compute, budget: Option<u64>| match &sets[..] {
+            [encoder, transformer, vae, rest @ ..] => {
+                let image = rest.first().copied().filter(|_| looks);
+                Some(Plan::new(compute, budget, [encoder, transformer, vae], image))
+            }
+            _ => None,
+        };
+        let cpu = Some(Compute::cpu()).filter(|_| compute.is_gpu());
+        plan = weights(compute, budget);
+        cpu_plan = cpu.as_ref().and_then(|cpu| weights(cpu, None));
+        match whole(registry, &files, compute.clone(), (text, image), denoiser, codec).await {
+            Ok(mut pipeline) => {
+                // Of the same zeros what it would take on each.
+                cpu_plan = cpu.zip(cpu_plan).map(|(cpu, planned)| pipeline.planned_on(cpu, planned));
+                plan = plan.map(|planned| pipeline.planned_on(compute.clone(), planned));
+                caution = plan.and_then(|plan| doubt(&pipeline, &plan));
+            }
+            Err(why) => problem = problem.or_else(|| Some(why.to_string())),
         }
-        let fits = whole(registry, &files, compute.clone(), (text, image), denoiser, codec).await;
-        problem = problem.or_else(|| fits.err().map(|why| why.to_string()));
     }
-    let (runs, reason) = verdict(&missing, problem, plan.as_ref());
-    Ok(Inspection { parts, missing, plan, runs, reason })
+    let refused = plan.and_then(|plan| plan.check(compute, budget, free_here(compute)).err());
+    let (runs, reason) = verdict(&missing, problem, plan.as_ref(), refused);
+    Ok(Inspection { parts, missing, plan, cpu_plan, runs, reason, caution: caution.filter(|_| runs) })
+}
+
+/// Bytes of main memory that a model and its clips can have, where that is known beforehand.
+fn free_here(compute: &Compute) -> Option<u64> {
+    (cfg!(target_arch = "wasm32") && !compute.is_gpu()).then_some(TAB_MEMORY)
+}
+
+/// Why a clip of the size that a model suggests may not fit beside its weights.
+fn doubt(pipeline: &Pipeline, plan: &Plan) -> Option<String> {
+    let size = pipeline.usual().size();
+    let free = free_here(&pipeline.compute).map_or(u64::MAX, |bytes| bytes.saturating_sub(plan.resident_bytes));
+    if let Err(why) = pipeline.check_within(size, free) {
+        return Some(why.to_string());
+    }
+    let peak = plan.peak_bytes.filter(|&peak| pipeline.compute.is_gpu() && peak > plan.budget)?;
+    Some(format!(
+        "{} frames of {} × {} px take {} of GPU memory at most, {} are allowed: choose a smaller size or fewer frames if it fails",
+        size.frames,
+        size.width,
+        size.height,
+        in_words(peak),
+        in_words(plan.budget)
+    ))
 }
 
 /// A model of zeros under the files' names and shapes. It makes nothing, but tells before any weights are read what can be asked of
@@ -159,7 +205,7 @@ async fn whole(
     Pipeline::new(compute, Parts { text, image, denoiser, codec, scheduler, card })
 }
 
-fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> (bool, String) {
+fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>, refused: Option<Error>) -> (bool, String) {
     if let Some(problem) = problem {
         return (false, problem);
     }
@@ -167,7 +213,10 @@ fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> 
         return (false, format!("still missing: {}", missing.join(", ")));
     }
     let Some(plan) = plan else { return (false, "no whole model".into()) };
-    let resident = plan.weight_bytes();
+    let resident = plan.resident_bytes;
+    if let Some(why) = refused {
+        return (false, why.to_string());
+    }
     if resident > plan.budget {
         let allowed = in_words(plan.budget);
         return (false, format!("needs {} for its weights, this device allows {allowed}", in_words(resident)));
@@ -185,13 +234,6 @@ fn verdict(missing: &[String], problem: Option<String>, plan: Option<&Plan>) -> 
     };
     let of = if plan.budget == u64::MAX { String::new() } else { format!(" of {}", in_words(plan.budget)) };
     (true, format!("{}{of} for the weights that stay on the device{rest}", in_words(resident)))
-}
-
-fn in_words(bytes: u64) -> String {
-    match bytes {
-        0..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} GB", bytes as f64 / 1e9),
-    }
 }
 
 /// The files with the loose ones where they belong, and those that nothing here knows.
@@ -263,13 +305,15 @@ struct Look<'a> {
     index: Value,
     parts: Vec<InspectedPart>,
     sets: Vec<Rc<WeightSet>>,
+    /// Bytes of the zeros that have been built.
+    zeros: u64,
 }
 
 impl<'a> Look<'a> {
     async fn new(registry: &Registry, files: &'a ModelFiles, gpu: bool) -> Self {
         // What is wrong with it, the whole says.
         let index = load::model_index(files, registry).await.unwrap_or_default();
-        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new() }
+        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new(), zeros: 0 }
     }
 
     /// Every part that is there.
@@ -330,6 +374,16 @@ impl<'a> Look<'a> {
             _ => crate::config::class(&opened.config, &opened.file)?,
         };
         self.sets.push(opened.set);
+        // A codec always stays whole.
+        let [stays, beside] = zeros_of(&set, name != "vae");
+        self.zeros = self.zeros.saturating_add(stays);
+        let needed = self.zeros.saturating_add(beside);
+        // In a tab to ask for more would be the engine's end.
+        if cfg!(target_arch = "wasm32") && needed > TAB_MEMORY {
+            let (needed, most) = (in_words(needed), in_words(TAB_MEMORY));
+            let rule = format!("it takes at least {needed} of memory on the CPU, a tab can have {most}");
+            return Err(Error::OutOfMemory(format!("{rule}: {SMALLER_ON_CPU}")));
+        }
         let blank = Rc::new(set.blank());
         let compute = Compute::cpu();
         // Layers that are streamed are compared with the first and take no memory.
@@ -339,5 +393,70 @@ impl<'a> Look<'a> {
         SilentHost.tick().await;
         part.left_over = load::left_over(&blank);
         Ok(built)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pollster::block_on;
+
+    use super::*;
+
+    fn default_model() -> ModelFiles {
+        ModelFiles::read_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/small-world")).unwrap()
+    }
+
+    fn found_on(compute: &Compute, budget: Option<u64>) -> Inspection {
+        block_on(inspect(&Registry::default(), &default_model(), compute, budget)).unwrap()
+    }
+
+    #[test]
+    fn headers_tell_what_a_load_and_a_clip_of_the_suggested_size_take_on_a_gpu_and_on_the_cpu() {
+        let found = found_on(&Compute::pretended_gpu(128 << 20), None);
+        let (gpu, cpu) = (found.plan.unwrap(), found.cpu_plan.unwrap());
+        assert!(found.runs && found.caution.is_none(), "{} {:?}", found.reason, found.caution);
+        for plan in [gpu, cpu] {
+            let resident = plan.resident_bytes;
+            assert!(resident < plan.load_bytes && plan.peak_bytes > Some(resident), "{plan:?}");
+        }
+        // There everything becomes f32.
+        assert!(gpu.resident_bytes < cpu.resident_bytes, "{gpu:?} {cpu:?}");
+        let alone = found_on(&Compute::cpu(), None);
+        assert_eq!((alone.cpu_plan, alone.plan.map(|plan| plan.resident_bytes)), (None, Some(cpu.resident_bytes)));
+    }
+
+    #[test]
+    fn what_is_told_of_a_file_is_what_its_loading_plans() {
+        let loaded = block_on(Pipeline::load(&default_model(), Compute::cpu(), &SilentHost)).unwrap();
+        assert_eq!(found_on(&Compute::cpu(), None).plan.as_ref(), loaded.plan());
+    }
+
+    #[test]
+    fn a_clip_whose_tokens_fit_into_no_buffer_is_told_and_refused_with_what_would_fit() {
+        let drafted = |largest: u64| {
+            let compute = Compute::pretended_gpu(largest);
+            block_on(draft(&Registry::default(), &default_model(), &compute)).unwrap()
+        };
+        let (ample, size) = (drafted(1 << 30), drafted(1 << 30).usual().size());
+        let needed = ample.largest_bytes(size);
+        assert!(needed > 0);
+        assert!(ample.check_room(size, &SilentHost).is_ok());
+        assert!(drafted(needed).check_room(size, &SilentHost).is_ok());
+        let told = drafted(needed - 1).check_room(size, &SilentHost).unwrap_err().to_string();
+        let frames = format!("{} frames of {} × {} px need a GPU buffer of ", size.frames, size.width, size.height);
+        assert!(told.starts_with(&frames) && told.ends_with("frames of this size might fit"), "{told}");
+        assert_eq!(found_on(&Compute::pretended_gpu(needed - 1), None).caution, Some(told));
+    }
+
+    #[test]
+    fn a_clip_that_takes_more_than_is_allowed_on_a_gpu_is_told() {
+        let compute = Compute::pretended_gpu(128 << 20);
+        let plan = found_on(&compute, None).plan.unwrap();
+        let found = found_on(&compute, Some(plan.resident_bytes + (1 << 20)));
+        let told = found.caution.unwrap();
+        assert!(told.contains(" of GPU memory at most, ") && told.contains("choose a smaller size"), "{told}");
+        assert!(found.runs, "{}", found.reason);
     }
 }

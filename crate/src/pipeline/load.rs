@@ -54,7 +54,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Fetch`] when a file is missing, [`Error::Weights`] and [`Error::Tokenizer`] when one does not fit,
-    /// [`Error::Aborted`] from between the components.
+    /// [`Error::OutOfMemory`] before any weights are read when the device cannot hold them, [`Error::Aborted`] from between
+    /// the components.
     pub async fn load(files: &ModelFiles, compute: Compute, host: &dyn Host) -> Result<Self> {
         Self::load_with(&Registry::default(), files, compute, host).await
     }
@@ -110,6 +111,8 @@ impl Pipeline {
         let text_weights = text_encoder.as_ref().map_or(&none, |opened| &opened.set);
         let looked = image_encoder.as_ref().map(|part| part.set.as_ref());
         let mut plan = Plan::new(&compute, budget, [text_weights, &transformer.set, &vae.set], looked);
+        // Of the files no more than headers has been read.
+        plan.check(&compute, budget, host.free_memory())?;
         let building = Building { compute: &compute, index: &index, host };
 
         progress(0).await?;
@@ -132,7 +135,7 @@ impl Pipeline {
                 progress(5).await?;
             }
             // Some folders bring one that their model has no use for.
-            _ => plan.image_encoder = None,
+            _ => plan = plan.without_image(),
         }
 
         let scheduler = suited(found, usual, denoiser.as_ref())?;

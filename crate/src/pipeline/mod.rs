@@ -20,7 +20,7 @@ pub use files::folder_files;
 pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
 pub use inspect::{InspectedPart, Inspection, LOOSE, draft, inspect};
 pub use load::{DMD_SIGMAS, card_of};
-pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, bytes_on};
+pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, TAB_MEMORY, bytes_on};
 use preview::Preview;
 
 use crate::condition::{Capabilities, Condition, Timeline};
@@ -288,13 +288,26 @@ impl Pipeline {
 
     /// Adds to the plan what a clip of the default size takes.
     fn plan_clip(&mut self) {
-        let options = GivenOptions::default().settle(&self.parts.card.default);
+        let Some(mut plan) = self.plan else { return };
+        let options = self.usual();
         let size = options.size();
         let rows = if options.guided() && self.batches(size).unwrap_or(false) { 2 } else { 1 };
-        let peak = self.planned_bytes(size, self.max_tokens(), rows);
-        if let Some(plan) = &mut self.plan {
-            plan.peak_bytes = peak;
-        }
+        let least = || plan.resident_bytes.saturating_add(self.least_bytes(size));
+        plan.peak_bytes = Some(self.planned_bytes(size, self.max_tokens(), rows).unwrap_or_else(least));
+        self.plan = Some(plan);
+    }
+
+    /// What is asked for where nobody says anything.
+    fn usual(&self) -> GenerateOptions {
+        GivenOptions::default().settle(&self.parts.card.default)
+    }
+
+    /// As if it were on `compute`, whose weights are planned so.
+    fn planned_on(&mut self, compute: Compute, plan: Plan) -> Plan {
+        self.compute = compute;
+        self.plan = Some(plan);
+        self.plan_clip();
+        self.plan.unwrap_or(plan)
     }
 
     /// Bytes of main memory that a clip must have at once: its frames, and on the CPU whichever stage needs most. Too few
@@ -308,30 +321,49 @@ impl Pipeline {
         stages.saturating_add(size.pixels().saturating_mul(3))
     }
 
-    /// Whether the main memory that `host` has left suffices for a clip of this size.
+    /// Bytes of the largest tensor that a clip of this size needs, one prompt at a time; too few rather than too many.
+    fn largest_bytes(&self, size: ClipSize) -> u64 {
+        self.parts.denoiser.largest_bytes(size, self.parts.codec.stride())
+    }
+
+    /// Bytes that one tensor may have.
+    fn largest_allowed(&self) -> u64 {
+        self.compute.adapter().map_or(u64::MAX, |adapter| adapter.max_storage_buffer_binding_bytes)
+    }
+
+    /// Whether the main memory that `host` has left, and the largest buffer of a GPU, suffice for a clip of this size.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] when the clip cannot fit, with the number of frames that would.
     pub fn check_room(&self, size: ClipSize, host: &dyn Host) -> Result<()> {
-        let Some(free) = host.free_memory() else { return Ok(()) };
-        let needed = self.least_bytes(size);
-        if needed <= free {
+        self.check_within(size, host.free_memory().unwrap_or(u64::MAX))
+    }
+
+    /// The same where so many bytes of main memory are free.
+    fn check_within(&self, size: ClipSize, free: u64) -> Result<()> {
+        let largest = self.largest_allowed();
+        let fits = |size: ClipSize| self.least_bytes(size) <= free && self.largest_bytes(size) <= largest;
+        if fits(size) {
             return Ok(());
         }
         let step = self.rules().frame_multiple;
-        let fits = |frames: &usize| self.least_bytes(ClipSize { frames: *frames, ..size }) <= free;
-        let most = (0..size.frames / step).rev().map(|n| n * step + 1).find(fits);
-        let hint = match most {
+        let mut shorter = (0..size.frames / step).rev().map(|n| n * step + 1);
+        let hint = match shorter.find(|&frames| fits(ClipSize { frames, ..size })) {
             Some(frames) => format!("{frames} frames of this size might fit"),
             None => "choose a smaller size".into(),
         };
         let ClipSize { frames, height, width } = size;
-        let gb = |bytes: u64| bytes as f64 / 1e9;
-        Err(Error::OutOfMemory(format!(
-            "{frames} frames of {width} × {height} px take at least {:.1} GB of memory, {:.1} GB are free: {hint}",
-            gb(needed),
-            gb(free)
-        )))
+        let (gb, mb) = (|bytes: u64| bytes as f64 / 1e9, |bytes: u64| bytes as f64 / 1e6);
+        let needed = self.least_bytes(size);
+        let why = match needed <= free {
+            true => format!(
+                "need a GPU buffer of {:.1} MB, this GPU's largest has {:.1} MB",
+                mb(self.largest_bytes(size)),
+                mb(largest)
+            ),
+            false => format!("take at least {:.1} GB of memory, {:.1} GB are free", gb(needed), gb(free)),
+        };
+        Err(Error::OutOfMemory(format!("{frames} frames of {width} × {height} px {why}: {hint}")))
     }
 
     async fn run(
@@ -469,12 +501,13 @@ impl Pipeline {
     }
 
     /// Whether both prompts of a guided step go through the model together: on real GPUs, which are not busy with one, as
-    /// long as the clip is small enough that twice its tokens cost no memory to speak of.
+    /// long as the clip is small enough that twice its tokens cost no memory to speak of and fit into a buffer.
     fn batches(&self, size: ClipSize) -> Result<bool> {
         const SMALL: usize = 8192; // tokens
         let cells: usize = self.parts.codec.stride().cells(size)?.iter().product();
         let tokens = cells / self.parts.denoiser.patch().iter().product::<usize>();
-        Ok(self.compute.is_gpu() && !self.compute.is_software() && tokens <= SMALL)
+        let fit = self.largest_bytes(size).saturating_mul(2) <= self.largest_allowed();
+        Ok(self.compute.is_gpu() && !self.compute.is_software() && tokens <= SMALL && fit)
     }
 
     /// The noise, or noised source, that sampling starts from.

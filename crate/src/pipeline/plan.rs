@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::device::Compute;
+use crate::error::{Error, Result};
 use crate::nn::loader::{is_table, largest_upload};
 use crate::weights::{StoredType, TensorInfo, WeightSet};
 
@@ -20,6 +21,8 @@ pub const MOST_BUDGET: u64 = 6 << 30;
 pub const BINDINGS: u64 = 2;
 /// Bytes on the CPU in a tab, whose memory ends at 4 GiB.
 pub const TAB_BUDGET: u64 = 2 << 30;
+/// Bytes that a tab's module can address: its memory cannot grow beyond them.
+pub const TAB_MEMORY: u64 = 1 << 32;
 /// A text encoder that takes a smaller share of the budget than this stays: a fourth.
 const ENCODER_SHARE: u64 = 4;
 
@@ -59,8 +62,13 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub image_encoder: Option<PlannedPart>,
-    /// Bytes that a GPU holds at most while a clip of the default size is made from the longest prompt; on the CPU not
-    /// planned.
+    /// Bytes of weights that are on the device at once, at least: what stays, and the largest layer that passes.
+    pub resident_bytes: u64,
+    /// Bytes that the device holds at most while the model is loaded: its weights, and what one of them takes beside them on
+    /// its way there.
+    pub load_bytes: u64,
+    /// Bytes that the device holds while a clip of the default size is made from the longest prompt, the weights among them:
+    /// on a GPU at most, on the CPU at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub peak_bytes: Option<u64>,
@@ -95,8 +103,13 @@ impl Plan {
         )
     }
 
-    /// Bytes of weights that are on the device at once, at least: what is kept and the largest passing layer.
-    pub fn weight_bytes(&self) -> u64 {
+    /// The same of a model that has no use for its image encoder.
+    pub fn without_image(self) -> Self {
+        let plan = Self { image_encoder: None, ..self };
+        Self { resident_bytes: plan.resident(), ..plan }
+    }
+
+    fn resident(&self) -> u64 {
         self.kept_bytes().saturating_add(self.parts().map(|part| part.passing_bytes).max().unwrap_or(0))
     }
 
@@ -108,6 +121,38 @@ impl Plan {
     /// Bytes that are on the device all the time.
     pub fn kept_bytes(&self) -> u64 {
         self.parts().map(|part| part.kept_bytes).sum()
+    }
+
+    /// Refuses weights that the device cannot hold, even with layers that are read when their turn comes. `stated` is the
+    /// budget that somebody asked for: with one, a GPU is not doubted; `free` are the bytes of main memory that can be had.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] with what is needed, what there is, and what helps.
+    pub fn check(&self, compute: &Compute, stated: Option<u64>, free: Option<u64>) -> Result<()> {
+        let needed = self.resident_bytes;
+        let why = match (compute.adapter(), free) {
+            (None, Some(free)) if needed > free => match stated {
+                Some(budget) if budget > free => {
+                    format!(
+                        "{} are free: state less memory, so that layers are read when their turn comes",
+                        in_words(free)
+                    )
+                }
+                _ => format!("{} are free: {SMALLER_ON_CPU}", in_words(free)),
+            },
+            _ if stated.is_some() || needed <= self.budget => return Ok(()),
+            (None, _) => format!("{} are allowed for them here: {SMALLER_ON_CPU}", in_words(self.budget)),
+            (Some(adapter), _) => format!(
+                "the GPU's limits suggest {} (its largest buffer for shaders has {:.1} MB): {SMALLER_ON_GPU}",
+                in_words(self.budget),
+                adapter.max_storage_buffer_binding_bytes as f64 / 1e6
+            ),
+        };
+        let place = if compute.is_gpu() { "GPU memory" } else { "memory on the CPU" };
+        Err(Error::OutOfMemory(format!(
+            "the model's weights take at least {} of {place} at once, {why}",
+            in_words(needed)
+        )))
     }
 
     fn parts(&self) -> impl Iterator<Item = PlannedPart> {
@@ -126,7 +171,7 @@ impl Plan {
         self.kept_bytes().saturating_add(encode.max(look).max(denoise).max(stages.decode)).saturating_add(pages)
     }
 
-    fn of_bytes(budget: u64, [encoder, transformer, vae]: [Measured; 3], image: Option<Measured>) -> Self {
+    fn of_bytes(budget: u64, [encoder, transformer, codec]: [Measured; 3], image: Option<Measured>) -> Self {
         let part = |part: Measured, streamed| PlannedPart {
             bytes: part.all,
             streamed,
@@ -136,11 +181,30 @@ impl Plan {
         // What is needed once a clip.
         let once = |measured: Measured| part(measured, measured.all > budget / ENCODER_SHARE);
         let (text_encoder, image_encoder) = (once(encoder), image.map(once));
-        let vae = part(vae, false);
+        let vae = part(codec, false);
         let beside: u64 =
             [vae, text_encoder].iter().chain(&image_encoder).map(|part| part.kept_bytes + part.passing_bytes).sum();
+        let sizes = [Some(encoder), Some(transformer), Some(codec), image];
         let transformer = part(transformer, transformer.all.saturating_add(beside) > budget);
-        Self { budget, text_encoder, transformer, vae, image_encoder, peak_bytes: None }
+        let mut plan = Self {
+            budget,
+            text_encoder,
+            transformer,
+            vae,
+            image_encoder,
+            resident_bytes: 0,
+            load_bytes: 0,
+            peak_bytes: None,
+        };
+        // What a part takes on its way beside what stays; the upload's buffer of a streamed one stays.
+        let way = |(planned, size): (PlannedPart, Measured)| {
+            let stays = if planned.streamed { size.upload } else { 0 };
+            planned.passing_bytes.saturating_add(size.on_the_way.saturating_sub(stays))
+        };
+        let most = plan.parts().zip(sizes.into_iter().flatten()).map(way).max().unwrap_or(0);
+        plan.resident_bytes = plan.resident();
+        plan.load_bytes = plan.kept_bytes().saturating_add(most);
+        plan
     }
 }
 
@@ -154,6 +218,8 @@ struct Measured {
     layer: u64,
     /// The buffer through which matrices are uploaded.
     upload: u64,
+    /// What one tensor takes beside its place while it is loaded, at most.
+    on_the_way: u64,
 }
 
 impl Measured {
@@ -172,8 +238,15 @@ impl Measured {
             in_layers: layers.values().sum(),
             layer: layers.values().copied().max().unwrap_or(0),
             upload: if gpu { largest_upload(set) } else { 0 },
+            on_the_way: if gpu { largest_upload(set) } else { kept(set).map(beside_on_cpu).max().unwrap_or(0) },
         }
     }
+}
+
+/// On the CPU a tensor lies beside its values as it is stored, and a matrix as it was before it was turned.
+fn beside_on_cpu(info: &TensorInfo) -> u64 {
+    let unturned = if info.shape.len() == 2 { 4 * info.len() as u64 } else { 0 };
+    info.stored_bytes() + unturned
 }
 
 /// A tensor's name up to and with its first number.
@@ -192,6 +265,16 @@ fn layer_of(name: &str) -> Option<&str> {
 /// Weights as a GPU or the CPU keeps them; an embedding table is read by rows.
 pub fn bytes_on(gpu: bool, set: &WeightSet) -> u64 {
     kept(set).map(|info| tensor_bytes(gpu, info)).sum()
+}
+
+/// Bytes of main memory that a part of zeros takes: what stays of it, and what comes beside that while it is built. Of one that
+/// can be streamed a layer at a time is built, and none stays.
+pub(super) fn zeros_of(set: &WeightSet, streamed: bool) -> [u64; 2] {
+    let Measured { all, in_layers, layer, on_the_way, .. } = Measured::new(false, set);
+    match streamed {
+        true => [all - in_layers, layer.saturating_add(on_the_way)],
+        false => [all, on_the_way],
+    }
 }
 
 /// What becomes tensors on the device.
@@ -213,6 +296,20 @@ fn tensor_bytes(gpu: bool, info: &TensorInfo) -> u64 {
     }
 }
 
+/// What helps where weights are too large for a GPU.
+const SMALLER_ON_GPU: &str = "take files of smaller types (GGUF Q4) or a smaller video codec (TAEHV), or state how much memory \
+                              it has, and it is tried";
+/// What helps where they are too large for the CPU, on which all become f32.
+pub(super) const SMALLER_ON_CPU: &str = "take a smaller model, a smaller video codec (TAEHV), or a GPU";
+
+/// Bytes as a visitor reads them: GB, below a tenth MB.
+pub(super) fn in_words(bytes: u64) -> String {
+    match bytes {
+        0..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
 /// No browser says how much memory a GPU has; the largest binding is what its drivers scale with it. Natively the CPU's
 /// memory is the system's to share out.
 fn default_budget(compute: &Compute) -> u64 {
@@ -231,7 +328,7 @@ mod tests {
 
     /// Ten layers of all its bytes.
     fn whole(all: u64) -> Measured {
-        Measured { all, in_layers: all, layer: all / 10, upload: all / 100 }
+        Measured { all, in_layers: all, layer: all / 10, upload: all / 100, on_the_way: all / 100 }
     }
 
     #[test]
@@ -254,6 +351,86 @@ mod tests {
         assert!(plan.image_encoder.is_some_and(|part| part.streamed) && !plan.transformer.streamed);
         let stages = StagePeaks { encode: 0, look: 70, denoise: 30, decode: 30 };
         assert_eq!(plan.peak(stages) - 2 * OPEN_PAGE, 400 + 5 + 50 + 70);
+    }
+
+    #[test]
+    fn a_load_takes_what_stays_and_what_is_on_its_way() {
+        let kept = Plan::of_bytes(10_000, [2000, 500, 300].map(whole), None);
+        assert!(!kept.streams());
+        assert_eq!(kept.load_bytes, 2800 + 20);
+        // A layer of the encoder at its largest; the upload's buffer stays anyway.
+        let streamed = Plan::of_bytes(1000, [2000, 500, 300].map(whole), None);
+        assert_eq!(streamed.load_bytes, streamed.kept_bytes() + 200);
+    }
+
+    fn refusal(plan: &Plan, compute: &Compute, stated: Option<u64>, free: Option<u64>) -> String {
+        match plan.check(compute, stated, free) {
+            Ok(()) => String::new(),
+            Err(Error::OutOfMemory(message)) => message,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn weights_that_cannot_be_held_are_refused_with_what_is_needed_what_there_is_and_what_helps() {
+        let cpu = Compute::cpu();
+        // 3 GB of codec, which always stays, and a layer of the encoder.
+        let bytes = [10, 1, 3].map(|gb| whole(gb * 1_000_000_000));
+        let plan = Plan::of_bytes(2_000_000_000, bytes, None);
+        assert_eq!(plan.resident_bytes, 4_110_000_000);
+        assert_eq!(
+            refusal(&plan, &cpu, None, Some(4_000_000_000)),
+            "the model's weights take at least 4.1 GB of memory on the CPU at once, 4.0 GB are free: take a smaller model, a \
+             smaller video codec (TAEHV), or a GPU"
+        );
+        let allowed =
+            "the model's weights take at least 4.1 GB of memory on the CPU at once, 2.0 GB are allowed for them here: ";
+        assert!(refusal(&plan, &cpu, None, Some(u64::MAX)).starts_with(allowed));
+        // Who states how much is believed, up to what there is.
+        assert_eq!(refusal(&plan, &cpu, Some(2_000_000_000), Some(u64::MAX)), "");
+        assert_eq!(refusal(&plan, &cpu, Some(2_000_000_000), None), "");
+        let all = Plan::of_bytes(50_000_000_000, bytes, None);
+        assert!(!all.streams());
+        let told = refusal(&all, &cpu, Some(50_000_000_000), Some(8_000_000_000));
+        assert!(told.contains("at least 14.0 GB") && told.contains("8.0 GB are free: state less memory"), "{told}");
+        assert_eq!(refusal(&all, &cpu, Some(50_000_000_000), Some(14_000_000_000)), "");
+    }
+
+    #[test]
+    fn a_gpu_is_judged_by_its_limits_and_not_by_main_memory() {
+        let gpu = Compute::pretended_gpu(128 << 20);
+        let bytes = [10, 1, 3].map(|gb| whole(gb * 1_000_000_000));
+        let plan = Plan::of_bytes(default_budget(&gpu), bytes, None);
+        let told = refusal(&plan, &gpu, None, Some(1));
+        assert_eq!(
+            told,
+            "the model's weights take at least 4.1 GB of GPU memory at once, the GPU's limits suggest 1.1 GB (its largest buffer for \
+             shaders has 134.2 MB): take files of smaller types (GGUF Q4) or a smaller video codec (TAEHV), or state how much memory \
+             it has, and it is tried"
+        );
+        assert_eq!(refusal(&plan, &gpu, Some(1 << 30), Some(1)), "");
+        let large = Compute::pretended_gpu(4 << 30);
+        assert_eq!(refusal(&Plan::of_bytes(default_budget(&large), bytes, None), &large, None, Some(1)), "");
+    }
+
+    #[test]
+    fn zeros_of_a_part_are_what_is_in_no_layer_a_layer_and_the_largest_tensor_on_its_way() {
+        let tensor = |shape: [usize; 2], at: usize| {
+            let end = at + 2 * shape[0] * shape[1];
+            serde_json::json!({ "dtype": "F16", "shape": shape, "data_offsets": [at, end] })
+        };
+        let header = serde_json::json!({
+            "blocks.0.a.weight": tensor([4, 8], 0),
+            "blocks.1.a.weight": tensor([4, 8], 64),
+            "out.weight": tensor([2, 8], 128),
+        });
+        let header = header.to_string().into_bytes();
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        bytes.resize(bytes.len() + 160, 0);
+        let set = WeightSet::from_bytes(bytes, "zeros.safetensors").unwrap();
+        assert_eq!(zeros_of(&set, true), [4 * 16, 4 * 32 + (2 + 4) * 32]);
+        assert_eq!(zeros_of(&set, false), [4 * 80, (2 + 4) * 32]);
     }
 
     #[test]

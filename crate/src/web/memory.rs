@@ -6,15 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use wasm_bindgen::prelude::*;
 
+use crate::pipeline::TAB_MEMORY;
+
 #[wasm_bindgen]
 extern "C" {
     /// The worker's ear for memory that could not be had; nobody need listen.
     #[wasm_bindgen(catch, js_namespace = globalThis, js_name = __tabreelNoMemory)]
     fn no_memory(bytes: f64) -> Result<(), JsValue>;
 }
-
-/// Linear memory of a 32-bit module, bytes.
-const MOST_MEMORY: u64 = 1 << 32;
 
 /// Bytes handed out and not yet given back.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -67,5 +66,5 @@ unsafe impl GlobalAlloc for Telling {
 
 /// Bytes that can still be had.
 pub(super) fn free() -> u64 {
-    MOST_MEMORY.saturating_sub(HELD.load(Relaxed) as u64)
+    TAB_MEMORY.saturating_sub(HELD.load(Relaxed) as u64)
 }

@@ -23,6 +23,8 @@ export interface Keeping {
   /** A part could not be kept: from now on none is. */
   stop(error: unknown): void;
   warn(message: string): void;
+  /** Parts that are fetched before they are asked for, while a file is read in order; 2 where this is left out. */
+  ahead?: number | undefined;
 }
 
 /** How many parts are fetched at once when the whole is wanted. */
@@ -47,7 +49,7 @@ export class KeptSource extends PartSource {
   readonly #early = new Map<number, Bytes>();
 
   constructor(file: KeptFile, shared: Keeping, stored?: StoredFile, meter?: FileMeter) {
-    super(file.label, file.size);
+    super(file.label, file.size, shared.ahead);
     [this.#file, this.#shared, this.#stored, this.#meter] = [file, shared, stored, meter];
     // A large file would lie on the disk twice if the browser's own cache took it too.
     this.#http = this.#connect(file.size > SMALL_BYTES ? 'no-store' : undefined);

@@ -45,6 +45,8 @@ export interface OpenOptions {
   /** What the caller should know, e.g. why nothing is kept. */
   onWarning?: ((message: string) => void) | undefined;
   timing?: Timing | undefined;
+  /** Nothing but headers is wanted: no part is fetched before it is asked for. */
+  headersOnly?: boolean;
 }
 
 /** A file of an open model; LoRAs have a strength. */
@@ -127,7 +129,7 @@ function metered(source: ByteSource, meter: FileMeter | undefined): ByteSource {
 }
 
 async function openRemote(folder: RemoteDescription, options: OpenOptions, meter: Meter, placed?: string): Promise<OpenFolder> {
-  const { signal, timing, onWarning } = options;
+  const { signal, timing, onWarning, headersOnly = false } = options;
   const request: RequestOptions = { headers: folder.headers, signal, timing, onWait: (why) => meter.wait(why) };
   const warn = (message: string): void => onWarning?.(message);
 
@@ -145,6 +147,7 @@ async function openRemote(folder: RemoteDescription, options: OpenOptions, meter
   const shared: Keeping = {
     request,
     keeping: false,
+    ahead: headersOnly ? 0 : undefined,
     warn,
     async mend() {
       if (lock) return; // it may write, or has given up

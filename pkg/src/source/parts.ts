@@ -5,7 +5,7 @@ import { allocate, checkRange, type ByteSource, type Bytes } from './source.js';
 /** Parts begin at multiples of this; the last one of a file may be shorter. */
 export const PART_BYTES = 8 * 1024 * 1024;
 
-/** Parts that are fetched before they are asked for, while a file is read in order. */
+/** Parts that are fetched before they are asked for, while a file is read in order, unless somebody says how many. */
 const AHEAD = 2;
 /** Parts held in memory: the one at hand, the one before (tensors cross borders) and those ahead. */
 const HELD = AHEAD + 2;
@@ -26,6 +26,7 @@ export abstract class PartSource implements ByteSource {
   constructor(
     readonly label: string,
     readonly size: number,
+    private readonly ahead = AHEAD,
   ) {}
 
   /** Brings one part, whole and checked. The bytes are shared: they must not be changed or handed on. */
@@ -56,7 +57,7 @@ export abstract class PartSource implements ByteSource {
     this.#last = index;
     const part = this.#hold(index);
     if (inOrder) {
-      const end = Math.min(partCount(this.size), index + 1 + AHEAD);
+      const end = Math.min(partCount(this.size), index + 1 + this.ahead);
       // Who fails ahead of time is asked again when its turn comes.
       for (let next = index + 1; next < end; next++) this.#hold(next).catch(() => undefined);
     }

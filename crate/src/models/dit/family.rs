@@ -128,6 +128,12 @@ impl Denoiser for DitDenoiser {
         4 * (tokens as u64).saturating_mul(self.width() as u64)
     }
 
+    fn largest_bytes(&self, size: ClipSize, stride: Stride) -> u64 {
+        // The stream.
+        let tokens = stride.cells(size).map_or(0, |cells| self.tokens(cells));
+        (tokens as u64).saturating_mul(4 * self.transformer.config().hidden_dim() as u64)
+    }
+
     fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, _: Room, [rows, _]: [usize; 2]) -> u64 {
         let Ok(cells) = codec.stride().cells(size) else { return 0 };
         // The positions too stay; latents and predictions are small beside them.

@@ -167,6 +167,14 @@ fn known_last(timeline: &Timeline<'_>) -> Result<Option<Vec<f32>>> {
     }
 }
 
+impl WanDenoiser {
+    /// Tokens of a clip, or fewer: the first latent frame stands for one frame only.
+    fn least_tokens(&self, size: ClipSize, stride: Stride) -> u64 {
+        let cells = size.pixels() / (stride.time * stride.space * stride.space) as u64;
+        cells / self.transformer.config().patch_size.iter().product::<usize>() as u64
+    }
+}
+
 impl Denoiser for WanDenoiser {
     fn latent_channels(&self) -> usize {
         self.transformer.config().out_channels()
@@ -277,10 +285,15 @@ impl Denoiser for WanDenoiser {
         })
     }
 
+    fn largest_bytes(&self, size: ClipSize, stride: Stride) -> u64 {
+        // The stream.
+        let width = self.transformer.config().hidden_dim() as u64;
+        self.least_tokens(size, stride).saturating_mul(4 * width)
+    }
+
     fn least_bytes(&self, size: ClipSize, stride: Stride) -> u64 {
         let c = self.transformer.config();
-        let cells = size.pixels() / (stride.time * stride.space * stride.space) as u64;
-        let tokens = cells / c.patch_size.iter().product::<usize>() as u64;
+        let tokens = self.least_tokens(size, stride);
         // Input, query, key, value and result of attention; or input and hidden layer of the feed-forward part.
         let width = (5 * c.hidden_dim()).max(c.hidden_dim() + c.ffn_dim) as u64;
         let (hints, control) = match self.entrance {
