@@ -175,6 +175,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tokenizer_that_adds_no_end_token_is_refused_when_it_is_read() {
+        let text_alone = serde_json::json!([{ "Sequence": { "id": "A", "type_id": 0 } }]);
+        let template = serde_json::json!({
+            "type": "TemplateProcessing", "single": text_alone, "pair": text_alone, "special_tokens": {} });
+        for post_processor in [serde_json::Value::Null, template] {
+            let mut json: serde_json::Value = serde_json::from_slice(&fixture("tokenizer.json")).unwrap();
+            json["post_processor"] = post_processor;
+            let told = Tokenizer::from_json(json.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(told.contains("must add an end token (post_processor)"), "{told}");
+        }
+    }
+
+    #[test]
     fn a_broken_tokenizer_file_is_an_error() {
         let whole = fixture("tokenizer.json");
         for bad in [&b""[..], b"{}", b"[1, 2]", &whole[..whole.len() / 2]] {
