@@ -688,15 +688,28 @@ fn bytes_of(file: &[u8], tensor: &str) -> std::ops::Range<usize> {
 
 #[test]
 fn a_model_whose_numbers_overflow_makes_no_clip() {
-    let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
-    let weights = folder.path().join("transformer/diffusion_pytorch_model.safetensors");
-    let mut file = std::fs::read(&weights).expect("weights");
-    let bias = bytes_of(&file, "proj_out.bias");
-    file[bias].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&3e38f32.to_le_bytes()));
-    std::fs::write(&weights, file).expect("weights");
-    let out = folder.path().join("clip.gif");
-    refused(generate(folder.path(), &out, &[("--device", "cpu")]), 1, &["not finite"]);
-    assert!(!out.exists());
+    let cases: [(&str, &[(&str, f32)], &str); 2] = [
+        ("transformer", &[("proj_out.bias", 3e38)], "the latents are not finite"),
+        // In the decoder's last layer alone: infinities there, and no other place, would be white pixels.
+        (
+            "vae",
+            &[("decoder.conv_out.weight", 1e36), ("decoder.conv_out.bias", 3.4e38)],
+            "the decoder produced a value that is not finite",
+        ),
+    ];
+    for (part, changes, words) in cases {
+        let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
+        let weights = folder.path().join(part).join("diffusion_pytorch_model.safetensors");
+        let mut file = std::fs::read(&weights).expect("weights");
+        for (tensor, number) in changes {
+            let place = bytes_of(&file, tensor);
+            file[place].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&number.to_le_bytes()));
+        }
+        std::fs::write(&weights, file).expect("weights");
+        let out = folder.path().join("clip.gif");
+        refused(generate(folder.path(), &out, &[("--device", "cpu")]), 1, &[words]);
+        assert!(!out.exists());
+    }
 }
 
 #[test]
