@@ -1,6 +1,7 @@
 //! What the Rust tests share: fixture folders, their tensors, comparing, running the built command line.
 
 pub mod counting;
+pub mod folders;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
