@@ -3,7 +3,7 @@ import { startFaultyServer, type Fault, type FaultyServer } from '../../tests/fa
 import { HttpSource } from '../src/source/http.js';
 import { KeptSource, type Keeping } from '../src/source/kept.js';
 import { PART_BYTES } from '../src/source/parts.js';
-import type { RequestOptions, Timing } from '../src/source/request.js';
+import { identify, type RequestOptions, type Timing } from '../src/source/request.js';
 import { sha256 } from '../src/source/sha256.js';
 import { caught, randomBytes } from './fakes.js';
 
@@ -202,6 +202,32 @@ test('a small file is checked before its first byte is handed out, and fetched a
     code: 'weights',
     message: expect.stringMatching(/^small is damaged: its SHA-256 must be [0-9a-f]{64}, got/),
   });
+});
+
+test('what a cache on the way may answer is checked, or asked anew', async () => {
+  const hash = await sha256(small);
+  const modes = vi.fn<(cache: RequestCache | undefined) => void>();
+  const { fetch } = globalThis;
+  vi.stubGlobal('fetch', (url: string, init: RequestInit) => (modes(init.cache), fetch(url, init)));
+  const asked = async (read: () => Promise<unknown>): Promise<(RequestCache | undefined)[]> => {
+    modes.mockClear();
+    await read();
+    return [...new Set(modes.mock.calls.map(([cache]) => cache))];
+  };
+  const kept = (name: 'small' | 'large', hash?: string): KeptSource =>
+    new KeptSource({ ...file(name, (name === 'small' ? small : large).length), sha256: hash }, alone());
+  try {
+    expect(await asked(() => kept('small', hash).read(0, 5)), 'checked by its hash').toEqual([undefined]);
+    once(0, { body: small.map((byte) => byte ^ 1), version: null });
+    expect(await asked(() => kept('small', hash).read(0, 5)), 'and past every cache where that fails').toEqual([undefined, 'reload']);
+    expect(await asked(() => kept('small').read(0, 5)), 'without a hash the server is asked').toEqual(['no-cache']);
+    expect(await asked(() => kept('large').read(0, 5)), 'a large file goes into no cache').toEqual(['no-store']);
+    expect(await asked(() => identify(`${server.url}small`, 'small', { timing })), 'nor does the question for a version').toEqual([
+      'no-store',
+    ]);
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 test('a large file is hashed while it is read in order, and what was not read is fetched for it', async () => {

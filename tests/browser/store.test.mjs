@@ -308,6 +308,23 @@ test('without a hash the ETag is the version; without either nothing is kept, an
   assert.deepEqual(await call('kept'), []);
 });
 
+test('a file that changed under its name is not taken from the cache of a browser that may still use its copy', async () => {
+  server.fault = () => ({ headers: { 'cache-control': 'max-age=3600' } });
+  const version = (seed, length = 300_000) => ({ 'config.json': `{"dim":${seed}}`, 'vae/model.gguf': Buffer.alloc(length, seed) });
+  const hashesOf = (model) => Object.fromEntries(Object.entries(model).map(([path, bytes]) => [path, sha256(bytes)]));
+  for (const sha of [true, false]) {
+    const models = [version(1), version(2), version(3, 400_000)];
+    for (const [nth, model] of models.entries()) {
+      serveModel(model, { sha });
+      assert.deepEqual((await load({ keep: false })).done?.hashes, hashesOf(model), `hashes: ${sha}, version ${nth + 1}`);
+      server.requests.length = 0;
+      await load({ keep: false });
+      // Where a hash tells, what is at hand need not be asked for.
+      assert.equal(asked().length, sha ? 0 : 2, 'the cache is in use');
+    }
+  }
+});
+
 test('keep: false leaves nothing', async () => {
   assert.deepEqual((await load({ keep: false })).done.hashes, hashes);
   assert.deepEqual(await call('listFiles'), {});

@@ -12,7 +12,7 @@ variants can be made later:
 
 Written against torch 2.15, diffusers 0.42.1, transformers 5.23, gguf 0.19, sentencepiece 0.2.3.
 """
-import argparse, copy, json, os, random, re, tempfile, time, warnings
+import argparse, copy, json, os, random, re, shutil, tempfile, time, warnings
 warnings.filterwarnings("ignore")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
@@ -717,6 +717,108 @@ def folder_t2v(c, cfg):
 def folder_t2v_euler(c, cfg):
     """Wan 2.2 5B style: FlowMatchEuler, VAE 16x16x4, per-token timesteps, half-precision files."""
     return folder_case(c, cfg, D.FlowMatchEulerDiscreteScheduler(shift=5.0), ("float16", "bfloat16", "float32"))
+
+# -------------------------------------------------------------------------------------- odd configurations
+def changes(**files):
+    """One change of one file each: `part=[dict(field=value), ..., "field to leave out", ...]`."""
+    path = dict(index="model_index.json", scheduler="scheduler/scheduler_config.json", text="text_encoder/config.json", settings="tokenizer/tokenizer_config.json",
+                tokenizer="tokenizer/tokenizer.json", transformer="transformer/config.json", vae="vae/config.json")
+    return [dict(file=path[part], without=[e]) if isinstance(e, str) else dict(file=path[part], fields=e) for part, edits in files.items() for e in edits]
+
+
+def each(field, *values):
+    return [{field: v} for v in values]
+
+
+def odd(c, cfg, folder, run):
+    """What diffusers makes of a folder (of the case `folder`, beside this one) with each change, or that it makes nothing of it: `made` in config.json."""
+    model = os.path.join(os.path.dirname(c.dir), folder, "model")
+    for i, edit in enumerate(cfg["edits"]):
+        with tempfile.TemporaryDirectory() as tmp:
+            to = shutil.copytree(model, f"{tmp}/model"); file = f"{to}/{edit['file']}"
+            config = {**json.load(open(file)), **edit.get("fields", {})}
+            for field in edit.get("without", []):
+                config.pop(field, None)
+            json.dump(config, open(file, "w"))
+            torch.manual_seed(0)
+            try:
+                latents, video = run(to)
+            except Exception as why:
+                latents, edit["why"] = None, f"{type(why).__name__}: {why}".split("\n")[0][:100]
+        edit["made"] = latents is not None and bool(torch.isfinite(latents).all() and torch.isfinite(video).all())
+        if edit["made"]:
+            c.io[f"ref.{i}.latents"] = latents
+            if edit["file"].startswith("vae"):
+                c.io[f"ref.{i}.video"] = video
+    return {}
+
+
+@case(prompt="A red ball moves left on the grass.", negative_prompt="night", width=48, height=32, num_frames=5, num_steps=4, guidance_scale=4.0, seed=42, edits=changes(
+    scheduler=each("solver_order", 1, 3) + each("solver_type", "bh1", "midpoint", "heun", "logrho") + each("flow_shift", 1.0, 7.5) + ["flow_shift"] + each("lower_order_final", False)
+    + each("disable_corrector", [0], [1, 2]) + each("final_sigmas_type", "sigma_min") + each("timestep_spacing", "leading", "trailing") + each("steps_offset", 1)
+    + each("num_train_timesteps", 500, 2000) + each("shift_terminal", 0.1, 0.5, 0) + each("sigma_min", 0.1) + each("sigma_max", 0.9) + each("time_shift_type", "linear")
+    + each("use_dynamic_shifting", True) + each("predict_x0", False) + each("thresholding", True) + each("use_karras_sigmas", True) + each("use_exponential_sigmas", True)
+    + each("use_flow_sigmas", False) + ["use_flow_sigmas"] + each("prediction_type", "v_prediction") + ["prediction_type"] + each("rescale_betas_zero_snr", True) + each("beta_schedule", "scaled_linear")
+    + each("trained_betas", [0.1] * 10) + each("solver_p", "x") + each("_class_name", "FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler") + ["_class_name"] + each("dynamic_thresholding_ratio", 0.5),
+    transformer=[dict(num_attention_heads=n, attention_head_dim=48 // n) for n in (4, 3, 1, 6)] + each("patch_size", [1, 4, 1], [1, 1, 4], [2, 2, 1]) + ["patch_size"] + each("eps", 1e-2, 0.5) + ["eps"]
+    + each("num_layers", 1) + each("cross_attn_norm", False) + ["cross_attn_norm"] + each("qk_norm", None, "rms_norm") + ["qk_norm"] + each("freq_dim", 16) + ["freq_dim"] + each("rope_max_seq_len", 8, 2)
+    + ["rope_max_seq_len"] + each("out_channels", None) + ["out_channels"] + each("image_dim", 16) + each("added_kv_proj_dim", 48) + each("pos_embed_seq_len", 10) + ["text_dim"] + each("ffn_dim", 64)
+    + each("vace_layers", [0]) + each("_class_name", "WanVACETransformer3DModel") + ["_class_name"],
+    vae=each("latents_mean", [0.0, 0.1, 0.2, 0.3]) + ["latents_mean"] + each("latents_std", [3.0, 1.0, 0.5, 0.1]) + each("temperal_downsample", [False, True]) + each("attn_scales", [1.0]) + each("dropout", 0.5)
+    + each("num_res_blocks", 2) + each("dim_mult", [1, 1, 2, 2], [1, 2, 2]) + each("is_residual", True) + each("patch_size", 2) + each("scale_factor_temporal", 2) + ["scale_factor_temporal"]
+    + each("scale_factor_spatial", 16) + ["scale_factor_spatial"] + each("decoder_base_dim", 16) + each("clip_output", False) + each("non_linearity", "relu"),
+    text=[dict(num_heads=n, d_kv=32 // n) for n in (2, 8)] + each("relative_attention_max_distance", 16, 4, 1000) + each("relative_attention_num_buckets", 16) + each("layer_norm_epsilon", 0.1)
+    + ["layer_norm_epsilon", "relative_attention_max_distance", "relative_attention_num_buckets"] + each("feed_forward_proj", "gated-silu", "relu") + ["feed_forward_proj"]
+    + each("dense_act_fn", "relu", "silu", "gelu", "gelu_pytorch_tanh") + ["dense_act_fn"] + each("is_gated_act", False) + each("is_decoder", True) + each("is_encoder_decoder", False) + each("num_layers", 1)
+    + each("tie_word_embeddings", False) + each("dropout_rate", 0.9) + each("scalable_attention", False) + each("pad_token_id", 5) + each("architectures", ["T5EncoderModel"]) + ["architectures"]
+    + each("model_type", "t5") + ["d_kv"] + each("vocab_size", 319),
+    index=each("expand_timesteps", True) + ["expand_timesteps"] + each("boundary_ratio", 0.5) + each("_class_name", "WanVideoToVideoPipeline", "WanImageToVideoPipeline", "DiffusionPipeline") + ["_class_name"]
+    + each("transformer", ["diffusers", "WanVACETransformer3DModel"]) + each("scheduler", ["diffusers", "FlowMatchEulerDiscreteScheduler"], ["diffusers", "DPMSolverMultistepScheduler"])
+    + each("text_encoder", ["transformers", "T5EncoderModel"]) + each("tokenizer", ["transformers", "LlamaTokenizer"], ["transformers", "PreTrainedTokenizerFast"]) + each("vae", ["diffusers", "AutoencoderKL"]),
+    settings=each("model_max_length", 4) + each("extra_ids", 100) + each("eos_token", "<unk>", {"content": "<unk>", "__type": "AddedToken"}) + ["eos_token"] + each("pad_token", "</s>") + each("unk_token", "<pad>")
+    + each("tokenizer_class", "T5TokenizerFast", "LlamaTokenizer") + each("add_eos_token", False) + each("padding_side", "left") + each("truncation_side", "left") + each("do_lower_case", True) + each("legacy", False),
+    tokenizer=each("truncation", {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}) + each("added_tokens", [])
+    + each("padding", {"strategy": {"Fixed": 30}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"})))
+def odd_t2v(c, cfg):
+    """Single changes of the configurations of folder_t2v."""
+    def run(model):
+        p = quiet(D.WanPipeline.from_pretrained(model, torch_dtype=torch.float32))
+        lat = p(prompt=cfg["prompt"], negative_prompt=cfg["negative_prompt"], width=cfg["width"], height=cfg["height"], num_frames=cfg["num_frames"], guidance_scale=cfg["guidance_scale"],
+                num_inference_steps=cfg["num_steps"], generator=torch.Generator("cpu").manual_seed(cfg["seed"]), output_type="latent").frames
+        mean, std = (torch.tensor(getattr(p.vae.config, k)).view(1, -1, 1, 1, 1) for k in ("latents_mean", "latents_std"))
+        return lat, p.vae.decode(lat[:, :, :1] * std + mean).sample
+    return odd(c, cfg, "folder_t2v", run)
+
+
+@case(label=207, num_steps=5, guidance_scale=4.0, seed=11, edits=changes(
+    scheduler=each("clip_sample", True) + ["clip_sample"] + each("clip_sample_range", 0.5) + each("set_alpha_to_one", False) + each("steps_offset", 1, 50) + each("timestep_spacing", "trailing", "linspace", "x")
+    + each("prediction_type", "sample", "v_prediction", "flow_prediction") + each("thresholding", True) + each("rescale_betas_zero_snr", True) + each("beta_start", 0.001) + each("beta_end", 0.05)
+    + each("beta_schedule", "scaled_linear", "squaredcos_cap_v2", "sigmoid") + each("num_train_timesteps", 500) + each("trained_betas", [0.01] * 1000) + each("dynamic_thresholding_ratio", 0.5)
+    + each("sample_max_value", 2.0) + each("_class_name", "PNDMScheduler", "DDPMScheduler"),
+    transformer=each("activation_fn", "gelu", "geglu") + ["activation_fn"] + each("attention_bias", False) + each("norm_type", "ada_norm", "layer_norm") + each("norm_elementwise_affine", True)
+    + each("norm_eps", 0.1) + ["norm_eps"] + each("upcast_attention", True) + each("dropout", 0.5) + each("norm_num_groups", 4) + [dict(num_attention_heads=n, attention_head_dim=16 // n) for n in (4, 1)]
+    + each("out_channels", 4) + each("num_embeds_ada_norm", 999) + each("num_layers", 1) + each("patch_size", 1, 4) + each("cross_attention_dim", 8) + each("double_self_attention", True)
+    + each("only_cross_attention", True) + each("caption_channels", 5) + each("attention_type", "gated") + each("_class_name", "Transformer2DModel"),
+    vae=each("scaling_factor", 1.0) + ["scaling_factor"] + each("shift_factor", 0.5) + each("act_fn", "relu", "mish") + ["act_fn"] + each("norm_num_groups", 2, 8) + each("force_upcast", False)
+    + each("layers_per_block", 2) + each("mid_block_add_attention", False) + each("use_quant_conv", False) + each("use_post_quant_conv", False) + each("latents_mean", [0.5] * 4) + each("latents_std", [2.0] * 4)
+    + each("sample_size", 64) + each("block_out_channels", [8, 8]) + each("up_block_types", ["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]) + ["up_block_types", "down_block_types"],
+    index=each("scheduler", ["diffusers", "DDPMScheduler"], ["diffusers", "EulerDiscreteScheduler"]) + each("vae", ["diffusers", "AutoencoderKLWan"])))
+def odd_dit(c, cfg):
+    """Single changes of the configurations of pipe_dit."""
+    import diffusers.pipelines.dit.pipeline_dit as mod
+    def run(model):
+        p = quiet(D.DiTPipeline.from_pretrained(model, torch_dtype=torch.float32)); s = p.transformer.config.sample_size
+        noise = torch.randn(1, 4, s, s, generator=torch.Generator().manual_seed(cfg["seed"]))
+        kept, decode, draw = [], p.vae.decode, mod.randn_tensor
+        p.vae.decode = lambda z, **k: (kept.append(z), decode(z, **k))[1]
+        mod.randn_tensor = lambda *a, **k: noise
+        try:
+            p([cfg["label"]], guidance_scale=cfg["guidance_scale"], num_inference_steps=cfg["num_steps"], output_type="pt")
+        finally:
+            mod.randn_tensor = draw
+        return (kept[0] * p.vae.config.scaling_factor)[:, :, None], decode(kept[0]).sample[:, :, None]
+    return odd(c, cfg, "pipe_dit", run)
+
 
 
 # ------------------------------------------------------------------------------------------------------ GGUF

@@ -1,6 +1,7 @@
 //! What the Rust tests share: fixture folders, their tensors, comparing, running the built command line.
 
 pub mod counting;
+pub mod folders;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tabreel::options::GivenOptions;
+use tabreel::weights::{StoredType, decode};
 
 /// The repository's root folder.
 pub fn root() -> PathBuf {
@@ -103,6 +105,44 @@ pub fn safetensors_file(arrays: &BTreeMap<String, Array>) -> Vec<u8> {
         (name, TensorView::new(Dtype::F32, array.shape.clone(), bytes).expect("as many values as its shape says"))
     });
     safetensors::serialize(views, None).expect("names and lengths that a header can hold")
+}
+
+/// A `.safetensors` file whose matrices are 8-bit floats beside their scales, as ComfyUI writes them (one for a tensor, later one
+/// for each row), and what they stand for. Scales are powers of two, so that every value is exact in 16 bits.
+pub fn float8_file(arrays: &BTreeMap<String, Array>) -> (Vec<u8>, BTreeMap<String, Array>) {
+    let codes: Vec<u8> = (0..=u8::MAX).collect();
+    let numbers = decode(StoredType::F8_E4M3, &codes);
+    let plain = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let (mut tensors, mut meant) = (Vec::new(), arrays.clone());
+    for (nth, (name, array)) in arrays.iter().enumerate() {
+        let shape = array.shape.clone();
+        let Some(path) = name.strip_suffix("weight").filter(|_| shape.len() == 2) else {
+            tensors.push((name.clone(), Dtype::F32, shape, plain(&array.values)));
+            continue;
+        };
+        let (kind, scales): (&str, Vec<f32>) = match nth % 2 {
+            0 => ("scale_weight", vec![0.25]),
+            _ => ("weight_scale", (0..shape[0]).map(|row| if row % 2 == 0 { 0.25 } else { 0.5 }).collect()),
+        };
+        let (mut stored, mut values) = (Vec::new(), Vec::new());
+        for (some, scale) in array.values.chunks(array.values.len() / scales.len()).zip(&scales) {
+            for value in some {
+                let off = |code: u8| (numbers[usize::from(code)] * scale - value).abs();
+                let finite = codes.iter().copied().filter(|code| off(*code).is_finite());
+                let near = finite.min_by(|a, b| off(*a).total_cmp(&off(*b))).expect("numbers among 256 codes");
+                stored.push(near);
+                values.push(numbers[usize::from(near)] * scale);
+            }
+        }
+        let of_scales = if scales.len() == 1 { vec![1] } else { vec![scales.len(), 1] };
+        tensors.push((name.clone(), Dtype::F8_E4M3, shape.clone(), stored));
+        tensors.push((format!("{path}{kind}"), Dtype::F32, of_scales, plain(&scales)));
+        meant.insert(name.clone(), Array { shape, values });
+    }
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many values as its shape says"))
+    });
+    (safetensors::serialize(views, None).expect("names and lengths that a header can hold"), meant)
 }
 
 fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {

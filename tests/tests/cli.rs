@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
-use tabreel_tests::{Array, Case, read_arrays, root, tabreel};
+use tabreel::options::MODEL_OPTIONS;
+use tabreel::weights::{MetaValue, StoredType, gguf_write};
+use tabreel_tests::{Array, Case, float8_file, read_arrays, root, safetensors_file, tabreel};
 use tempfile::TempDir;
 
 fn case() -> Case {
@@ -498,6 +502,47 @@ fn a_preset_of_the_card_fills_what_was_not_given() {
 }
 
 #[test]
+fn what_a_card_suggests_makes_the_clip_that_its_flags_make() {
+    let (here, there) = (temp(), temp());
+    let (carded, plain) = (copied_model(here.path()), copied_model(there.path()));
+    // The levels of noise go without a number of steps and a shift; the test of presets has them.
+    let card = serde_json::json!({ "negative_prompt": "blue", "width": 48, "height": 32, "num_frames": 5, "fps": 9, "num_steps": 3,
+        "guidance_scale": 2, "flow_shift": 12, "sampler": "euler" });
+    let flags = MODEL_OPTIONS.iter().filter(|row| row.name != "sigmas").map(|row| {
+        let value = &card[row.name];
+        assert!(!value.is_null(), "{} is not tried here", row.name);
+        let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("--{}={words}", row.flag.expect("a flag"))
+    });
+    let flags: Vec<String> = flags.collect();
+    let run = |model: &Path, flags: &[String]| {
+        let out = model.with_extension("safetensors");
+        let mut args = vec!["generate", "--model", text(model), "--prompt", "a red ball", "--seed", "3"];
+        args.extend(["--device", "cpu", "--out", text(&out)]);
+        args.extend(flags.iter().map(String::as_str));
+        done(tabreel(&args));
+        let told: Value = serde_json::from_str(&done(tabreel(&["inspect", "--json", text(&out)]))).expect("JSON");
+        (read_arrays(&out).expect("a safetensors file"), told["recipe"]["options"].clone())
+    };
+    let suggest = |default: &Value| {
+        let card = serde_json::json!({ "default": default }).to_string();
+        std::fs::write(carded.join("tabreel.json"), card).expect("a card");
+    };
+    suggest(&card);
+    let (suggested, options) = run(&carded, &[]);
+    let (asked, same_options) = run(&plain, &flags);
+    assert!(suggested == asked, "the frames differ");
+    assert_eq!(options, same_options);
+    assert_eq!((&options["flowShift"], &options["negativePrompt"]), (&12.0.into(), &"blue".into()));
+    for name in ["flow_shift", "negative_prompt"] {
+        let mut without = card.clone();
+        without.as_object_mut().expect("a table").remove(name);
+        suggest(&without);
+        assert!(run(&carded, &[]).0 != asked, "{name} of a card changes nothing");
+    }
+}
+
+#[test]
 fn bad_options_end_with_code_2_and_name_rule_and_value() {
     let folder = temp();
     let out = folder.path().join("clip.gif");
@@ -617,7 +662,9 @@ fn with_field(component_file: &str, field: &str, value: Value) -> TempDir {
         }
     }
     let path = folder.path().join(component_file);
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("a config")).expect("JSON");
+    // The folder has no card; it may have one.
+    let text = std::fs::read(&path).unwrap_or_else(|_| b"{}".to_vec());
+    let mut config: Value = serde_json::from_slice(&text).expect("JSON");
     config[field] = value;
     std::fs::write(&path, config.to_string()).expect("a config");
     folder
@@ -638,6 +685,10 @@ fn a_number_that_no_model_can_have_is_named_by_file_and_field() {
         ("text_encoder/config.json", "layer_norm_epsilon", json!(-1.0)),
         ("scheduler/scheduler_config.json", "solver_order", json!(9)),
         ("scheduler/scheduler_config.json", "flow_shift", json!(0.0)),
+        ("tabreel.json", "max_sequence_length", json!(0)),
+        ("tabreel.json", "max_sequence_length", json!(4097)),
+        ("tabreel.json", "max_sequence_length", json!(1_000_000_000_000u64)),
+        ("tabreel.json", "default", json!({ "num_frames": 1_000_000_000_000u64 })),
     ] {
         let folder = with_field(file, field, value);
         let output = generate(folder.path(), &folder.path().join("clip.gif"), &[("--device", "cpu")]);
@@ -668,15 +719,28 @@ fn bytes_of(file: &[u8], tensor: &str) -> std::ops::Range<usize> {
 
 #[test]
 fn a_model_whose_numbers_overflow_makes_no_clip() {
-    let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
-    let weights = folder.path().join("transformer/diffusion_pytorch_model.safetensors");
-    let mut file = std::fs::read(&weights).expect("weights");
-    let bias = bytes_of(&file, "proj_out.bias");
-    file[bias].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&3e38f32.to_le_bytes()));
-    std::fs::write(&weights, file).expect("weights");
-    let out = folder.path().join("clip.gif");
-    refused(generate(folder.path(), &out, &[("--device", "cpu")]), 1, &["not finite"]);
-    assert!(!out.exists());
+    let cases: [(&str, &[(&str, f32)], &str); 2] = [
+        ("transformer", &[("proj_out.bias", 3e38)], "the latents are not finite"),
+        // In the decoder's last layer alone: infinities there, and no other place, would be white pixels.
+        (
+            "vae",
+            &[("decoder.conv_out.weight", 1e36), ("decoder.conv_out.bias", 3.4e38)],
+            "the decoder produced a value that is not finite",
+        ),
+    ];
+    for (part, changes, words) in cases {
+        let folder = with_field("vae/config.json", "_name_or_path", Value::Null);
+        let weights = folder.path().join(part).join("diffusion_pytorch_model.safetensors");
+        let mut file = std::fs::read(&weights).expect("weights");
+        for (tensor, number) in changes {
+            let place = bytes_of(&file, tensor);
+            file[place].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&number.to_le_bytes()));
+        }
+        std::fs::write(&weights, file).expect("weights");
+        let out = folder.path().join("clip.gif");
+        refused(generate(folder.path(), &out, &[("--device", "cpu")]), 1, &[words]);
+        assert!(!out.exists());
+    }
 }
 
 #[test]
@@ -1016,6 +1080,111 @@ fn loose_files_take_the_place_of_a_folders_parts_and_are_told_by_their_tensors()
     refused(wrong, 4, &["transformer: expected transformer/config.json, or the tensors of WanTransformer3DModel"]);
     let wrong = generate(&model(), &loose, &[("--tokenizer", text(&encoder))]);
     refused(wrong, 3, &["the model has no tokenizer"]);
+}
+
+/// The latents of one step of one frame with a folder of the fixture's shape.
+fn one_frame(folder: &Path, model: &Path) -> Array {
+    let out = folder.join("frame.safetensors");
+    let plain = [("--prompt", "a red ball moves left"), ("--negative", "night"), ("--device", "cpu")];
+    done(generate(model, &out, &[&plain[..], &[("--frames", "1"), ("--steps", "1")]].concat()));
+    read_arrays(&out).expect("a safetensors file")["latents"].clone()
+}
+
+/// llama.cpp's name of a tensor of a T5 encoder.
+fn llama_name(name: &str) -> String {
+    let rules = [
+        ("encoder.block.", "enc.blk."),
+        (".layer.0.SelfAttention.relative_attention_bias", ".attn_rel_b"),
+        (".layer.0.SelfAttention.", ".attn_"),
+        (".layer.0.layer_norm", ".attn_norm"),
+        (".layer.1.DenseReluDense.wi_0", ".ffn_gate"),
+        (".layer.1.DenseReluDense.wi_1", ".ffn_up"),
+        (".layer.1.DenseReluDense.wo", ".ffn_down"),
+        (".layer.1.layer_norm", ".ffn_norm"),
+        ("encoder.final_layer_norm", "enc.output_norm"),
+        ("shared", "token_embd"),
+    ];
+    rules.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+}
+
+/// The vocabulary of the fixture's tokenizer as llama.cpp puts it into a T5 encoder's GGUF file, without its table of normalisation.
+fn vocabulary() -> Vec<(String, MetaValue)> {
+    let expected = std::fs::read(root().join("tests/fixtures/tokenizer/expected.json")).expect("the fixture");
+    let expected: Value = serde_json::from_slice(&expected).expect("JSON");
+    let pieces = expected["pieces"].as_array().expect("pieces");
+    let text = |piece: &Value| MetaValue::String(piece[0].as_str().expect("text").into());
+    let score = |piece: &Value| MetaValue::F32(piece[1].as_f64().expect("a score") as f32);
+    let kind = |piece: &Value| MetaValue::I32(piece[2].as_i64().expect("a kind") as i32);
+    vec![
+        ("general.architecture".into(), MetaValue::String("t5encoder".into())),
+        ("tokenizer.ggml.model".into(), MetaValue::String("t5".into())),
+        ("tokenizer.ggml.tokens".into(), MetaValue::Array(8, pieces.iter().map(text).collect())),
+        ("tokenizer.ggml.scores".into(), MetaValue::Array(6, pieces.iter().map(score).collect())),
+        ("tokenizer.ggml.token_type".into(), MetaValue::Array(5, pieces.iter().map(kind).collect())),
+        ("tokenizer.ggml.eos_token_id".into(), MetaValue::U32(1)),
+    ]
+}
+
+#[test]
+fn a_text_encoder_that_brings_its_vocabulary_needs_no_tokenizer() {
+    let folder = temp();
+    let expected = one_frame(folder.path(), &model());
+    let arrays = read_arrays(&model().join("text_encoder/model.safetensors")).expect("the text encoder");
+    let bytes = |array: &Array| array.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let spiece = std::fs::read(root().join("tests/fixtures/tokenizer/spiece.model")).expect("the fixture");
+
+    // llama.cpp's file, and what ComfyUI loads: the SentencePiece file as one of the tensors.
+    let mut gguf = Vec::new();
+    let names: Vec<String> = arrays.keys().map(|name| llama_name(name)).collect();
+    let values: Vec<&Array> = arrays.values().collect();
+    let shapes = values.iter().map(|array| array.shape.as_slice());
+    let tensors: Vec<_> =
+        names.iter().zip(shapes).map(|(name, shape)| (name.as_str(), shape, StoredType::F32)).collect();
+    gguf_write::write(&mut gguf, &vocabulary(), &tensors, |i| Ok(bytes(values[i]))).expect("a file");
+    let mut stored: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> =
+        arrays.iter().map(|(name, array)| (name.as_str(), Dtype::F32, array.shape.clone(), bytes(array))).collect();
+    stored.push(("spiece_model", Dtype::U8, vec![spiece.len()], spiece.clone()));
+    let views = stored.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as its shape says"))
+    });
+    let comfy = safetensors::serialize(views, None).expect("a file");
+
+    for (name, file) in [("model.gguf", &gguf), ("model.safetensors", &comfy), ("spiece.model", &spiece)] {
+        let parent = temp();
+        let model = copied_model(parent.path());
+        std::fs::remove_dir_all(model.join("tokenizer")).expect("removed");
+        if name == "model.gguf" {
+            std::fs::remove_file(model.join("text_encoder/model.safetensors")).expect("removed");
+        }
+        std::fs::write(model.join("text_encoder").join(name), file).expect("written");
+        assert_eq!(one_frame(folder.path(), &model), expected, "{name}");
+        let told: Value = serde_json::from_str(&done(tabreel(&["inspect", "--json", text(&model)]))).expect("JSON");
+        assert_eq!(told["inspection"]["runs"], true, "{name}: {told}");
+    }
+}
+
+#[test]
+fn weights_in_8_bits_beside_their_scales_are_read_inspected_and_converted() {
+    let folder = temp();
+    let files = ["text_encoder/model.safetensors", "transformer/diffusion_pytorch_model.safetensors"];
+    let [packed, plain, converted] = [temp(), temp(), temp()];
+    let [packed, plain, converted] = [&packed, &plain, &converted].map(|parent| copied_model(parent.path()));
+    for file in files {
+        let arrays = read_arrays(&model().join(file)).expect("weights");
+        let (eight_bits, values) = float8_file(&arrays);
+        std::fs::write(packed.join(file), eight_bits).expect("written");
+        std::fs::write(plain.join(file), safetensors_file(&values)).expect("written");
+        let told = done(tabreel(&["inspect", text(&packed.join(file))]));
+        assert!(told.contains("F8_E4M3") && told.contains("scale_weight"), "{told}");
+        let gguf = converted.join(file).with_extension("gguf");
+        done(tabreel(&["convert", text(&packed.join(file)), text(&gguf), "--type", "f16"]));
+        std::fs::remove_file(converted.join(file)).expect("removed");
+    }
+    let expected = one_frame(folder.path(), &plain);
+    assert_eq!(one_frame(folder.path(), &packed), expected);
+    // Every value is exact in 16 bits.
+    assert_eq!(one_frame(folder.path(), &converted), expected);
+    assert_ne!(one_frame(folder.path(), &model()), expected, "8 bits are fewer than 32");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use scene::{Scene, tolerance};
 use tabreel::models::names;
 use tabreel::weights::gguf_write;
 use tabreel::weights::{StoredType, decode};
-use tabreel_tests::{Array, safetensors_file};
+use tabreel_tests::{Array, float8_file, safetensors_file};
 
 /// Fixtures of transformers.
 const TRANSFORMERS: [&str; 5] = ["wan_t2v", "wan_ti2v", "wan_flf2v", "wan_vace", "anyflow"];
@@ -94,6 +94,20 @@ fn every_transformer_from_gguf_of_each_type_equals_its_values_in_f32() {
                 assert!(off <= near, "{case} from {target} is {off:.1e} from f32");
                 assert_eq!(off == 0.0, target == StoredType::F32, "{case} from {target}: {off:.1e}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_transformer_from_8_bit_floats_with_scales_equals_its_values_in_f32() {
+    for case in TRANSFORMERS {
+        let scene = Scene::of(case, false);
+        for prefix in ["", "model.diffusion_model."] {
+            let tensors = original(&scene.tensors, prefix);
+            let (file, values) = float8_file(&tensors);
+            let expected = scene.run(safetensors_file(&values));
+            same(&format!("{case} from 8-bit floats with the prefix {prefix:?}"), &scene.run(file), &expected);
+            assert!(scene.run(safetensors_file(&tensors)) != expected, "{case}: rounding shows");
         }
     }
 }

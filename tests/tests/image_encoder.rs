@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use pollster::block_on;
-use serde_json::json;
 use tabreel::condition::{Condition, Picture, Values};
 use tabreel::device::Compute;
 use tabreel::error::Error;
@@ -11,7 +10,8 @@ use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::registry::Registry;
 use tabreel::options::{GivenOptions, ModelDefaults};
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, inspect};
-use tabreel_tests::{Case, read_arrays, root, safetensors_file, small_clip};
+use tabreel_tests::folders::{ModelFolder, clip_weights};
+use tabreel_tests::{Case, root, small_clip};
 
 /// What was said while loading.
 #[derive(Default)]
@@ -26,31 +26,8 @@ impl Host for Said {
     }
 }
 
-/// A folder as diffusers' `WanImageToVideoPipeline` saves one of Wan 2.1.
 fn folder() -> ModelFiles {
-    let fixtures = root().join("tests/fixtures");
-    let mut files = ModelFiles::read_dir(&fixtures.join("folder_t2v/model")).expect("the fixture");
-    files.clear_part("transformer");
-    let case = Case::open(&fixtures.join("pipe_clip")).expect("the fixture");
-    let index =
-        json!({ "_class_name": "WanImageToVideoPipeline", "image_encoder": ["transformers", "CLIPVisionModel"] });
-    files.insert("model_index.json", index.to_string().into_bytes());
-    files.insert("transformer/config.json", case.config["transformer_i2v"].to_string().into_bytes());
-    let weights = std::fs::read(case.dir.join("transformer_i2v.safetensors")).expect("the fixture");
-    files.insert("transformer/diffusion_pytorch_model.safetensors", weights);
-    files.insert("image_encoder/config.json", case.config["image_encoder"].to_string().into_bytes());
-    files.insert("image_encoder/model.safetensors", published(&case, 5));
-    files
-}
-
-/// The encoder's weights under the names of transformers 4, as they are published, with positions for so many tokens.
-fn published(case: &Case, tokens: usize) -> Vec<u8> {
-    let mut arrays = read_arrays(&case.dir.join("image_encoder.safetensors")).expect("the fixture");
-    let positions = arrays.get_mut("embeddings.position_embedding.weight").expect("positions");
-    positions.values.truncate(tokens * positions.shape[1]);
-    positions.shape[0] = tokens;
-    let named = arrays.into_iter().map(|(name, array)| (format!("vision_model.{name}"), array));
-    safetensors_file(&named.collect())
+    ModelFolder::of_pictures().files()
 }
 
 fn latents(pipeline: &Pipeline, level: u8) -> Result<Vec<f32>, Error> {
@@ -114,7 +91,7 @@ fn an_encoder_that_makes_another_number_of_tokens_is_refused() {
     let mut config = case.config["image_encoder"].clone();
     config["image_size"] = 14.into();
     files.insert("image_encoder/config.json", config.to_string().into_bytes());
-    files.insert("image_encoder/model.safetensors", published(&case, 2));
+    files.insert("image_encoder/model.safetensors", clip_weights(&case, 2));
     let e = block_on(Pipeline::load(&files, Compute::cpu(), &SilentHost)).err().map(|e| e.to_string());
     let e = e.unwrap_or_default();
     assert!(e.contains("pos_embed_seq_len 4, as the image encoder has it") && e.contains("found 10"), "{e}");

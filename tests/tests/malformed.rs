@@ -1,21 +1,25 @@
 //! Folders whose configurations hold anything: what does not work is refused in words, what works makes a clip. Never a
-//! panic, an abort, a hang, or memory beyond the files' size and 512 MB.
+//! panic, an abort, a hang, or memory beyond the files' size and 512 MB. And a configuration means the same whatever the weights
+//! are stored in, and whether they stay in memory or not: every other way to them is refused too, or makes the same clip byte for byte.
 
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use pollster::block_on;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tabreel::condition::{Condition, Picture, Values};
 use tabreel::device::Compute;
 use tabreel::error::ErrorCode;
-use tabreel::host::SilentHost;
+use tabreel::host::{Event, Host};
+use tabreel::models::registry::Registry;
 use tabreel::options::GivenOptions;
 use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
 use tabreel_tests::counting::{Counting, held_by};
+use tabreel_tests::folders::ModelFolder;
 use tabreel_tests::root;
-use tempfile::TempDir;
 
 /// Bytes that may be held beyond the size of the files.
 const ROOM: usize = 512 << 20;
@@ -38,62 +42,54 @@ impl Dice {
     }
 }
 
-/// A copy of a model folder whose configurations can be replaced.
+/// One way to a model's weights.
+struct Way {
+    how: &'static str,
+    files: ModelFiles,
+    /// Bytes of weights that may stay in memory; everything without.
+    budget: Option<u64>,
+}
+
+/// A model folder whose configurations can be replaced.
 struct Folder {
-    dir: TempDir,
-    configs: Vec<(PathBuf, String)>,
+    /// Paths and texts.
+    configs: Vec<(String, String)>,
     bytes: usize,
+    /// The folder as it is, then other ways to the same weights.
+    ways: Vec<Way>,
 }
 
 impl Folder {
-    fn copy(from: &Path) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let (mut configs, mut bytes) = (Vec::new(), 0);
-        for part in ["", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"] {
-            if !from.join(part).is_dir() {
-                continue; // a model of classes has no text
-            }
-            std::fs::create_dir_all(dir.path().join(part)).expect("a folder");
-            for entry in std::fs::read_dir(from.join(part)).expect("the model's folder") {
-                let path = entry.expect("an entry").path();
-                if !path.is_file() {
-                    continue;
-                }
-                let to = dir.path().join(part).join(path.file_name().expect("a name"));
-                bytes += std::fs::copy(&path, &to).expect("a copy") as usize;
-                if to.extension().is_some_and(|end| end == "json") && !to.ends_with("special_tokens_map.json") {
-                    configs.push((to, std::fs::read_to_string(&path).expect("text")));
-                }
-            }
-        }
-        configs.sort();
-        Self { dir, configs, bytes }
+    fn of(folder: &ModelFolder) -> Self {
+        let configs = folder.configurations().into_iter().map(|(path, text)| (path.to_owned(), text.to_owned()));
+        let way = |how, files, budget| Way { how, files, budget };
+        let files = folder.files();
+        let ways = vec![
+            way("as it is", files.clone(), None),
+            way("a second time", files.clone(), None),
+            way("streamed", files, Some(1)),
+            way("from shards", folder.in_shards().files(), None),
+            way("from GGUF", folder.in_gguf().files(), None),
+        ];
+        Self { configs: configs.collect(), bytes: folder.bytes(), ways }
     }
 
-    /// Damages one to three places; returns what was done.
-    fn damage(&self, dice: &mut Dice) -> Vec<String> {
-        let mut done = Vec::new();
+    /// The configurations with one to three places damaged, and what was done.
+    fn damage(&self, dice: &mut Dice) -> (Vec<(String, String)>, Vec<String>) {
+        let (mut configs, mut done) = (self.configs.clone(), Vec::new());
         for _ in 0..1 + dice.below(3) {
-            let (path, _) = &self.configs[dice.below(self.configs.len())];
-            let name = path.strip_prefix(self.dir.path()).expect("inside").display().to_string();
-            let text = std::fs::read_to_string(path).expect("text");
-            let Ok(mut config) = serde_json::from_str::<Value>(&text) else { continue };
+            let at = dice.below(configs.len());
+            let (name, text) = &mut configs[at];
+            let Ok(mut config) = serde_json::from_str::<Value>(text) else { continue };
             done.push(format!("{name}: {}", damage(&mut config, dice)));
-            let mut text = config.to_string();
+            *text = config.to_string();
             if dice.below(20) == 0 {
                 // A key twice: what a careless editor leaves.
-                text = text.replacen('{', "{\"eps\": 1, \"z_dim\": 3, \"d_model\": 7, \"eps\": 2,", 1);
+                *text = text.replacen('{', "{\"eps\": 1, \"z_dim\": 3, \"d_model\": 7, \"eps\": 2,", 1);
                 done.push(format!("{name}: keys twice"));
             }
-            std::fs::write(path, text).expect("a config");
         }
-        done
-    }
-
-    fn mend(&self) {
-        for (path, text) in &self.configs {
-            std::fs::write(path, text).expect("a config");
-        }
+        (configs, done)
     }
 }
 
@@ -215,43 +211,100 @@ fn edge(dice: &mut Dice) -> Value {
     }
 }
 
+/// What a clip is made of.
+#[derive(PartialEq)]
+struct Made {
+    latents: Vec<f32>,
+    /// RGBA bytes of each.
+    frames: Vec<Vec<u8>>,
+}
+
+/// Keeps the frames.
+#[derive(Default)]
+struct Frames(RefCell<Vec<Vec<u8>>>);
+
+impl Host for Frames {
+    fn event(&self, event: Event) {
+        if let Event::Frame { rgba, .. } = event {
+            self.0.borrow_mut().push(rgba);
+        }
+    }
+}
+
 /// Loads a folder and makes the smallest clip with it.
-fn try_clip(folder: &Path) -> Result<(), (ErrorCode, String)> {
+fn try_clip(way: &Way, configs: &[(String, String)]) -> Result<Made, (ErrorCode, String)> {
     let failed = |error: tabreel::error::Error| (error.code(), error.to_string());
-    let files = ModelFiles::read_dir(folder).map_err(failed)?;
-    let pipeline = block_on(Pipeline::load(&files, Compute::cpu(), &SilentHost)).map_err(failed)?;
-    let (rules, shows_classes) = (pipeline.rules(), pipeline.capabilities().classes > 0);
+    let (registry, host) = (Registry::default(), Frames::default());
+    let mut files = way.files.clone();
+    configs.iter().for_each(|(path, text)| files.insert(path.clone(), text.clone().into_bytes()));
+    let loading = Pipeline::load_within(&registry, &files, Compute::cpu(), way.budget, &host);
+    let pipeline = block_on(loading).map_err(failed)?;
+    let (rules, can) = (pipeline.rules(), pipeline.capabilities());
+    let (shows_classes, needs_picture) = (can.classes > 0, can.image && !can.text);
     let given = GivenOptions {
         prompt: Some("a red ball rolls".into()).filter(|_| !shows_classes),
         class_label: Some("0".into()).filter(|_| shows_classes),
         seed: Some(1),
         width: Some(rules.width_multiple),
         height: Some(rules.height_multiple),
-        num_frames: Some(1),
+        // What is given is not made: a frame more.
+        num_frames: Some(if needs_picture { rules.frame_multiple.saturating_add(1) } else { 1 }),
         num_steps: Some(2),
         ..GivenOptions::default()
     };
     let options = given.settle(&pipeline.card().default);
-    block_on(pipeline.generate(&options, &Inputs::default(), &SilentHost)).map_err(failed).map(drop)
+    let mut inputs = Inputs::default();
+    if needs_picture {
+        let picture = Picture::new(2, 2, Values::Rgba([200, 30, 60, 255].repeat(4))).map_err(failed)?;
+        inputs.condition = Condition::of_images(Some(picture), None);
+    }
+    let clip = block_on(pipeline.generate(&options, &inputs, &host)).map_err(failed)?;
+    Ok(Made { latents: clip.latents, frames: host.0.take() })
 }
 
 fn check(folder: &Folder, seed: u64) -> Result<(), TestCaseError> {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    folder.mend();
-    let done = folder.damage(&mut Dice(seed));
+    let dice = &mut Dice(seed);
+    let (configs, done) = folder.damage(dice);
     // What an abort would leave no time to tell.
     let note = Path::new(env!("CARGO_TARGET_TMPDIR")).join("malformed-case.txt");
     std::fs::write(note, done.join("\n")).expect("a note");
     let began = Instant::now();
-    let (result, held) = held_by(|| try_clip(folder.dir.path()));
+    let (made, held) = held_by(|| try_clip(&folder.ways[0], &configs));
     prop_assert!(began.elapsed() < PATIENCE, "{done:?} took {:?}", began.elapsed());
     prop_assert!(held < folder.bytes + ROOM, "{done:?} took {held} bytes, the files have {}", folder.bytes);
-    if let Err((code, message)) = result {
+    if let Err((code, message)) = &made {
         use ErrorCode::{Fetch, InvalidOptions, OutOfMemory, Tokenizer, Weights};
-        let clear = [Weights, Tokenizer, Fetch, InvalidOptions, OutOfMemory].contains(&code);
+        let clear = [Weights, Tokenizer, Fetch, InvalidOptions, OutOfMemory].contains(code);
         prop_assert!(clear && !message.is_empty(), "{done:?} ended as {code:?}: {message}");
     }
+    let other = &folder.ways[1 + dice.below(folder.ways.len() - 1)];
+    let again = try_clip(other, &configs);
+    match (&made, &again) {
+        (Ok(made), Ok(again)) => prop_assert!(made == again, "{done:?}: another clip {}", other.how),
+        (Err(_), Err(_)) => {}
+        _ => {
+            let [made, again] = [&made, &again].map(|made| made.as_ref().err());
+            let told = format!("{done:?} ended as {made:?}, and {} as {again:?}", other.how);
+            return Err(TestCaseError::fail(told));
+        }
+    }
     Ok(())
+}
+
+/// Tries a kind of folder; undamaged it makes the same clip in every way.
+fn try_folder(folder: &ModelFolder, usual: u32) {
+    let folder = Folder::of(folder);
+    {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let clips: Vec<_> = folder.ways.iter().map(|way| (way.how, try_clip(way, &folder.configs))).collect();
+        for (how, clip) in &clips {
+            let told = clip.as_ref().err();
+            assert!(told.is_none(), "the sound folder {how}: {told:?}");
+            assert!(*clip == clips[0].1, "the sound folder makes another clip {how}");
+        }
+    }
+    proptest!(cases(usual), |(seed: u64)| check(&folder, seed)?);
 }
 
 /// How many folders are tried; `TABREEL_CASES` for a long run.
@@ -263,18 +316,30 @@ fn cases(usual: u32) -> ProptestConfig {
 
 #[test]
 fn no_configuration_of_a_small_folder_does_worse_than_a_clear_error() {
-    let folder = Folder::copy(&root().join("tests/fixtures/folder_t2v/model"));
-    proptest!(cases(400), |(seed: u64)| check(&folder, seed)?);
+    try_folder(&ModelFolder::of_text(), 400);
 }
 
 #[test]
 fn no_configuration_of_a_model_of_classes_does_worse_than_a_clear_error() {
-    let folder = Folder::copy(&root().join("tests/fixtures/pipe_dit/model"));
-    proptest!(cases(400), |(seed: u64)| check(&folder, seed)?);
+    try_folder(&ModelFolder::of_classes(), 400);
+}
+
+#[test]
+fn no_configuration_of_a_control_branch_does_worse_than_a_clear_error() {
+    try_folder(&ModelFolder::of_control(), 80);
+}
+
+#[test]
+fn no_configuration_of_a_flow_map_does_worse_than_a_clear_error() {
+    try_folder(&ModelFolder::of_flow_map(), 80);
+}
+
+#[test]
+fn no_configuration_of_a_model_that_looks_does_worse_than_a_clear_error() {
+    try_folder(&ModelFolder::of_pictures(), 80);
 }
 
 #[test]
 fn no_configuration_of_the_default_model_does_worse_than_a_clear_error() {
-    let folder = Folder::copy(&root().join("models/small-world"));
-    proptest!(cases(60), |(seed: u64)| check(&folder, seed)?);
+    try_folder(&ModelFolder::read(&root().join("models/small-world")), 60);
 }

@@ -15,6 +15,8 @@ use tabreel_tests::{Case, fixtures};
 mod classes;
 #[path = "parity/models.rs"]
 mod models;
+#[path = "parity/odd.rs"]
+mod odd;
 #[path = "parity/pipelines.rs"]
 mod pipelines;
 #[path = "parity/text.rs"]
@@ -51,6 +53,7 @@ fn run(case: &mut Case, compute: &Compute) -> Option<Result<(), String>> {
             pipelines::latents(case, compute)
         }
         "folder_t2v" | "folder_t2v_euler" => pipelines::folder(case, compute),
+        "odd_t2v" | "odd_dit" => odd::changes(case, compute),
         _ => return None,
     })
 }

@@ -1,4 +1,5 @@
-//! A running generation is polite: it yields after every block, and a cancel lands at the next one.
+//! A running generation is polite: it yields after every block, a cancel lands at the next one, and it reads and holds no more
+//! than it needs.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -18,7 +19,8 @@ use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, draft};
 use tabreel::size::ClipSize;
 use tabreel::tasks::{self, Beside, Task};
 use tabreel::weights::ByteSource;
-use tabreel_tests::root;
+use tabreel::weights::source::Memory;
+use tabreel_tests::{read_arrays, root, safetensors_file};
 
 /// Counts the turns it is given and cancels after some of them.
 #[derive(Default)]
@@ -84,6 +86,54 @@ fn a_model_that_is_streamed_gives_the_same_clip() {
     let streamed = latents(Some(1));
     assert_eq!((streamed.0, streamed.1), (true, true));
     assert!(kept.2 == streamed.2);
+}
+
+/// A file that counts the bytes that are read of it.
+#[derive(Debug)]
+struct Counted {
+    file: Memory,
+    read: Rc<Cell<u64>>,
+}
+
+impl ByteSource for Counted {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+    fn read_now(&self, range: Range<u64>) -> Result<Option<Cow<'_, [u8]>>> {
+        self.read.set(self.read.get() + (range.end - range.start));
+        self.file.read_now(range)
+    }
+}
+
+#[test]
+fn of_a_large_table_of_tokens_the_prompts_rows_alone_are_read() {
+    let folder = root().join("tests/fixtures/folder_t2v/model");
+    let whole = ModelFiles::read_dir(&folder).expect("the committed folder");
+    let mut arrays = read_arrays(&folder.join("text_encoder/model.safetensors")).expect("its text encoder");
+    let table = arrays.get_mut("shared.weight").expect("a table");
+    let columns = table.shape[1];
+    // More than 32 MiB; a row that no prompt asks for may hold anything.
+    let rows = (32 << 20) / (4 * columns) + 1;
+    table.shape[0] = rows;
+    table.values.resize(rows * columns, f32::NAN);
+    let read = Rc::<Cell<u64>>::default();
+    let file = Counted { file: Memory::new(safetensors_file(&arrays)), read: read.clone() };
+    let length = file.len();
+    let config = std::fs::read(folder.join("text_encoder/config.json")).expect("its configuration");
+    let mut config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    config["vocab_size"] = rows.into();
+    let mut large = whole.clone();
+    large.add("text_encoder/model.safetensors", Rc::new(file));
+    large.insert("text_encoder/config.json", config.to_string().into_bytes());
+
+    let options = GenerateOptions { num_frames: 1, num_steps: 1, ..options() };
+    let latents = |files: &ModelFiles| {
+        let host = Impatient::default();
+        let pipeline = block_on(Pipeline::load(files, Compute::cpu(), &host)).expect("a sound folder");
+        block_on(pipeline.generate(&options, &Inputs::default(), &host)).expect("a clip").latents
+    };
+    assert!(latents(&large) == latents(&whole));
+    assert!(read.get() < 1 << 20, "{} of {length} bytes were read", read.get());
 }
 
 fn options() -> GenerateOptions {

@@ -116,8 +116,10 @@ pub trait VideoCodec {
 
 /// A clip being decoded.
 pub trait DecodeStream {
+    /// What is not in −1…1 is clamped where bytes are made of it, after a look at whether it is finite.
+    ///
     /// # Shapes
-    /// the next latent frame `[1, z, 1, h, w]` → its frames `[1, 3, 1 or more, H, W]` in −1…1
+    /// the next latent frame `[1, z, 1, h, w]` → its frames `[1, 3, 1 or more, H, W]` around −1…1
     fn push<'a>(&'a mut self, latent: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>>;
 }
 

@@ -248,6 +248,27 @@ pub(super) async fn model_index(files: &ModelFiles, registry: &Registry) -> Resu
     Ok(index)
 }
 
+/// The class that the index names for a part; none for a folder without an index, or one that names none.
+async fn named_class(files: &ModelFiles, part: &str) -> Result<Option<String>> {
+    if !files.contains(INDEX) {
+        return Ok(None);
+    }
+    // What is wrong with it, its own reading says.
+    let index: Value = serde_json::from_slice(&files.require(INDEX).await?).unwrap_or_default();
+    Ok(index[part][1].as_str().filter(|class| !class.is_empty()).map(str::to_owned))
+}
+
+/// diffusers builds each part of the class that the index names, whatever the part's own configuration says: where they differ,
+/// another model would be run here than there. Classes of `family` differ in their configurations alone.
+async fn check_class(files: &ModelFiles, part: &str, file: &str, class: &str, family: &[&str]) -> Result<()> {
+    match named_class(files, part).await? {
+        Some(named) if named != class && !family.contains(&named.as_str()) => {
+            Err(Error::weights(file, format!("class {named}, as {INDEX} has it"), format!("class {class}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How the folder's scheduler is set, tried on a grid of two steps: what cannot make one is the file's fault, not the caller's.
 pub(super) async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Result<SchedulerConfig> {
     const FILE: &str = "scheduler/scheduler_config.json";
@@ -256,6 +277,9 @@ pub(super) async fn scheduler(files: &ModelFiles, usual: Option<Value>) -> Resul
         _ => files.require(FILE).await?,
     };
     let config: SchedulerConfig = config::parse(&json, FILE, &CLASSES)?;
+    if files.contains(FILE) {
+        check_class(files, "scheduler", FILE, config.class(), &[]).await?;
+    }
     Scheduler::new(&config)
         .and_then(|mut scheduler| scheduler.set_timesteps(2))
         .map_err(|e| Error::weights(FILE, "settings that can be sampled with", e.to_string()))?;
@@ -284,7 +308,15 @@ impl Opened {
         let file = format!("{name}/config.json");
         let set = files.weights(name).await?;
         let config = match files.contains(&file) {
-            true => files.require(&file).await?,
+            true => {
+                let config = files.require(&file).await?;
+                let class = config::class(&config, &file)?;
+                // One that nothing here knows is told when it is built.
+                if let Some(entry) = entries.iter().find(|entry| entry.classes.contains(&class.as_str())) {
+                    check_class(files, name, &file, &class, entry.classes).await?;
+                }
+                config
+            }
             false => registry::configure(entries, &set, &file)?.config.to_string().into_bytes(),
         };
         Ok(Self { name, file, config, set: Rc::new(set) })
@@ -335,11 +367,32 @@ impl Building<'_> {
     }
 }
 
+/// Classes of transformers that read a T5's `tokenizer.json` as it is read here; others make other tokens of it.
+const TOKENIZERS: [&str; 6] = [
+    "T5Tokenizer",
+    "T5TokenizerFast",
+    "PreTrainedTokenizerFast",
+    "TokenizersBackend",
+    "PreTrainedTokenizer",
+    "AutoTokenizer",
+];
+
 /// The tokenizer, from the first of: tokenizer.json, a SentencePiece file, the text encoder's own file.
 pub(super) async fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
     const PARTS: [&str; 2] = ["tokenizer", "text_encoder"];
     if let Some(path) = PARTS.iter().find_map(|part| files.ending(part, "tokenizer.json")) {
-        return Tokenizer::from_json(&files.require(path).await?);
+        let tokenizer = Tokenizer::from_json(&files.require(path).await?)?;
+        if let Some(other) =
+            named_class(files, "tokenizer").await?.filter(|class| !TOKENIZERS.contains(&class.as_str()))
+        {
+            let rule = TOKENIZERS.join(", ");
+            return Err(Error::Tokenizer(format!("{INDEX} must name one of the tokenizers {rule}, got {other}")));
+        }
+        let settings = path.replace("tokenizer.json", "tokenizer_config.json");
+        if files.contains(&settings) {
+            tokenizer.check_settings(&files.require(&settings).await?)?;
+        }
+        return Ok(tokenizer);
     }
     if let Some(path) = PARTS.iter().find_map(|part| files.ending(part, ".model")) {
         return Tokenizer::from_sentencepiece(&files.require(path).await?);

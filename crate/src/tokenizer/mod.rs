@@ -75,6 +75,32 @@ impl Tokenizer {
         Self::from_json(from_sentencepiece::to_json(bytes)?.to_string().as_bytes())
     }
 
+    /// Checks what a `tokenizer_config.json` beside the tokenizer would change: transformers lets it choose the end token and the
+    /// side of the padding, which here are the one that the tokenizer adds, and the right.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] naming the setting, or when it is no JSON.
+    pub fn check_settings(&self, json: &[u8]) -> Result<()> {
+        let wrong = |what: String| Error::Tokenizer(format!("tokenizer_config.json cannot be used: {what}"));
+        if let Some(what) = foreign(json) {
+            return Err(wrong(format!("it is {what}")));
+        }
+        let settings: serde_json::Value = serde_json::from_slice(json).map_err(|e| wrong(e.to_string()))?;
+        let side = &settings["padding_side"];
+        if !side.is_null() && side != "right" {
+            return Err(wrong(format!("padding_side must be \"right\", got {side}")));
+        }
+        // A word, or an object that says more about it.
+        let end = &settings["eos_token"];
+        let end = end.get("content").unwrap_or(end);
+        let added = self.inner.encode("", true).ok().and_then(|all| all.get_ids().last().copied());
+        let added = added.and_then(|id| self.inner.id_to_token(id)).unwrap_or_default();
+        if !end.is_null() && end != added.as_str() {
+            return Err(wrong(format!("eos_token must be \"{added}\", which tokenizer.json adds, got {end}")));
+        }
+        Ok(())
+    }
+
     /// Ids in the vocabulary, special ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -172,6 +198,38 @@ mod tests {
         for cut in (0..bytes.len()).step_by(97) {
             let _ = Tokenizer::from_sentencepiece(&bytes[..cut]); // an error or a shorter vocabulary, no panic
         }
+    }
+
+    #[test]
+    fn a_tokenizer_that_adds_no_end_token_is_refused_when_it_is_read() {
+        let text_alone = serde_json::json!([{ "Sequence": { "id": "A", "type_id": 0 } }]);
+        let template = serde_json::json!({
+            "type": "TemplateProcessing", "single": text_alone, "pair": text_alone, "special_tokens": {} });
+        for post_processor in [serde_json::Value::Null, template] {
+            let mut json: serde_json::Value = serde_json::from_slice(&fixture("tokenizer.json")).unwrap();
+            json["post_processor"] = post_processor;
+            let told = Tokenizer::from_json(json.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(told.contains("must add an end token (post_processor)"), "{told}");
+        }
+    }
+
+    #[test]
+    fn settings_that_would_make_other_tokens_are_named() {
+        let tokenizer = Tokenizer::from_json(&fixture("tokenizer.json")).unwrap();
+        let told =
+            |json: &str| tokenizer.check_settings(json.as_bytes()).err().map(|e| e.to_string()).unwrap_or_default();
+        for fine in [
+            "{}",
+            r#"{"eos_token":"</s>","padding_side":"right","model_max_length":1000000000000000019884624838656}"#,
+            r#"{"eos_token":{"content":"</s>","lstrip":true},"padding_side":null}"#,
+        ] {
+            assert_eq!(told(fine), "", "{fine}");
+        }
+        assert!(told(r#"{"padding_side":"left"}"#).contains("padding_side must be \"right\", got \"left\""));
+        for other in [r#"{"eos_token":"<unk>"}"#, r#"{"eos_token":{"content":"<unk>"}}"#, r#"{"eos_token":7}"#] {
+            assert!(told(other).contains("eos_token must be \"</s>\", which tokenizer.json adds"), "{}", told(other));
+        }
+        assert!(told("{").contains("tokenizer_config.json cannot be used"));
     }
 
     #[test]

@@ -183,14 +183,15 @@ impl WeightFile {
     }
 }
 
+/// How much of the file is read next; what is not a header, or damaged, may ask for all of a file of any length.
 fn next_read(taken: u64, needed: u64, len: u64, label: &str) -> Result<u64> {
-    let next = needed.max(taken.saturating_mul(4)).min(len);
-    match next > taken && taken < MOST_HEADER {
-        true => Ok(next.min(MOST_HEADER.max(needed))),
+    let next = needed.max(taken.saturating_mul(4)).min(len).min(MOST_HEADER);
+    match next > taken && next >= needed {
+        true => Ok(next),
         false => Err(Error::weights(
             label,
             format!("a header of at most {MOST_HEADER} bytes that ends within the file"),
-            format!("one that goes on behind byte {taken} of {len} (truncated?)"),
+            format!("one that goes on to byte {needed} of {len} (truncated or damaged?)"),
         )),
     }
 }

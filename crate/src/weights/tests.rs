@@ -1,6 +1,7 @@
 //! The whole floor against the reference fixtures, and against damaged files.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -109,6 +110,57 @@ impl ByteSource for HeaderOnly {
             true => Ok(Some(Cow::Owned(bytes))),
             false => Err(Error::Fetch("only the header can be read".into())),
         }
+    }
+}
+
+/// A file of any length that is zeros behind its first bytes, and remembers the longest read.
+#[derive(Debug)]
+struct Vast {
+    start: Vec<u8>,
+    len: u64,
+    longest: Cell<u64>,
+}
+
+impl ByteSource for Vast {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_now(&self, range: Range<u64>) -> Result<Option<Cow<'_, [u8]>>> {
+        let length = range.end - range.start;
+        self.longest.set(self.longest.get().max(length));
+        assert!(length <= MOST_HEADER, "{length} bytes are read at once");
+        let mut bytes = vec![0; length as usize];
+        let told = self.start.get(range.start as usize..).unwrap_or_default();
+        let told = &told[..told.len().min(bytes.len())];
+        bytes[..told.len()].copy_from_slice(told);
+        Ok(Some(Cow::Owned(bytes)))
+    }
+}
+
+#[test]
+fn a_long_file_that_is_no_weight_file_is_not_read_to_find_that_out() {
+    const LONG: u64 = 20 << 30;
+    let text = |length: u64| [&length.to_le_bytes()[..], b"zeros"].concat();
+    // A key of nearly the whole file's length, and a header as long as it.
+    let mut key = [b"GGUF".as_slice(), &3u32.to_le_bytes(), &0u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+    key.extend((LONG - 1000).to_le_bytes());
+    let mut header = (LONG - 1000).to_le_bytes().to_vec();
+    header.push(b'{');
+    let zip = b"PK\x03\x04".to_vec();
+    for (start, words) in [
+        (text(100), "a safetensors, GGUF or PyTorch file"),
+        (text(LONG - 1000), "a safetensors, GGUF or PyTorch file"),
+        (Vec::new(), "a safetensors, GGUF or PyTorch file"),
+        (b"GGUF".to_vec(), "GGUF version 2 or 3"),
+        (key, "a header of at most 268435456 bytes"),
+        (header, "a header of at most 268435456 bytes"),
+        (zip, "no directory at the end"),
+    ] {
+        let source = Rc::new(Vast { start, len: LONG, longest: Cell::new(0) });
+        let told = WeightFile::open_now(source.clone(), "long.bin").unwrap_err().to_string();
+        assert!(told.contains("long.bin") && told.contains(words), "{told}");
+        assert!(source.longest.get() <= FIRST_READ, "{told} after a read of {} bytes", source.longest.get());
     }
 }
 

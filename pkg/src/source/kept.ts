@@ -51,8 +51,7 @@ export class KeptSource extends PartSource {
   constructor(file: KeptFile, shared: Keeping, stored?: StoredFile, meter?: FileMeter) {
     super(file.label, file.size, shared.ahead);
     [this.#file, this.#shared, this.#stored, this.#meter] = [file, shared, stored, meter];
-    // A large file would lie on the disk twice if the browser's own cache took it too.
-    this.#http = this.#connect(file.size > SMALL_BYTES ? 'no-store' : undefined);
+    this.#http = this.#connect(cacheFor(file));
   }
 
   /** The copy on this device, if it is whole and checked. */
@@ -200,6 +199,15 @@ export class KeptSource extends PartSource {
       this.#early.delete(oldest);
     }
   }
+}
+
+/**
+ * How the browser's own cache may be used. A large file would lie on the disk twice; and where no hash says whether what comes
+ * is what the server has now, an answer that may still be used by its age (`max-age`) could be a file from before.
+ */
+function cacheFor({ size, sha256 }: KeptFile): RequestCache | undefined {
+  if (size > SMALL_BYTES) return 'no-store';
+  return sha256 === undefined ? 'no-cache' : undefined;
 }
 
 const damaged = (label: string, wanted: string, found: string): TabreelError =>

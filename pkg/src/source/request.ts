@@ -100,11 +100,12 @@ export async function fetchRange(
 }
 
 /**
- * What the server says of a file, for one byte of it; undefined if it has no such file.
+ * What the server itself says of a file now, not a cache on the way, for one byte of it; undefined if it has no such file.
  *
  * @throws TabreelError `fetch`, `aborted`
  */
-export async function identify(url: string, what: string, options: RequestOptions): Promise<Identity | undefined> {
+export async function identify(url: string, what: string, given: RequestOptions): Promise<Identity | undefined> {
+  const options: RequestOptions = { ...given, cache: 'no-store' };
   return patiently(options, async (watch) => {
     const response = await send(url, { range: 'bytes=0-0' }, options, watch);
     void response.body?.cancel().catch(() => undefined);

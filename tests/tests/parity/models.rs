@@ -176,7 +176,7 @@ pub fn taehv(case: &mut Case, compute: &Compute) -> Result<(), String> {
             for at in 0..latents.dims()[2] {
                 frames.push(block_on(stream.push(latents.clone().narrow(2, at, 1), &pace)).map_err(say)?);
             }
-            case.compare_tensor(&format!("out.{key}.video{i}"), Tensor::cat(frames, 2));
+            case.compare_tensor(&format!("out.{key}.video{i}"), Tensor::cat(frames, 2).clamp(-1.0, 1.0));
         }
         for i in case.numbered(&format!("in.{key}.video")) {
             let video = case.get(&format!("in.{key}.video{i}"))?.tensor::<5>(device);

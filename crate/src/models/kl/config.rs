@@ -21,7 +21,7 @@ pub fn stride(json: &[u8]) -> Option<Stride> {
     Some(config.stride())
 }
 
-/// Furthest that latents are scaled and shifted: a million times what is published, and squares of it still fit an f32.
+/// Furthest that latents are scaled: a million times what is published, and squares of it still fit an f32.
 const MOST_SCALE: f64 = 1e6;
 
 /// Most levels; each but the last halves the picture.
@@ -51,7 +51,7 @@ pub struct KlConfig {
     pub act_fn: String,
     /// What latents are multiplied by for the denoiser.
     pub scaling_factor: f64,
-    /// What is taken from them before; 0 when null.
+    /// What other pipelines take from them before; those of DiTs do not, so it must be null or 0.
     pub shift_factor: Option<f64>,
     /// Not supported: statistics by channel.
     pub latents_mean: Value,
@@ -140,7 +140,9 @@ impl KlConfig {
                 return fields.refuse(name, "null (statistics by channel are not supported)", found);
             }
         }
-        fields.between("shift_factor", self.shift_factor.unwrap_or(0.0), -MOST_SCALE..=MOST_SCALE)?;
+        if let Some(shift) = self.shift_factor.filter(|shift| *shift != 0.0) {
+            return fields.refuse("shift_factor", "null or 0 (pipelines of DiTs do not shift latents)", shift);
+        }
         fields.between("scaling_factor", self.scaling_factor, 1.0 / MOST_SCALE..=MOST_SCALE)
     }
 }
@@ -160,7 +162,8 @@ mod tests {
         assert!(text(|c| c.block_out_channels[1] = 100).contains("[1]: expected a multiple of norm_num_groups (32)"));
         assert!(text(|c| c.up_block_types = vec!["AttnUpDecoderBlock2D".into()]).contains("up_block_types"));
         assert!(text(|c| c.scaling_factor = 0.0).contains("scaling_factor"));
-        assert!(text(|c| c.shift_factor = Some(f64::MAX)).contains("shift_factor: expected -1000000 to 1000000"));
+        assert!(text(|c| c.scaling_factor = f64::MAX).contains("scaling_factor: expected 0.000001 to 1000000"));
+        assert!(text(|c| c.shift_factor = Some(0.1)).contains("shift_factor: expected null or 0"));
         assert!(text(|c| c.latents_mean = Value::from(vec![0.0])).contains("latents_mean: expected null"));
         assert!(text(|c| c.in_channels = 4).contains("in_channels: expected 3 to 3"));
     }

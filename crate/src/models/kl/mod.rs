@@ -65,6 +65,6 @@ struct Decoding<'a>(&'a KlVae);
 impl DecodeStream for Decoding<'_> {
     fn push<'a>(&'a mut self, latent: Tensor<5>, pace: &'a Pace<'_>) -> Later<'a, Tensor<5>> {
         let vae = self.0;
-        Box::pin(async move { Ok(vae.decode(vae.denormalise(latent), pace).await?.clamp(-1.0, 1.0)) })
+        Box::pin(vae.decode(vae.denormalise(latent), pace))
     }
 }

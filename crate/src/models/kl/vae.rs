@@ -183,7 +183,7 @@ impl KlVae {
     /// As [`KlVae::encode`].
     pub async fn encode_normalised(&self, video: &dyn Footage, pace: &Pace<'_>) -> Result<Tensor<5>> {
         let mean = self.encode(video, pace).await?.narrow(1, 0, self.config.latent_channels);
-        Ok((mean - self.config.shift_factor.unwrap_or(0.0)) * self.config.scaling_factor)
+        Ok(mean * self.config.scaling_factor)
     }
 
     /// Undoes the scaling of the latents.
@@ -191,7 +191,7 @@ impl KlVae {
     /// # Shapes
     /// `[1, z, F, h, w]` → `[1, z, F, h, w]`
     pub fn denormalise(&self, latents: Tensor<5>) -> Tensor<5> {
-        latents / self.config.scaling_factor + self.config.shift_factor.unwrap_or(0.0)
+        latents / self.config.scaling_factor
     }
 
     /// Decodes one frame.

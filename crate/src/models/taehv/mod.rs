@@ -255,7 +255,7 @@ impl family::DecodeStream for DecodeStream<'_> {
             // The first latent frame is one picture: what it makes before that was never part of a clip.
             let skip = if std::mem::replace(&mut self.trimmed, true) { 0 } else { frames - 1 };
             let x = shuffled(x.narrow(2, skip, frames - skip), self.codec.config.patch_size);
-            Ok(x.clamp(0.0, 1.0) * 2.0 - 1.0)
+            Ok(x * 2.0 - 1.0)
         })
     }
 }

@@ -34,7 +34,19 @@ pub struct Umt5Config {
     /// Must be `gated-gelu`.
     #[serde(default = "default_feed_forward")]
     pub feed_forward_proj: String,
+    /// What transformers takes in place of the one in `feed_forward_proj`; must be its GELU in the tanh form where it is there.
+    #[serde(default)]
+    pub dense_act_fn: Option<String>,
+    /// As `dense_act_fn`; must be true where it is there.
+    #[serde(default)]
+    pub is_gated_act: Option<bool>,
+    /// A decoder hides from each token what follows; must be false where it is there.
+    #[serde(default)]
+    pub is_decoder: Option<bool>,
 }
+
+/// Names of GELU in the tanh form.
+const GELU: [&str; 2] = ["gelu_new", "gelu_pytorch_tanh"];
 
 fn default_buckets() -> usize {
     32
@@ -58,6 +70,14 @@ impl Umt5Config {
         let fields = Fields(file);
         if self.feed_forward_proj != "gated-gelu" {
             return fields.refuse("feed_forward_proj", "gated-gelu", &self.feed_forward_proj);
+        }
+        if let Some(other) = self.dense_act_fn.as_ref().filter(|name| !GELU.contains(&name.as_str())) {
+            return fields.refuse("dense_act_fn", GELU.join(" or "), other);
+        }
+        for (name, value, only) in [("is_gated_act", self.is_gated_act, true), ("is_decoder", self.is_decoder, false)] {
+            if let Some(other) = value.filter(|value| *value != only) {
+                return fields.refuse(name, only.to_string(), other);
+            }
         }
         let buckets = self.relative_attention_num_buckets;
         for (name, value, most) in [
@@ -101,5 +121,10 @@ mod tests {
         assert!(text(|c| c.relative_attention_max_distance = 8).contains("more than 8"));
         assert!(text(|c| c.num_layers = 0).contains("num_layers: expected 1 to"));
         assert!(text(|c| c.layer_norm_epsilon = -1.0).contains("layer_norm_epsilon"));
+        // What transformers heeds besides: each would be another embedding.
+        assert!(text(|c| c.dense_act_fn = Some("relu".into())).contains("dense_act_fn: expected gelu_new or"));
+        assert_eq!(text(|c| c.dense_act_fn = Some("gelu_new".into())), "");
+        assert!(text(|c| c.is_gated_act = Some(false)).contains("is_gated_act: expected true, found false"));
+        assert!(text(|c| c.is_decoder = Some(true)).contains("is_decoder: expected false, found true"));
     }
 }

@@ -104,7 +104,7 @@ impl Vae {
     pub async fn decode_tiled(&self, latents: Tensor<5>, tiles: Tiles, pace: &Pace<'_>) -> Result<Tensor<5>> {
         match self.tiled(&latents, tiles, pace).await? {
             None => self.decode(latents, pace).await,
-            Some(tiled) => Ok(Tensor::cat(tiled.collect(), 2)),
+            Some(tiled) => Ok(Tensor::cat(tiled.collect(), 2).clamp(-1.0, 1.0)),
         }
     }
 
@@ -176,7 +176,7 @@ impl Vae {
 }
 
 impl Iterator for Tiled<'_> {
-    /// The frames of the next latent frame, `[B, 3, 1 or 4, H, W]` in −1…1.
+    /// The frames of the next latent frame, `[B, 3, 1 or 4, H, W]` around −1…1 and not clamped.
     type Item = Tensor<5>;
 
     fn next(&mut self) -> Option<Tensor<5>> {

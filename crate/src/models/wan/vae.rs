@@ -131,12 +131,12 @@ impl Vae {
         for i in 0..frames {
             chunks.push(stream.push(latents.clone().narrow(2, i, 1), pace).await?);
         }
-        Ok(Tensor::cat(chunks, 2))
+        Ok(Tensor::cat(chunks, 2).clamp(-1.0, 1.0))
     }
 
-    /// Turns the decoder's output into pixels.
+    /// Turns the decoder's output into pixels, not clamped.
     pub(super) fn to_pixels(&self, decoded: Tensor<5>) -> Tensor<5> {
-        unfold_pixels(decoded, self.config.patch()).clamp(-1.0, 1.0)
+        unfold_pixels(decoded, self.config.patch())
     }
 
     /// One latent frame through the decoder, still with folded pixels and not clamped.
@@ -161,7 +161,7 @@ impl DecodeStream<'_> {
     /// Decodes the next latent frame: 1 frame for the first, 4 for each later one.
     ///
     /// # Shapes
-    /// `[B, z, 1, h, w]` (not normalised) → `[B, 3, 1 or 4, h × s, w × s]` in −1…1
+    /// `[B, z, 1, h, w]` (not normalised) → `[B, 3, 1 or 4, h × s, w × s]` around −1…1 and not clamped
     ///
     /// # Errors
     /// As [`Vae::decode`].

@@ -1,4 +1,4 @@
-//! A small model's folder in which one configuration is the input: its first byte chooses which.
+//! A small model's folder in which one configuration is the input: its first byte chooses the folder and which.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -6,35 +6,40 @@ use std::cell::OnceCell;
 use libfuzzer_sys::fuzz_target;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
-use tabreel::pipeline::{ModelFiles, Pipeline};
+use tabreel::pipeline::{CARD, ModelFiles, Pipeline};
 use tabreel_fuzz::{bounded, clear};
-use tabreel_tests::root;
+use tabreel_tests::folders::ModelFolder;
 
-const CONFIGURATIONS: [&str; 7] = [
-    "tabreel.json",
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "text_encoder/config.json",
-    "tokenizer/tokenizer_config.json",
-    "transformer/config.json",
-    "vae/config.json",
-];
 /// What a small model may take when a size of its configuration is larger than its weights say, before that is noticed.
 const MODEL: usize = 256 << 20;
 
+/// A folder of each kind with one of its configurations, which the input replaces.
+type Choices = Vec<(ModelFiles, String)>;
+
 thread_local! {
-    static FOLDER: OnceCell<ModelFiles> = const { OnceCell::new() };
+    static CHOICES: OnceCell<Choices> = const { OnceCell::new() };
 }
 
-fn folder() -> ModelFiles {
-    let read = || ModelFiles::read_dir(&root().join("tests/fixtures/folder_t2v/model")).expect("the fixture's folder");
-    FOLDER.with(|folder| folder.get_or_init(read).clone())
+/// By kind in the order of [`ModelFolder::all`], then the card and the configurations by their paths: the corpus counts on it.
+fn choices() -> Choices {
+    let mut out = Choices::new();
+    for (_, folder) in ModelFolder::all() {
+        let files = folder.files();
+        let paths = folder.configurations().into_iter().map(|(path, _)| path);
+        // The tokenizer's own file is a target of its own.
+        let paths = std::iter::once(CARD).chain(paths).filter(|path| !path.ends_with("tokenizer.json"));
+        out.extend(paths.map(|path| (files.clone(), path.to_owned())));
+    }
+    out
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((which, text)) = bytes.split_first() else { return };
-    let mut files = folder();
-    files.insert(CONFIGURATIONS[usize::from(*which) % CONFIGURATIONS.len()], text.to_vec());
+    let (mut files, path) = CHOICES.with(|made| {
+        let all = made.get_or_init(choices);
+        all[usize::from(*which) % all.len()].clone()
+    });
+    files.insert(path, text.to_vec());
     bounded(bytes.len(), MODEL, || {
         let Some(pipeline) = clear(pollster::block_on(Pipeline::load(&files, Compute::cpu(), &SilentHost))) else {
             return;
