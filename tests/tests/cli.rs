@@ -1166,6 +1166,7 @@ fn a_text_encoder_that_brings_its_vocabulary_needs_no_tokenizer() {
 #[test]
 fn weights_in_8_bits_beside_their_scales_are_read_inspected_and_converted() {
     let folder = temp();
+    // A layer's scales need not be called and shaped as another's: files of mixed types have them here and there.
     let files = ["text_encoder/model.safetensors", "transformer/diffusion_pytorch_model.safetensors"];
     let [packed, plain, converted] = [temp(), temp(), temp()];
     let [packed, plain, converted] = [&packed, &plain, &converted].map(|parent| copied_model(parent.path()));

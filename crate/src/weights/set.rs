@@ -250,9 +250,11 @@ impl WeightSet {
         }
     }
 
-    /// The names (without the prefix) and shapes of those below a dotted prefix that were asked for.
+    /// The names (without the prefix) and shapes of those below a dotted prefix that were asked for. Scales are left out: which
+    /// weights have one, and how it is called, may differ from layer to layer.
     pub fn used_below(&self, prefix: &str) -> Vec<(&str, &[usize])> {
-        let used = self.below(prefix).filter(|(_, entry)| entry.used.load(Ordering::Relaxed));
+        let asked = |(name, entry): &(&String, &Entry)| entry.used.load(Ordering::Relaxed) && !self.is_beside(name);
+        let used = self.below(prefix).filter(asked);
         used.map(|(name, entry)| (&name[prefix.len() + 1..], entry.info.shape.as_slice())).collect()
     }
 
