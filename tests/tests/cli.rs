@@ -769,13 +769,13 @@ fn of_several_sets_of_weights_in_a_part_one_is_taken() {
         done(generate(folder.path(), &out, &[("--device", "cpu"), ("--steps", "1")]));
         std::fs::read(out).expect("a clip")
     };
-    let alone = clip("alone.gif");
+    let alone = clip("alone.y4m");
     for other in
         ["diffusion_pytorch_model.fp16.safetensors", "pytorch_lora_weights.safetensors", "diffusion_pytorch_model.pt"]
     {
         std::fs::write(part.join(other), b"not even weights").expect("a file");
     }
-    assert_eq!(clip("beside.gif"), alone);
+    assert_eq!(clip("beside.y4m"), alone);
     // An index goes before a file, and a shard that it does not list is an earlier download's.
     let file = std::fs::read(part.join("diffusion_pytorch_model.safetensors")).expect("weights");
     let header: Value =
@@ -795,7 +795,7 @@ fn of_several_sets_of_weights_in_a_part_one_is_taken() {
         serde_json::json!({ "weight_map": map }).to_string(),
     )
     .expect("an index");
-    assert_eq!(clip("sharded.gif"), alone);
+    assert_eq!(clip("sharded.y4m"), alone);
     done(tabreel(&["card", text(folder.path())]));
     let listed = std::fs::read_to_string(folder.path().join("tabreel.json")).expect("a card");
     assert!(listed.contains("shard-1") && !listed.contains("lora") && !listed.contains("fp16"), "{listed}");
