@@ -1,7 +1,11 @@
-//! Safetensors headers, read by the `safetensors` crate; the data are not touched.
+//! Safetensors headers; the data are not touched. The `safetensors` crate's own reader keeps offsets as `usize`, which in a tab
+//! has 32 bits: a file of more than 4 GiB could not be opened there.
+//!
+//! Source: the format as safetensors 0.8 describes it, which asks for tensors one after another, without gaps.
 
 use ::safetensors::Dtype;
-use ::safetensors::tensor::Metadata as Header;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Parsed;
 use super::gguf::MetaValue;
@@ -10,6 +14,17 @@ use crate::error::{Error, Result};
 
 /// Bytes of the length field that a file begins with.
 const LENGTH_BYTES: usize = 8;
+/// The header's entry that is no tensor.
+const METADATA: &str = "__metadata__";
+
+/// What a header says of a tensor.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// First byte, and the byte behind the last, counted from the end of the header.
+    data_offsets: (u64, u64),
+}
 
 /// Reads the header of a safetensors file of `file_len` bytes, of which `bytes` are the first.
 ///
@@ -23,31 +38,39 @@ pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> 
     let data_start = length.checked_add(LENGTH_BYTES as u64).filter(|end| *end <= file_len).ok_or_else(cut)?;
     let json = usize::try_from(data_start).ok().and_then(|end| bytes.get(LENGTH_BYTES..end));
     let Some(json) = json else { return Ok(Parsed::Needs(data_start)) };
-    // The crate checks that the tensors lie one after another and are as long as type and shape say.
-    let header: Header = serde_json::from_slice(json).map_err(|e| broken(format!("a bad header: {e}")))?;
-    if data_start.checked_add(header.data_len() as u64) != Some(file_len) {
-        let found =
-            format!("{file_len} bytes where the header promises {data_start} + {} (truncated?)", header.data_len());
+    let bad = |e: serde_json::Error| broken(format!("a bad header: {e}"));
+    let mut header: Map<String, Value> = serde_json::from_slice(json).map_err(bad)?;
+    let metadata = match header.remove(METADATA) {
+        Some(strings) => Map::deserialize(strings).map_err(bad)?,
+        None => Map::new(),
+    };
+    let entry = |(name, value)| Entry::deserialize(value).map(|entry| (name, entry)).map_err(bad);
+    let mut entries = header.into_iter().map(entry).collect::<Result<Vec<(String, Entry)>>>()?;
+    entries.sort_by_key(|(_, entry)| entry.data_offsets);
+    let mut tensors = Vec::with_capacity(entries.len());
+    let mut data_len = 0;
+    for (name, Entry { dtype, shape, data_offsets: (start, end) }) in entries {
+        if start != data_len || end < start {
+            return Err(broken(format!("{name} at bytes {start} to {end} where {data_len} are due")));
+        }
+        data_len = end;
+        let stored = stored_type(dtype).ok_or_else(|| {
+            Error::weights(&name, "F32, F16, BF16, F64, I64, I32, U8, BOOL, F8_E4M3 or F8_E5M2", dtype.to_string())
+        })?;
+        if stored.bytes_for(&shape) != Some(end - start) {
+            let found = format!("{} bytes", end - start);
+            return Err(Error::weights(&name, format!("{stored} data of shape {shape:?}"), found));
+        }
+        let range = data_start.saturating_add(start)..data_start.saturating_add(end);
+        tensors.push(TensorInfo { name, shape, dtype: stored, range });
+    }
+    if data_start.checked_add(data_len) != Some(file_len) {
+        let found = format!("{file_len} bytes where the header promises {data_start} + {data_len} (truncated?)");
         return Err(broken(found));
     }
-    let mut tensors = Vec::with_capacity(header.tensors().len());
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name) else { continue };
-        let dtype = stored_type(info.dtype).ok_or_else(|| {
-            Error::weights(&name, "F32, F16, BF16, F64, I64, I32, U8, BOOL, F8_E4M3 or F8_E5M2", info.dtype.to_string())
-        })?;
-        let range = data_start + info.data_offsets.0 as u64..data_start + info.data_offsets.1 as u64;
-        if dtype.bytes_for(&info.shape) != Some(range.end - range.start) {
-            return Err(Error::weights(
-                &name,
-                format!("{dtype} data of shape {:?}", info.shape),
-                format!("{} bytes", range.end - range.start),
-            ));
-        }
-        tensors.push(TensorInfo { name, shape: info.shape.clone(), dtype, range });
-    }
-    let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), MetaValue::String(v.clone()))).collect();
-    Ok(Parsed::Header(metadata, tensors))
+    let metadata =
+        metadata.into_iter().filter_map(|(key, value)| Some((key, MetaValue::String(value.as_str()?.to_owned()))));
+    Ok(Parsed::Header(metadata.collect(), tensors))
 }
 
 fn stored_type(dtype: Dtype) -> Option<StoredType> {
