@@ -37,7 +37,7 @@ class Coder:
 
     @torch.no_grad()
     def __call__(self, x):
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', torch.bfloat16, enabled=common.BF16):
             z = self.vae.encode(x).latent_dist.mode()
         return (z.float() - self.mean) / self.std
 

@@ -2,9 +2,11 @@
 direction of a weight learns at the same pace. A convolution counts as a matrix [out, in x taps]."""
 import torch
 
+import common
+
 
 def orthogonal(g, steps):
-    x = g.to(torch.bfloat16)
+    x = g.to(torch.bfloat16 if common.BF16 else torch.float32)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T

@@ -119,7 +119,7 @@ def fit(p, steps, batch, name):
     opt = torch.optim.AdamW(p.parameters(), lr=2e-3, weight_decay=.02); sched = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=steps)
     for i in range(steps):
         x, loss_of = batch()
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', torch.bfloat16, enabled=common.BF16):
             out = p(x)
         loss = loss_of(out); opt.zero_grad(); loss.backward(); opt.step(); sched.step()
         if i % 100 == 0:

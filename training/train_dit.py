@@ -7,6 +7,7 @@ logit-normal, shifted by --shift. Captions are worded anew at every use, dropped
 Matrices of the blocks are trained by Muon, all else by AdamW. Exports averaged weights to OUT/export as it goes.
 """
 import glob
+import json
 import os
 import random
 import sys
@@ -18,13 +19,13 @@ from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
 
 import common
 import metric
+import optim
 import train_text
 import world
 from cache_latents import GRAIN, Coder
 
 SHAPE = dict(patch_size=(1, 1, 1), num_attention_heads=6, attention_head_dim=32, in_channels=48, out_channels=48, text_dim=128, freq_dim=256,
              ffn_dim=768, num_layers=6, vace_layers=[0, 3], vace_in_channels=352, cross_attn_norm=True, rope_max_seq_len=256)
-TRUTH_AT = 3          # the block whose output the side loss reads
 DROP_CONDITION = .4   # of the conditioned clips, trained as if they had none
 
 
@@ -73,7 +74,7 @@ class Model(torch.nn.Module):
     def __init__(self, transformer, encoder, truth):
         super().__init__()
         self.transformer, self.encoder, self.truth = transformer, encoder, truth
-        transformer.blocks[TRUTH_AT].register_forward_hook(self.keep)
+        transformer.blocks[2 * len(transformer.blocks) // 3 - 1].register_forward_hook(self.keep)   # the block whose output the side loss reads
 
     def keep(self, module, args, output):
         self.middle = output
@@ -154,7 +155,7 @@ def optimizers(model, lr, muon):
     groups = [{'params': rest, 'scale': 1.}]
     opts = [torch.optim.AdamW(groups, lr=lr, betas=(.9, .98), weight_decay=.0)]
     if inner:
-        opts.append(torch.optim.Muon([{'params': inner, 'scale': 2.}], lr=lr, weight_decay=.01, momentum=.95, ns_steps=4, adjust_lr_fn='match_rms_adamw'))
+        opts.append(optim.Muon([{'params': inner, 'scale': 2.}], lr=lr, weight_decay=.01, momentum=.95, steps=4))
     return opts
 
 
@@ -165,6 +166,36 @@ def export(model, out):
         os.makedirs(f'{out}/{name}', exist_ok=True)
         for f in os.listdir(f'{out}/tmp-{name}'):
             os.replace(f'{out}/tmp-{name}/{f}', f'{out}/{name}/{f}')
+
+
+def numbers(text):
+    return [int(i) for i in text.split(',')] if text else []
+
+
+def deepen(transformer, after):
+    """The same function with a copy of a block behind each of the blocks `after`, its outputs zero."""
+    config = dict(transformer.config)
+    order = [(i, new) for i in range(config['num_layers']) for new in ([False, True] if i in after else [False])]
+    kept = [at for at, (_, new) in enumerate(order) if not new]
+    deeper = WanVACETransformer3DModel.from_config({**config, 'num_layers': len(order), 'vace_layers': [kept[i] for i in config['vace_layers']]})
+    state = transformer.state_dict()
+    want = {k: v for k, v in state.items() if not k.startswith('blocks.')}
+    for at, (i, new) in enumerate(order):
+        for k, v in state.items():
+            if k.startswith(f'blocks.{i}.'):
+                name = k.split('.', 2)[2]
+                silent = new and name.startswith(('attn1.to_out', 'attn2.to_out', 'ffn.net.2'))
+                want[f'blocks.{at}.{name}'] = torch.zeros_like(v) if silent else v.clone()
+    deeper.load_state_dict(want)
+    return deeper
+
+
+def shape_of(start):
+    """The configuration of what --start names: an export beside a checkpoint.pt, a diffusers folder, a shipped model; else SHAPE."""
+    for f in (os.path.dirname(start) + '/export/transformer', start, start + '/transformer'):
+        if start and os.path.exists(f + '/config.json'):
+            return {k: v for k, v in json.load(open(f + '/config.json')).items() if not k.startswith('_')}
+    return SHAPE
 
 
 def start_from(folder, model):
@@ -189,19 +220,23 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1.)
+                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1., deeper='')
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
     encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder', dtype=torch.float32).requires_grad_(False)
-    transformer = WanVACETransformer3DModel(**SHAPE)
+    transformer = WanVACETransformer3DModel(**shape_of(a.start))
     with torch.no_grad():      # start as the mean: no output, no hints, blocks that add little (adaLN-Zero)
         transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
         for b in transformer.vace_blocks:
             b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
-    model = Model(transformer, encoder, Truth(SHAPE['num_attention_heads'] * SHAPE['attention_head_dim']))
-    if a.start:
-        start_from(a.start, model)
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    if a.start and (a.deeper or not a.start.endswith('.pt')):
+        start_from(a.start, Model(transformer, encoder, Truth(width)))
+    transformer = deepen(transformer, numbers(a.deeper))
+    model = Model(transformer, encoder, Truth(width))
+    if a.start.endswith('.pt') and not a.deeper:
+        start_from(a.start, model)      # its side loss too
     plain = dict(transformer.attn_processors)
     transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})
     opts = optimizers(model, a.lr, a.muon)

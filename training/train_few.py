@@ -22,6 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import common
 import metric
+import optim
 import train_dit
 import train_text
 from cache_latents import Coder
@@ -60,28 +61,10 @@ class Eye:
 
     def __call__(self, z, level, noise, text, control):
         t = level.view(-1, 1, 1, 1, 1)
-        with torch.autocast(z.device.type, torch.bfloat16):
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=common.BF16):
             self.transformer((1 - t) * z + t * noise, level * 1000, text, control_hidden_states=control)
         seen, self.seen = self.seen, []
         return seen
-
-
-def deepen(transformer, after):
-    """The same function with a copy of a block behind each of the blocks `after`, its outputs zero."""
-    config = dict(transformer.config)
-    order = [(i, new) for i in range(config['num_layers']) for new in ([False, True] if i in after else [False])]
-    kept = [at for at, (_, new) in enumerate(order) if not new]
-    deeper = WanVACETransformer3DModel.from_config({**config, 'num_layers': len(order), 'vace_layers': [kept[i] for i in config['vace_layers']]})
-    state = transformer.state_dict()
-    want = {k: v for k, v in state.items() if not k.startswith('blocks.')}
-    for at, (i, new) in enumerate(order):
-        for k, v in state.items():
-            if k.startswith(f'blocks.{i}.'):
-                name = k.split('.', 2)[2]
-                silent = new and name.startswith(('attn1.to_out', 'attn2.to_out', 'ffn.net.2'))
-                want[f'blocks.{at}.{name}'] = torch.zeros_like(v) if silent else v.clone()
-    deeper.load_state_dict(want)
-    return deeper
 
 
 def levels(n, rng, shift):
@@ -109,10 +92,9 @@ def main():
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
     encoder = transformers.UMT5EncoderModel.from_pretrained(a.text + '/text_encoder', dtype=torch.float32).requires_grad_(False)
-    teacher = WanVACETransformer3DModel(**train_dit.SHAPE)
+    teacher = WanVACETransformer3DModel(**train_dit.shape_of(a.start))
     train_dit.start_from(a.start, type('Holder', (), {'transformer': teacher}))
-    torch.set_grad_enabled(True)
-    student = deepen(teacher, [int(i) for i in a.deeper.split(',')] if a.deeper else [])
+    student = train_dit.deepen(teacher, train_dit.numbers(a.deeper))
     for t in (teacher, student):
         t.set_attn_processor({k: train_dit.FloatAttention(p) for k, p in t.attn_processors.items()})
     guide = copy.deepcopy(teacher).to(acc.device).requires_grad_(False).eval()
@@ -120,7 +102,7 @@ def main():
     inner = [p for n, p in student.named_parameters() if a.muon and p.ndim == 2 and 'blocks.' in n]
     ids = {id(p) for p in inner}
     opts = [torch.optim.AdamW([{'params': [p for p in student.parameters() if id(p) not in ids], 'scale': 1.}], lr=a.lr, betas=(.9, .98), weight_decay=0.),
-            torch.optim.Muon([{'params': inner, 'scale': 2.}], lr=a.lr, weight_decay=.01, momentum=.95, ns_steps=4, adjust_lr_fn='match_rms_adamw'),
+            optim.Muon([{'params': inner, 'scale': 2.}], lr=a.lr, weight_decay=.01, momentum=.95, steps=4),
             torch.optim.AdamW([{'params': list(judge.parameters()), 'scale': 4.}], lr=a.lr, betas=(.5, .99), weight_decay=1e-4)]
     model = torch.nn.ModuleDict({'transformer': student, 'judge': judge})
     ema = common.Ema(model, a.ema)
@@ -161,7 +143,7 @@ def main():
             v = jump(x, s * 1000, text, control_hidden_states=control, return_dict=False)[0].float()
         clean = x - at * v
         # The clip's own velocity, moved by what a prompt adds to the DiT's: guidance without a second evaluation.
-        with torch.no_grad(), torch.autocast(z.device.type, torch.bfloat16):
+        with torch.no_grad(), torch.autocast(z.device.type, torch.bfloat16, enabled=common.BF16):
             said = guide(x, s * 1000, text, control_hidden_states=control, return_dict=False)[0].float()
             unsaid = guide(x, s * 1000, nothing.expand(n, -1, -1), control_hidden_states=control, return_dict=False)[0].float()
         # what the eye sees of the error, where the clip is given and the level leaves little open

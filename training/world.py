@@ -68,10 +68,10 @@ def sample_thing(rng, slot=None):
     shape = rng.choice(SHAPES)
     motions = [m for m in MOTIONS if m != 'spins' or shape not in ('ball', 'ring')]  # their spin cannot be seen
     large = rng.random() < .5
-    r = rng.uniform(.46, .54) if large else rng.uniform(.31, .37)
+    r = rng.uniform(.46, .54) if large else rng.uniform(.33, .39)
     if slot is not None:
         r *= .75
-    x = rng.uniform(-.3, .3) if slot is None else slot * rng.uniform(.25, .5)
+    x = rng.uniform(-.3, .3) if slot is None else slot * rng.uniform(.35, .55)
     return Thing(shape, rng.choice(list(COLORS)), large, rng.choice(motions), rng.random() < .5, r, x,
                  rng.choice([0., 0., rng.uniform(.1, .4)]), rng.uniform(.35, .65))
 
@@ -115,9 +115,10 @@ def distance(shape, x, y, r):
 
 
 def path(o, s, t, ar):
-    """Centre, radius and turn of an object at the times t (seconds)."""
+    """Centre, radius and turn of an object at the times t (seconds). Nothing moves more than 11 px of 128 from frame to frame or
+    turns more than 10 degrees: faster is a smear to the eye too, and to a code of four frames."""
     T = float(t.max())
-    speed = 1.05 if o.fast else .65
+    speed = .85 if o.fast else .5
     rest = min(s.horizon + .38, .88) - o.r     # standing on the ground
     X = torch.full_like(t, o.x * ar); Y = torch.full_like(t, max(rest - o.lift, -.55)); R = torch.full_like(t, o.r)
     A = torch.zeros_like(t)
@@ -133,13 +134,13 @@ def path(o, s, t, ar):
     elif m == 'falls':
         Y = rest - speed * (T - t)
     elif m == 'bounces':
-        Y = rest - min(.75, rest + 1 - o.r * .8) * torch.sin(math.pi * (t * (2.2 if o.fast else 1.5) + o.phase)).abs()
+        Y = rest - min(.65, rest + 1 - o.r * .8) * torch.sin(math.pi * (t * (1.3 if o.fast else .95) + o.phase)).abs()
     elif m == 'grows':
-        R = o.r * (.55 + .65 * t.clamp(max=1.2))
+        R = o.r * (.62 + .56 * t.clamp(max=1.2))
     elif m == 'shrinks':
-        R = o.r * (1.2 - .65 * t.clamp(max=1.2))
+        R = o.r * (1.22 - .56 * t.clamp(max=1.2))
     elif m == 'spins':
-        A = math.pi * t * (1.5 if o.fast else .8)
+        A = math.pi * t * (.9 if o.fast else .5)
     if m == 'rolls left':
         A = -speed * t / o.r
     elif m == 'rolls right':
