@@ -116,7 +116,7 @@ def distance(shape, x, y, r):
 
 def path(o, s, t, ar):
     """Centre, radius and turn of an object at the times t (seconds). Nothing moves more than 11 px of 128 from frame to frame or
-    turns more than 10 degrees: faster is a smear to the eye too, and to a code of four frames."""
+    turns more than 13 degrees: faster is a smear to the eye too, and to a code of four frames."""
     T = float(t.max())
     speed = .85 if o.fast else .5
     rest = min(s.horizon + .38, .88) - o.r     # standing on the ground
