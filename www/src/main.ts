@@ -186,9 +186,12 @@ async function adoptChoice(): Promise<void> {
   const { model } = chosen.set;
   [card, cardError] = [undefined, undefined];
   if (isFolder(chosen) && model !== undefined) {
-    allowModes();
-    adoptDirections(undefined);
-    adoptNeeds(undefined);
+    // Of a loaded model it is known what it can do: nothing is offered meanwhile that it then takes back.
+    if (!loaded) {
+      allowModes();
+      adoptDirections(undefined);
+      adoptNeeds(undefined);
+    }
     await describeModel(model).then(
       (found) => {
         // A folder in hand may have no card that says what suits it.
