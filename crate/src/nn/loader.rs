@@ -96,17 +96,20 @@ impl Loader {
         self.streamed
     }
 
-    /// Refuses a place that lacks a tensor that was read at `first`, or has it in another shape; marks it used.
+    /// Refuses a place that lacks a tensor that was read at `first`, or has it in another shape or in a type that nothing here
+    /// decodes; marks it used.
     ///
     /// # Errors
     /// [`Error::Weights`] naming the tensor.
     pub fn must_be_like(&self, first: &Self) -> Result<()> {
         for (name, shape) in self.set.used_below(&first.prefix) {
             let full = self.full(name);
-            let found = self.set.get(&full).map(|info| info.shape.as_slice());
-            if found != Some(shape) {
-                let found = found.map_or("no such tensor".to_owned(), |shape| format!("{shape:?}"));
-                return Err(Error::weights(full, format!("shape {shape:?}, as in {}", first.prefix), found));
+            match self.set.get(&full) {
+                Some(found) if found.shape == shape => found.check_type()?,
+                found => {
+                    let found = found.map_or("no such tensor".to_owned(), |info| format!("{:?}", info.shape));
+                    return Err(Error::weights(full, format!("shape {shape:?}, as in {}", first.prefix), found));
+                }
             }
         }
         self.set.mark_used(&self.prefix);

@@ -279,7 +279,9 @@ pub(super) fn zeros_of(set: &WeightSet, streamed: bool) -> [u64; 2] {
 
 /// What becomes tensors on the device.
 fn kept(set: &WeightSet) -> impl Iterator<Item = &TensorInfo> {
-    set.infos().filter(|info| !is_table(info) && !set.is_beside(&info.name))
+    let becomes =
+        |info: &&TensorInfo| !is_table(info) && !set.is_beside(&info.name) && info.dtype != StoredType::Unknown;
+    set.infos().filter(becomes)
 }
 
 /// A weight as the device keeps it: on a GPU matrices and the kernels of convolutions as they are stored, but for the merged
