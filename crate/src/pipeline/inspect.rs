@@ -1,5 +1,5 @@
 //! What files make of a model, told before any weights are read: a model is built from zeros under the files' names and
-//! shapes, so that what is missing or left over is what loading itself would say.
+//! shapes, so that what is missing or left over is what loading itself would say. Whatever its size, they take next to no memory.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
 use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened, TEXT_COMPONENTS};
-use super::plan::{Plan, SMALLER_ON_CPU, TAB_MEMORY, bytes_on, in_words, zeros_of};
+use super::plan::{Plan, TAB_MEMORY, bytes_on, in_words};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
 use crate::error::{Error, Result};
@@ -305,15 +305,13 @@ struct Look<'a> {
     index: Value,
     parts: Vec<InspectedPart>,
     sets: Vec<Rc<WeightSet>>,
-    /// Bytes of the zeros that have been built.
-    zeros: u64,
 }
 
 impl<'a> Look<'a> {
     async fn new(registry: &Registry, files: &'a ModelFiles, gpu: bool) -> Self {
         // What is wrong with it, the whole says.
         let index = load::model_index(files, registry).await.unwrap_or_default();
-        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new(), zeros: 0 }
+        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new() }
     }
 
     /// Every part that is there.
@@ -374,19 +372,9 @@ impl<'a> Look<'a> {
             _ => crate::config::class(&opened.config, &opened.file)?,
         };
         self.sets.push(opened.set);
-        // A codec always stays whole.
-        let [stays, beside] = zeros_of(&set, name != "vae");
-        self.zeros = self.zeros.saturating_add(stays);
-        let needed = self.zeros.saturating_add(beside);
-        // In a tab to ask for more would be the engine's end.
-        if cfg!(target_arch = "wasm32") && needed > TAB_MEMORY {
-            let (needed, most) = (in_words(needed), in_words(TAB_MEMORY));
-            let rule = format!("it takes at least {needed} of memory on the CPU, a tab can have {most}");
-            return Err(Error::OutOfMemory(format!("{rule}: {SMALLER_ON_CPU}")));
-        }
         let blank = Rc::new(set.blank());
         let compute = Compute::cpu();
-        // Layers that are streamed are compared with the first and take no memory.
+        // Layers that are streamed are compared with the first.
         let loader = Loader::new(&blank, compute.device()).streamed(true);
         let component = Component { config: &opened.config, file: &opened.file, loader, index: &self.index };
         let built = registry::load(entries, &component).await?;

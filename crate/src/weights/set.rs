@@ -20,6 +20,7 @@ pub struct WeightSet {
     entries: BTreeMap<String, Entry>,
     /// What LoRAs do to the tensor of a name.
     pub(super) adapters: BTreeMap<String, Vec<Adapter>>,
+    blank: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl WeightSet {
                 }
             }
         }
-        Ok(Self { files, entries, adapters: BTreeMap::new() })
+        Ok(Self { files, entries, adapters: BTreeMap::new(), blank: false })
     }
 
     /// A set of one file read from `bytes`.
@@ -56,10 +57,30 @@ impl WeightSet {
         Self::new(vec![WeightFile::parse(bytes, label)?])
     }
 
-    /// The same tensors, all of zeros: reading them reads no file. LoRAs are left out.
+    /// The same tensors, all of zeros: reading them reads no file, and what is large need not be read ([`WeightSet::claim`]).
+    /// LoRAs are left out.
     pub fn blank(self) -> Self {
         let files = self.files.into_iter().map(WeightFile::blank).collect();
-        Self { files, adapters: BTreeMap::new(), ..self }
+        Self { files, adapters: BTreeMap::new(), blank: true, ..self }
+    }
+
+    /// True if only names and shapes count here: all values are zeros.
+    pub fn is_blank(&self) -> bool {
+        self.blank
+    }
+
+    /// Marks a tensor of the shape given used, as reading it would.
+    ///
+    /// # Errors
+    /// As [`WeightSet::fetch`], but for what only the values tell.
+    pub fn claim(&self, name: &str, expected_shape: &[usize]) -> Result<()> {
+        let info = &self.take(name, expected_shape)?.info;
+        if let Some(scale) = self.scale_of(info) {
+            super::float8::check(&scale.info, scale.info.len(), info.len())?;
+            scale.info.check_type()?;
+            scale.used.store(true, Ordering::Relaxed);
+        }
+        info.check_type()
     }
 
     /// The files behind the set.
@@ -290,7 +311,7 @@ impl WeightSet {
                 return Err(Error::weights(name, "one tensor under each name", format!("another besides {old}")));
             }
         }
-        Ok(Self { files: self.files, entries, adapters: self.adapters })
+        Ok(Self { files: self.files, entries, adapters: self.adapters, blank: self.blank })
     }
 
     fn entry(&self, name: &str, expected: &str) -> Result<&Entry> {
