@@ -41,7 +41,10 @@ describe('on the CPU', () => {
   test('a codec larger than a tab is told with what it needs, and the look takes next to no memory', async () => {
     const { runs, reason, parts, plan } = await engine.loose([tokenizer, encoder, wan, vae(320)], { inspect: true });
     assert.equal(runs, false);
-    assert.match(reason, /^the model's weights take at least \d\.\d GB of memory on the CPU at once, 4\.3 GB are free: take a smaller model/);
+    assert.match(
+      reason,
+      /^the model's weights take at least \d\.\d GB of memory on the CPU at once, 4\.3 GB are free: take a smaller model/,
+    );
     assert.deepEqual(
       parts.map(({ part, leftOver, problem }) => [part, leftOver, problem]),
       ['tokenizer', 'text_encoder', 'transformer', 'vae'].map((part) => [part, [], undefined]),
