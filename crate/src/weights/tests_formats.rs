@@ -117,6 +117,9 @@ fn eight_bit_floats_are_multiplied_by_the_scale_beside_them() {
     assert_eq!(block_on(set.fetch_f32("a.weight", &[2, 2])).unwrap(), a);
     assert_eq!(block_on(set.fetch_row("a.weight", [2, 2], 1)).unwrap(), a[2..]);
     assert_eq!(block_on(set.fetch_f32("b.weight", &[2, 2])).unwrap(), [2.0, 2.5, -0.5, 0.0]);
+    for (row, wanted) in [[2.0, 2.5], [-0.5, 0.0]].into_iter().enumerate() {
+        assert_eq!(block_on(set.fetch_row("b.weight", [2, 2], row)).unwrap(), wanted);
+    }
     // A kernel gets what it reads: f16, within its rounding where there is a scale, exact where there is none.
     let (dtype, bytes) = block_on(set.fetch("a.weight", &[2, 2])).unwrap();
     for (found, wanted) in decode(dtype, &bytes.here()).iter().zip(a) {
