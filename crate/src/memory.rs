@@ -11,7 +11,7 @@
 
 use std::cell::Cell;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
 use burn_cubecl::CubeBackend;
 use cubecl::wgpu::{AutoCompiler, WgpuServer};
 use cubecl_runtime::memory_management::MemoryScope;
@@ -53,6 +53,11 @@ impl StageMemory {
 /// Puts data on the device to stay there: as large as they are, outside the pools, whose pages are rounded up.
 pub fn stay<T: Send>(data: TensorData, device: &Device, make: fn(TensorData, &Device) -> T) -> T {
     device.memory_persistent_allocations(data, |data| make(data, device))
+}
+
+/// Zeros that take the memory of one on the CPU, where a tensor may be a view: for what has a shape and is not computed with.
+pub fn hollow<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::<D>::zeros([1; D], device).expand(Shape::new(shape))
 }
 
 /// The buffer in which a tensor lies; `None` for a tensor on the CPU.

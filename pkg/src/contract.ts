@@ -218,7 +218,7 @@ tensors: number,
  */
 parameters: number, 
 /**
- * Bytes of the tensors of each stored type.
+ * Bytes of the tensors of each stored type, also of those that nothing here decodes.
  */
 types: { [key in string]: number }, 
 /**

@@ -236,6 +236,38 @@ async function takeElsewhere(page) {
 const NEEDS =
   /on the CPU it needs [\d.]+ MB for its weights, [\d.]+ MB while it loads, at least [\d.]+ [MG]B for a clip of its own size; 2\.1 GB are allowed/i;
 
+test('a model on the page’s own server says what it is and needs before it is fetched, also the one in use', () =>
+  onPage(async (page) => {
+    await page.click('#open-models');
+    const used = entry(page, 'small-world');
+    await used.getByRole('button', { name: 'What Small world 2 needs' }).click();
+    assert.equal(await used.getByRole('button', { name: /^(Use it|Fetch)/ }).count(), 0);
+    assert.match(await used.locator('.take').innerText(), /Licence of the model: free to use/);
+    await used.getByRole('button', { name: /^See what it needs/ }).click();
+    await used.locator('.found .memory').filter({ hasText: NEEDS }).waitFor({ timeout: LONG });
+    assert.match(await used.locator('.verdict').innerText(), new RegExp(`^Runs here: ${NEEDS.source}`, 'i'));
+
+    await page.click('#models-add > summary');
+    await page.getByLabel('Name', { exact: true }).fill('Twin');
+    await page.getByLabel(/Address of a model folder/).fill('models/small-world/');
+    await page.click('#add-look');
+    await page
+      .locator('#add-found')
+      .filter({ hasText: /small-world, 12 MB/ })
+      .waitFor({ timeout: SOON });
+    await page.click('#add-submit');
+    const item = entry(page, 'twin');
+    await item.getByRole('button', { name: 'Use Twin' }).click();
+    assert.ok(await isOpen(page));
+    const use = item.getByRole('button', { name: /^Use it: the first clip fetches .+, once$/ });
+    await item.getByRole('button', { name: /^See what it needs/ }).click();
+    await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
+    await use.click();
+    await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: SOON });
+    await page.click('#open-models');
+    assert.equal(await item.getByRole('button', { name: 'Twin is in use' }).isDisabled(), true);
+  }));
+
 test('a folder on a forbidden host is taken from the files that were downloaded, and what it needs is told before', () =>
   onPage(async (page) => {
     const item = await takeElsewhere(page);

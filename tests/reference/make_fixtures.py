@@ -477,12 +477,42 @@ def make_tokenizer(folder, vocab):
     return mp, spm.SentencePieceProcessor(model_file=f"{folder}/spiece.model"), hf
 
 
+# Kinds of tokenizer.json's `normalizer` that T5's and CLIP's files hold; a Precompiled is the file's own.
+NORMALIZERS = [
+    None,
+    {"type": "Lowercase"},
+    {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}, {"type": "Lowercase"}]},
+    {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]},
+    {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "StripAccents"}]},
+    {"type": "NFD"},
+    {"type": "Nmt"},
+    {"type": "Sequence", "normalizers": [{"type": "Precompiled"}, {"type": "Lowercase"}]},
+    {"type": "Sequence", "normalizers": [{"type": "Strip", "strip_left": False, "strip_right": True}, {"type": "Precompiled"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]},
+    {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": " a "}, {"type": "Replace", "pattern": {"String": "red"}, "content": "blue"}, {"type": "Strip", "strip_left": True, "strip_right": False}]},
+    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+]
+
+
+def normalized_ids(folder):
+    """Ids of texts with each of NORMALIZERS in a folder's tokenizer.json, by the library that reads such files. (T5Tokenizer of
+    transformers 5 passes over a normalizer that is no Precompiled, which version 4 and PreTrainedTokenizerFast obey.)"""
+    import tokenizers
+    texts = ["A Red BALL moves Left", "ﬁne café Ünder İt", "日本 ＢＡＬＬ red"]
+    whole, out = json.load(open(f"{folder}/tokenizer.json")), []
+    for normalizer in NORMALIZERS:
+        own = json.dumps(normalizer).replace('{"type": "Precompiled"}', json.dumps(whole["normalizer"]))
+        read = tokenizers.Tokenizer.from_str(json.dumps({**whole, "normalizer": json.loads(own)}))
+        out.append({"normalizer": normalizer, "ids": [read.encode(text).ids for text in texts]})
+    json.dump({"texts": texts, "cases": out}, open(f"{folder}/normalizers.json", "w"), ensure_ascii=False)
+
+
 @case(vocab=320, texts=["A red circle moves left.", "  two   spaces, and TABS\t ", "ｆｕｌｌｗｉｄｔｈ ① café ﬁ", "日本語の猫", "emoji 🐱 fallback", "", "x" * 40])
 def tokenizer(c, cfg):
     """Token ids of awkward texts."""
     mp, sp, hf = make_tokenizer(c.dir, cfg["vocab"])
     json.dump({"texts": cfg["texts"], "ids_sentencepiece": [sp.encode(t) + [1] for t in cfg["texts"]], "ids_transformers": [hf(t).input_ids for t in cfg["texts"]], "pieces": [[p.piece, p.score, int(p.type)] for p in mp.pieces]},
               open(f"{c.dir}/expected.json", "w"), ensure_ascii=False)
+    normalized_ids(c.dir)
     return {}
 
 

@@ -1,9 +1,13 @@
 //! Folders whose configurations hold anything: what does not work is refused in words, what works makes a clip. Never a
 //! panic, an abort, a hang, or memory beyond the files' size and 512 MB. And a configuration means the same whatever the weights
 //! are stored in, and whether they stay in memory or not: every other way to them is refused too, or makes the same clip byte for byte.
+//! And a look at a model takes next to no memory, however large it is.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -12,11 +16,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tabreel::condition::{Condition, Picture, Values};
 use tabreel::device::Compute;
-use tabreel::error::ErrorCode;
+use tabreel::error::{ErrorCode, Result};
 use tabreel::host::{Event, Host};
 use tabreel::models::registry::Registry;
 use tabreel::options::GivenOptions;
-use tabreel::pipeline::{Inputs, ModelFiles, Pipeline};
+use tabreel::pipeline::{Inputs, ModelFiles, Pipeline, inspect};
+use tabreel::weights::ByteSource;
 use tabreel_tests::counting::{Counting, held_by};
 use tabreel_tests::folders::ModelFolder;
 use tabreel_tests::root;
@@ -342,4 +347,73 @@ fn no_configuration_of_a_model_that_looks_does_worse_than_a_clear_error() {
 #[test]
 fn no_configuration_of_the_default_model_does_worse_than_a_clear_error() {
     try_folder(&ModelFolder::read(&root().join("models/small-world")), 60);
+}
+
+/// A file of which only the header is there; what else of it is asked for together with that, is zeros.
+#[derive(Debug)]
+struct Header {
+    bytes: Vec<u8>,
+    len: u64,
+}
+
+impl ByteSource for Header {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read_now(&self, range: Range<u64>) -> Result<Option<Cow<'_, [u8]>>> {
+        let at = |offset: u64| (offset as usize).min(self.bytes.len());
+        assert!(range.start < self.bytes.len() as u64, "bytes {range:?} are weights");
+        let mut bytes = self.bytes[at(range.start)..at(range.end)].to_vec();
+        bytes.resize((range.end - range.start) as usize, 0);
+        Ok(Some(Cow::Owned(bytes)))
+    }
+}
+
+/// Wan 2.1's VAE, f32, at a width that is published as 96: the fixture's, which diffusers wrote, with its channels scaled.
+fn wan_vae(width: usize) -> Header {
+    const FIXTURE_WIDTH: usize = 4;
+    let file = std::fs::read(root().join("tests/fixtures/wan_vae21/weights.safetensors")).expect("a fixture");
+    let length = u64::from_le_bytes(*file.first_chunk().expect("a length")) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&file[8..8 + length]).expect("a header");
+    header.remove("__metadata__");
+    let mut end = 0;
+    for (name, tensor) in &mut header {
+        // Channels of the latents do not grow with the width.
+        let fixed = match name.trim_end_matches(".weight").trim_end_matches(".bias") {
+            "quant_conv" => [Some(32), Some(32)],
+            "post_quant_conv" => [Some(16), Some(16)],
+            "encoder.conv_out" => [Some(32), None],
+            "decoder.conv_in" => [None, Some(16)],
+            _ => [None, None],
+        };
+        let scaled = |(i, side): (usize, usize)| match side {
+            1 | 3 => side,
+            _ if i > 1 => side,
+            _ => fixed[i].unwrap_or(side / FIXTURE_WIDTH * width),
+        };
+        let shape: Vec<usize> = serde_json::from_value(tensor["shape"].clone()).expect("a shape");
+        let shape: Vec<usize> = shape.into_iter().enumerate().map(scaled).collect();
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        *tensor = json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+    }
+    let text = Value::Object(header).to_string().into_bytes();
+    let bytes = [&(text.len() as u64).to_le_bytes()[..], &text].concat();
+    Header { len: (bytes.len() + end) as u64, bytes }
+}
+
+#[test]
+fn a_look_at_a_model_takes_next_to_no_memory() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (width, least) in [(96, 400_000_000), (320, 4_500_000_000)] {
+        let mut files = ModelFiles::default();
+        files.add("vae/vae.safetensors", Rc::new(wan_vae(width)));
+        let look = || block_on(inspect(&Registry::default(), &files, &Compute::cpu(), None));
+        let (found, held) = held_by(look);
+        let found = found.expect("sound files");
+        let [part] = &found.parts[..] else { panic!("{found:?}") };
+        assert_eq!((part.problem.as_ref(), &part.left_over), (None, &Vec::new()), "{part:?}");
+        assert!(part.memory > least, "{} bytes at width {width}", part.memory);
+        assert!(held < 16 << 20, "{held} bytes were held to look at a part of {}", part.memory);
+    }
 }

@@ -6,6 +6,7 @@ import {
   type CatalogueEntry,
   type CatalogueFile,
   type EntryChoice,
+  type EntryModel,
   type FileSource,
   type Inspection,
   type Support,
@@ -26,6 +27,8 @@ export interface TakeOptions {
   entry: CatalogueEntry;
   /** Given earlier in this visit. */
   given: FilesInHand;
+  /** What the page uses of it already: then there is nothing to choose. */
+  used: EntryModel | undefined;
   device: Device;
   /** Undefined until the machine has been looked at. */
   support: Support | undefined;
@@ -64,12 +67,13 @@ export class TakePanel {
   /** Fills `panel`. */
   constructor(panel: HTMLElement, options: TakeOptions) {
     this.#options = options;
-    const { entry } = options;
-    const names = Object.keys(entry.presets);
+    const { entry, used } = options;
+    const names = used ? [] : Object.keys(entry.presets);
     const choices = names.map((value) => make('option', { value }, value));
     this.#preset = names.length > 0 ? make('select', { id: `preset-of-${entry.id}` }, ...choices) : undefined;
     this.#preset?.addEventListener('change', () => this.#changed(() => this.#rebuild()));
     this.#look.addEventListener('click', () => void this.#inspect());
+    this.#go.hidden = used !== undefined;
     this.#go.addEventListener('click', () => void this.#use());
     this.#cancel.addEventListener('click', () => this.stop());
     const licence = make(
@@ -94,10 +98,10 @@ export class TakePanel {
 
   /** The files that the chosen preset wants, each with its line or its place. */
   #rebuild(): void {
-    const { entry } = this.#options;
+    const { entry, used } = this.#options;
     const preset = this.#preset?.value;
     this.#note.textContent = preset === undefined ? '' : (entry.presets[preset]?.about ?? '');
-    this.#wanted = filesOf(entry, preset).map((file) => ({ file, slot: this.#fetched(file) ? undefined : this.#slotOf(file) }));
+    this.#wanted = filesOf(entry, preset).map((file) => ({ file, slot: used || this.#fetched(file) ? undefined : this.#slotOf(file) }));
     this.#policy.hidden = !this.#wanted.some(({ file, slot }) => slot !== undefined && addressIn(models.hosts, file) !== undefined);
     const lines = this.#wanted.map(({ file, slot }) => slot?.box ?? make('p', { className: 'fine' }, ...fileWords(file, models.hosts)));
     this.#slots.replaceChildren(...lines);
@@ -135,7 +139,10 @@ export class TakePanel {
     const bytes = fetched.reduce((sum, { file }) => sum + (file.bytes ?? 0), 0);
     const all = fetched.every(({ file }) => file.bytes !== undefined);
     const size = bytes === 0 ? 'its files (size not known)' : `${bytesWords(bytes)}${all ? '' : ' or more'}`;
-    this.#go.textContent = fetched.length > 0 ? `Fetch ${size} and use it` : 'Use these files';
+    // A folder alone is chosen now and fetched later.
+    const later = this.#wanted.length === 1 && fetched[0]?.file.part === 'model';
+    const fetches = later ? `Use it: the first clip fetches ${size}, once` : `Fetch ${size} and use it`;
+    this.#go.textContent = fetched.length > 0 ? fetches : 'Use these files';
     this.#look.textContent = fetched.length > 0 ? 'See what it needs (fetches the files’ beginnings only)' : 'Look at the files';
     const words = this.#lacking().map(({ file }) => PART_WORDS[file.part]);
     this.#say(words.length > 0 ? `Still to be chosen: ${words.join(', ')}.` : '');
@@ -176,14 +183,14 @@ export class TakePanel {
   }
 
   async #inspect(): Promise<void> {
-    const { entry, device, support, looked } = this.#options;
+    const { entry, used, device, support, looked } = this.#options;
     const controller = new AbortController();
     const { signal } = controller;
     this.#looking = controller;
     this.#enable();
     this.#say('Looking at the files…');
     try {
-      const found = await Tabreel.inspect({ ...models.model(entry, this.#choice()), device, signal });
+      const found = await Tabreel.inspect({ ...(used ?? models.model(entry, this.#choice())), device, signal });
       if (!signal.aborted) {
         this.#found.replaceChildren(...inspectionLines(found, support));
         looked(found);

@@ -1,12 +1,11 @@
 /** The dialog of models: what there is, whether this machine runs it, under which licence; and which one the page uses. */
 import {
   TabreelError,
-  addressIn,
   entryBytes,
   judgeEntry,
   judgePlan,
-  modelAddress,
   type CatalogueEntry,
+  type EntryModel,
   type Inspection,
   type ModelInfo,
   type Support,
@@ -117,9 +116,14 @@ function entryItem(entry: CatalogueEntry): HTMLElement {
   const use = make('button', { type: 'button', disabled: settled }, settled ? 'In use' : used ? 'Use anew…' : 'Use…');
   const panel = make('div', { className: 'take', hidden: true });
   use.setAttribute('aria-label', settled ? `${name} is in use` : `Use ${name}${used ? ' anew' : ''}`);
-  use.setAttribute('aria-expanded', 'false');
-  use.addEventListener('click', () => void startUse(entry, use, panel));
+  use.addEventListener('click', () => openPanel(entry, use, panel));
   const acts = make('div', { className: 'acts' }, use);
+  if (settled) {
+    const needs = make('button', { type: 'button', className: 'quiet', ariaLabel: `What ${name} needs` }, 'What it needs…');
+    needs.setAttribute('aria-expanded', 'false');
+    needs.addEventListener('click', () => openPanel(entry, needs, panel, choice().set));
+    acts.append(needs);
+  } else use.setAttribute('aria-expanded', 'false');
   if (own) {
     const exported = make('button', { type: 'button', className: 'quiet', ariaLabel: `Export ${name}` }, 'Export');
     exported.addEventListener('click', () => download(jsonFile(models.export([id])), `${id}.json`));
@@ -210,18 +214,8 @@ function removeEntry(entry: CatalogueEntry): void {
   byId('models-close').focus();
 }
 
-/** A folder that the page may read is taken at once, for it is fetched with the first clip; all else is asked for first. */
-async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel: HTMLElement): Promise<void> {
-  const [only] = entry.files;
-  const address = only && addressIn(models.hosts, only);
-  if (
-    entry.files.length === 1 &&
-    only?.part === 'model' &&
-    address !== undefined &&
-    new URL(modelAddress(address)).origin === location.origin
-  ) {
-    return use(entry, {}).catch(() => undefined); // it has been said
-  }
+/** Opens what says of an entry what it is and needs, and takes what is lacking; or closes it. */
+function openPanel(entry: CatalogueEntry, button: HTMLButtonElement, panel: HTMLElement, used?: EntryModel): void {
   const opening = panel.hidden;
   button.setAttribute('aria-expanded', String(opening));
   panel.hidden = !opening;
@@ -231,6 +225,7 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
   taking = new TakePanel(panel, {
     entry,
     given,
+    used,
     device,
     support: hooks.support(),
     looked(found) {
@@ -250,8 +245,8 @@ async function startUse(entry: CatalogueEntry, button: HTMLButtonElement, panel:
 async function use(
   entry: CatalogueEntry,
   files: FilesInHand,
-  tell: (words: string, share?: number) => void = () => undefined,
-  signal: AbortSignal = new AbortController().signal,
+  tell: (words: string, share?: number) => void,
+  signal: AbortSignal,
 ): Promise<void> {
   const before: Choice = choice();
   try {

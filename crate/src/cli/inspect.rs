@@ -179,7 +179,7 @@ fn model_report(dir: &Path) -> Result<Value> {
             tensors += file.tensors().len();
             for info in file.tensors() {
                 parameters += info.len();
-                *types.entry(info.dtype.name()).or_insert(0u64) += info.stored_bytes();
+                *types.entry(info.type_name().to_owned()).or_insert(0u64) += info.stored_bytes();
             }
         }
         let bytes: u64 =
@@ -201,7 +201,7 @@ fn file_report(path: &Path) -> Result<Value> {
     let tensors: Vec<Value> = file
         .tensors()
         .iter()
-        .map(|t| json!({ "name": t.name, "type": t.dtype.name(), "shape": t.shape, "bytes": t.stored_bytes() }))
+        .map(|t| json!({ "name": t.name, "type": t.type_name(), "shape": t.shape, "bytes": t.stored_bytes() }))
         .collect();
     let metadata: BTreeMap<&str, String> = file.metadata().iter().map(|(k, v)| (k.as_str(), v.summary())).collect();
     let format = match file.format() {

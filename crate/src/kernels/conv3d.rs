@@ -19,7 +19,7 @@ use super::ops::MERGED;
 use super::repack_gpu::write_words;
 use super::{Kernel, Switches, cpu};
 use crate::error::Result;
-use crate::memory::stay;
+use crate::memory::{hollow, stay};
 use crate::weights::StoredType;
 
 /// What a GPU keeps of each weight; the other devices keep f32.
@@ -146,6 +146,12 @@ impl Weights {
 }
 
 impl Weights {
+    /// Of no values, for a model that makes nothing: they take no memory on the CPU.
+    pub fn hollow([output, input]: [usize; 2], form: Form, bias: Tensor<1>, device: &Device) -> Self {
+        let [t, h, w] = form.kernel;
+        Self { form, output, input, layout: Layout::Plain(hollow([output, input, t, h, w], device)), bias }
+    }
+
     /// The parts of a convolution's output channels, in order, all of one form that does not split frames off; at least one.
     pub fn joined(parts: Vec<Self>, form: Form, bias: Tensor<1>) -> Self {
         let output = parts.iter().map(|part| part.output).sum();

@@ -208,3 +208,16 @@ fn what_does_not_fit_is_told_in_words() {
     assert_eq!(applied.unmatched, ["diffusion_model.blocks.77.self_attn.q.diff_b", "something"]);
     assert!(lay(&more, f32::NAN).unwrap_err().to_string().contains("strength must be finite, got NaN"));
 }
+
+#[test]
+fn factors_of_a_type_that_nothing_here_decodes_are_refused_before_a_weight_is_read() {
+    let (path, bytes) = ("transformer.blocks.0.attn1.to_q", [0; 4 * 48]);
+    let factor = |name: &str, dtype, shape: [usize; 2]| {
+        (format!("{path}.{name}.weight"), TensorView::new(dtype, shape.to_vec(), &bytes).unwrap())
+    };
+    let views = [factor("lora_A", Dtype::I8, [4, 48]), factor("lora_B", Dtype::U8, [48, 4])];
+    let file = WeightFile::parse(safetensors::serialize(views, None).unwrap(), "eight.safetensors").unwrap();
+    let mut set = set_of("wan_t2v/weights.safetensors");
+    let told = block_on(names::apply_lora(&mut set, Lora { file, strength: 1.0 })).unwrap_err().to_string();
+    assert_eq!(told, format!("{path}.lora_A.weight: expected a type that can be decoded here, found I8"));
+}

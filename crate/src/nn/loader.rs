@@ -12,7 +12,7 @@ use crate::kernels::gemm::Matrix;
 use crate::kernels::launch::is_gpu;
 use crate::kernels::repack::Packing;
 use crate::kernels::repack_gpu::{self, Staging, Stored};
-use crate::memory::stay;
+use crate::memory::{hollow, stay};
 use crate::weights::lora::LowRank;
 use crate::weights::{Bytes, StoredType, TensorInfo, WeightSet, decode, finite};
 
@@ -96,17 +96,20 @@ impl Loader {
         self.streamed
     }
 
-    /// Refuses a place that lacks a tensor that was read at `first`, or has it in another shape; marks it used.
+    /// Refuses a place that lacks a tensor that was read at `first`, or has it in another shape or in a type that nothing here
+    /// decodes; marks it used.
     ///
     /// # Errors
     /// [`Error::Weights`] naming the tensor.
     pub fn must_be_like(&self, first: &Self) -> Result<()> {
         for (name, shape) in self.set.used_below(&first.prefix) {
             let full = self.full(name);
-            let found = self.set.get(&full).map(|info| info.shape.as_slice());
-            if found != Some(shape) {
-                let found = found.map_or("no such tensor".to_owned(), |shape| format!("{shape:?}"));
-                return Err(Error::weights(full, format!("shape {shape:?}, as in {}", first.prefix), found));
+            match self.set.get(&full) {
+                Some(found) if found.shape == shape => found.check_type()?,
+                found => {
+                    let found = found.map_or("no such tensor".to_owned(), |info| format!("{:?}", info.shape));
+                    return Err(Error::weights(full, format!("shape {shape:?}, as in {}", first.prefix), found));
+                }
             }
         }
         self.set.mark_used(&self.prefix);
@@ -144,6 +147,10 @@ impl Loader {
     /// [`crate::error::Error::Weights`] when it is missing, mis-shaped or holds values that are not finite;
     /// [`crate::error::Error::Fetch`] when it cannot be read.
     pub async fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        if self.set.is_blank() {
+            self.set.claim(&self.full(name), &shape)?;
+            return Ok(hollow(shape, &self.device));
+        }
         let values = self.set.fetch_f32(&self.full(name), &shape).await?;
         Ok(stay(TensorData::new(values, shape), &self.device, |data, device| Tensor::from_data(data, device)))
     }
@@ -155,6 +162,10 @@ impl Loader {
     /// As [`Loader::tensor`].
     pub async fn matrix(&self, name: &str, output: usize, input: usize) -> Result<Matrix> {
         let full = self.full(name);
+        if self.set.is_blank() {
+            self.set.claim(&full, &[output, input])?;
+            return Ok(Matrix::Plain(hollow([input, output], &self.device)));
+        }
         // As f32 it is twice as large as in 16 bits and up to eight times as large as quantized.
         let bytes = self.set.get(&full).map_or(0, |info| match Packing::of(info.dtype) {
             Some(_) if Kernel::Gemm.is_on(&self.device) => info.stored_bytes(),
@@ -280,6 +291,10 @@ impl Loader {
         const MOST_WHOLE: usize = 4 << 20; // values
         let (name, size, [output, input]) = ("weight", stored.iter().product::<usize>(), [stored[0], stored[1]]);
         let bias = self.tensor("bias", [output]).await?;
+        if self.set.is_blank() {
+            self.set.claim(&self.full(name), stored)?;
+            return Ok(Weights::hollow([output, input], form, bias, &self.device));
+        }
         let single = self.set.get(&self.full(name)).is_some_and(|info| !info.dtype.is_quantized());
         let precision = self.precision(name, form);
         let bytes = precision.bytes_of(stored, form) as u64;

@@ -1,5 +1,5 @@
 //! What files make of a model, told before any weights are read: a model is built from zeros under the files' names and
-//! shapes, so that what is missing or left over is what loading itself would say.
+//! shapes, so that what is missing or left over is what loading itself would say. Whatever its size, they take next to no memory.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::files::{LoraFile, ModelFiles, is_weight_file};
 use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened, TEXT_COMPONENTS};
-use super::plan::{Plan, SMALLER_ON_CPU, TAB_MEMORY, bytes_on, in_words, zeros_of};
+use super::plan::{Plan, TAB_MEMORY, bytes_on, in_words};
 use super::{Parts, Pipeline, TextStage};
 use crate::device::Compute;
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ pub struct InspectedPart {
     pub tensors: usize,
     /// Number of values in them.
     pub parameters: u64,
-    /// Bytes of the tensors of each stored type.
+    /// Bytes of the tensors of each stored type, also of those that nothing here decodes.
     pub types: BTreeMap<String, u64>,
     /// Bytes of its weights on this device, were they all kept.
     pub memory: u64,
@@ -270,7 +270,7 @@ fn told(files: &[WeightFile]) -> InspectedPart {
         out.tensors += file.tensors().len();
         for info in file.tensors() {
             out.parameters += info.len() as u64;
-            *out.types.entry(info.dtype.name().to_owned()).or_insert(0) += info.stored_bytes();
+            *out.types.entry(info.type_name().to_owned()).or_insert(0) += info.stored_bytes();
         }
     }
     out
@@ -305,15 +305,13 @@ struct Look<'a> {
     index: Value,
     parts: Vec<InspectedPart>,
     sets: Vec<Rc<WeightSet>>,
-    /// Bytes of the zeros that have been built.
-    zeros: u64,
 }
 
 impl<'a> Look<'a> {
     async fn new(registry: &Registry, files: &'a ModelFiles, gpu: bool) -> Self {
         // What is wrong with it, the whole says.
         let index = load::model_index(files, registry).await.unwrap_or_default();
-        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new(), zeros: 0 }
+        Self { files, gpu, index, parts: Vec::new(), sets: Vec::new() }
     }
 
     /// Every part that is there.
@@ -374,19 +372,9 @@ impl<'a> Look<'a> {
             _ => crate::config::class(&opened.config, &opened.file)?,
         };
         self.sets.push(opened.set);
-        // A codec always stays whole.
-        let [stays, beside] = zeros_of(&set, name != "vae");
-        self.zeros = self.zeros.saturating_add(stays);
-        let needed = self.zeros.saturating_add(beside);
-        // In a tab to ask for more would be the engine's end.
-        if cfg!(target_arch = "wasm32") && needed > TAB_MEMORY {
-            let (needed, most) = (in_words(needed), in_words(TAB_MEMORY));
-            let rule = format!("it takes at least {needed} of memory on the CPU, a tab can have {most}");
-            return Err(Error::OutOfMemory(format!("{rule}: {SMALLER_ON_CPU}")));
-        }
         let blank = Rc::new(set.blank());
         let compute = Compute::cpu();
-        // Layers that are streamed are compared with the first and take no memory.
+        // Layers that are streamed are compared with the first.
         let loader = Loader::new(&blank, compute.device()).streamed(true);
         let component = Component { config: &opened.config, file: &opened.file, loader, index: &self.index };
         let built = registry::load(entries, &component).await?;
@@ -401,11 +389,50 @@ mod tests {
     use std::path::Path;
 
     use pollster::block_on;
+    use serde_json::json;
 
     use super::*;
 
     fn default_model() -> ModelFiles {
         ModelFiles::read_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/small-world")).unwrap()
+    }
+
+    /// The default model with a safetensors file whose header is changed, and 8 bytes behind its data.
+    fn changed(path: &str, change: impl Fn(&mut serde_json::Map<String, Value>)) -> ModelFiles {
+        let mut files = default_model();
+        let file = block_on(files.require(path)).unwrap();
+        let length = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
+        let (header, data) = file[8..].split_at(length);
+        let mut header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
+        header.insert(
+            "beside".into(),
+            json!({ "dtype": "U64", "shape": [1], "data_offsets": [data.len(), data.len() + 8] }),
+        );
+        change(&mut header);
+        let header = serde_json::to_vec(&header).unwrap();
+        let length = (header.len() as u64).to_le_bytes();
+        files.insert(path, [&length[..], &header, data, &[0; 8]].concat());
+        files
+    }
+
+    #[test]
+    fn a_tensor_of_a_type_that_nothing_here_decodes_is_left_over_unless_the_model_needs_it() {
+        const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
+        const ENCODER: &str = "text_encoder/model.safetensors";
+        let of = |files: &ModelFiles| block_on(inspect(&Registry::default(), files, &Compute::cpu(), None)).unwrap();
+        let (plain, found) = (found_on(&Compute::cpu(), None), of(&changed(VAE, |_| {})));
+        let vae = |found: &Inspection| found.parts.iter().find(|part| part.part == "vae").cloned().unwrap();
+        assert!(found.runs, "{}", found.reason);
+        assert_eq!((vae(&found).left_over, vae(&found).types["U64"]), (vec!["beside".to_owned()], 8));
+        // It takes no memory.
+        assert_eq!(found.plan, plain.plan);
+        // Of a part whose layers are not read one by one, and of a later layer of one whose are.
+        let second = "encoder.block.1.layer.0.SelfAttention.q.weight";
+        for (path, name) in [(VAE, "decoder.conv_in.bias"), (ENCODER, second)] {
+            let found = of(&changed(path, |header| header[name]["dtype"] = json!("I8")));
+            let rule = format!("{name}: expected a type that can be decoded here, found I8");
+            assert!(!found.runs && found.reason.ends_with(&rule), "{}", found.reason);
+        }
     }
 
     fn found_on(compute: &Compute, budget: Option<u64>) -> Inspection {

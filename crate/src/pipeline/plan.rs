@@ -267,19 +267,11 @@ pub fn bytes_on(gpu: bool, set: &WeightSet) -> u64 {
     kept(set).map(|info| tensor_bytes(gpu, info)).sum()
 }
 
-/// Bytes of main memory that a part of zeros takes: what stays of it, and what comes beside that while it is built. Of one that
-/// can be streamed a layer at a time is built, and none stays.
-pub(super) fn zeros_of(set: &WeightSet, streamed: bool) -> [u64; 2] {
-    let Measured { all, in_layers, layer, on_the_way, .. } = Measured::new(false, set);
-    match streamed {
-        true => [all - in_layers, layer.saturating_add(on_the_way)],
-        false => [all, on_the_way],
-    }
-}
-
 /// What becomes tensors on the device.
 fn kept(set: &WeightSet) -> impl Iterator<Item = &TensorInfo> {
-    set.infos().filter(|info| !is_table(info) && !set.is_beside(&info.name))
+    let becomes =
+        |info: &&TensorInfo| !is_table(info) && !set.is_beside(&info.name) && info.dtype != StoredType::Unknown;
+    set.infos().filter(becomes)
 }
 
 /// A weight as the device keeps it: on a GPU matrices and the kernels of convolutions as they are stored, but for the merged
@@ -300,7 +292,7 @@ fn tensor_bytes(gpu: bool, info: &TensorInfo) -> u64 {
 const SMALLER_ON_GPU: &str = "take files of smaller types (GGUF Q4) or a smaller video codec (TAEHV), or state how much memory \
                               it has, and it is tried";
 /// What helps where they are too large for the CPU, on which all become f32.
-pub(super) const SMALLER_ON_CPU: &str = "take a smaller model, a smaller video codec (TAEHV), or a GPU";
+const SMALLER_ON_CPU: &str = "take a smaller model, a smaller video codec (TAEHV), or a GPU";
 
 /// Bytes as a visitor reads them: GB, below a tenth MB.
 pub(super) fn in_words(bytes: u64) -> String {
@@ -411,26 +403,6 @@ mod tests {
         assert_eq!(refusal(&plan, &gpu, Some(1 << 30), Some(1)), "");
         let large = Compute::pretended_gpu(4 << 30);
         assert_eq!(refusal(&Plan::of_bytes(default_budget(&large), bytes, None), &large, None, Some(1)), "");
-    }
-
-    #[test]
-    fn zeros_of_a_part_are_what_is_in_no_layer_a_layer_and_the_largest_tensor_on_its_way() {
-        let tensor = |shape: [usize; 2], at: usize| {
-            let end = at + 2 * shape[0] * shape[1];
-            serde_json::json!({ "dtype": "F16", "shape": shape, "data_offsets": [at, end] })
-        };
-        let header = serde_json::json!({
-            "blocks.0.a.weight": tensor([4, 8], 0),
-            "blocks.1.a.weight": tensor([4, 8], 64),
-            "out.weight": tensor([2, 8], 128),
-        });
-        let header = header.to_string().into_bytes();
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(header);
-        bytes.resize(bytes.len() + 160, 0);
-        let set = WeightSet::from_bytes(bytes, "zeros.safetensors").unwrap();
-        assert_eq!(zeros_of(&set, true), [4 * 16, 4 * 32 + (2 + 4) * 32]);
-        assert_eq!(zeros_of(&set, false), [4 * 80, (2 + 4) * 32]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Prompt → token ids, as the tokenizer of a text encoder's folder does it.
 //!
 //! The models here use SentencePiece unigram vocabularies (umT5, T5): NFKC-like normalisation, a `▁` before each
-//! word, the end token `</s>` after the text, nothing before it. The `tokenizers` crate does the work.
+//! word, the end token `</s>` after the text, nothing before it. The `tokenizers` crate does the work, and what a
+//! `tokenizer.json` says is done: `T5Tokenizer` of transformers 5 passes over a normalizer that is no `Precompiled`
+//! (`Lowercase`, …), which version 4 and `PreTrainedTokenizerFast` obey.
 //!
 //! Source: transformers 5.23 `T5Tokenizer`; diffusers 0.42.1 `WanPipeline._get_t5_prompt_embeds`.
 
@@ -108,33 +110,30 @@ impl Tokenizer {
 
     /// Cleans a prompt ([`clean`]) and turns it into at most `max_tokens` ids that end with the end token.
     ///
-    /// A longer prompt loses its last words, never the end token, as in transformers.
+    /// A longer prompt loses its last words, never what the tokenizer adds before or behind them, as in transformers.
     ///
     /// # Errors
-    /// [`Error::InvalidOptions`] if `max_tokens` leaves no room for the end token; [`Error::Tokenizer`] if the
-    /// vocabulary cannot express the text.
+    /// [`Error::InvalidOptions`] if `max_tokens` leaves no room for what is added; [`Error::Tokenizer`] if the vocabulary cannot
+    /// express the text.
     pub fn encode(&self, prompt: &str, max_tokens: usize) -> Result<Encoded> {
-        let text = clean(prompt);
-        let ids_of = |special: bool| {
-            let encoding = self.inner.encode(text.as_str(), special);
-            encoding
-                .map(|e| e.get_ids().to_vec())
-                .map_err(|e| Error::Tokenizer(format!("the prompt cannot be tokenized: {e}")))
-        };
-        let whole = ids_of(true)?;
+        let whole = self.inner.encode(clean(prompt).as_str(), true);
+        let whole = whole.map_err(|e| Error::Tokenizer(format!("the prompt cannot be tokenized: {e}")))?;
         let total = whole.len();
-        if total <= max_tokens {
-            return Ok(Encoded { ids: whole, kept: total, total });
-        }
-        let content = ids_of(false)?;
-        let special = total.saturating_sub(content.len());
-        let room = max_tokens.checked_sub(special).ok_or_else(|| {
+        // 1 for what the tokenizer adds; not for a special token that the prompt spells out.
+        let added = whole.get_special_tokens_mask().iter().filter(|bit| **bit == 1).count();
+        let mut room = max_tokens.checked_sub(added).ok_or_else(|| {
             Error::InvalidOptions(format!(
-                "max_tokens must be at least {special}, the end token's room, got {max_tokens}"
+                "max_tokens must be at least {added}, the end token's room, got {max_tokens}"
             ))
         })?;
-        let mut ids = whole;
-        ids.drain(room..content.len()); // special tokens follow the text in all vocabularies used here
+        let mut ids = Vec::with_capacity(total.min(max_tokens));
+        for (id, bit) in whole.get_ids().iter().zip(whole.get_special_tokens_mask()) {
+            if *bit == 0 {
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
+            }
+            ids.push(*id);
+        }
         Ok(Encoded { kept: ids.len(), ids, total })
     }
 }
@@ -176,6 +175,47 @@ mod tests {
         assert_eq!(got, Encoded { ids: want, kept: 5, total: ids.len() });
         assert_eq!(tokenizer.encode(text, 1).unwrap().ids, [1]);
         assert!(tokenizer.encode(text, 0).unwrap_err().to_string().contains("max_tokens must be at least 1"));
+    }
+
+    #[test]
+    fn what_a_tokenizer_adds_before_the_text_stays_too() {
+        let mut json: serde_json::Value = serde_json::from_slice(&fixture("tokenizer.json")).unwrap();
+        let single = &mut json["post_processor"]["single"];
+        let start = serde_json::json!({ "SpecialToken": { "id": "<pad>", "type_id": 0 } });
+        single.as_array_mut().unwrap().insert(0, start);
+        json["post_processor"]["special_tokens"]["<pad>"] =
+            serde_json::json!({ "id": "<pad>", "ids": [0], "tokens": ["<pad>"] });
+        let tokenizer = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
+        let (text, ids) = &expected()[0];
+        let got = tokenizer.encode(text, 6).unwrap();
+        assert_eq!(got, Encoded { ids: [&[0][..], &ids[..4], &[1]].concat(), kept: 6, total: ids.len() + 1 });
+        assert_eq!(tokenizer.encode(text, 2).unwrap().ids, [0, 1]);
+        assert!(tokenizer.encode(text, 1).unwrap_err().to_string().contains("max_tokens must be at least 2"));
+        // A special token in the text is text.
+        let told = tokenizer.encode("a </s> </s> a", 4).unwrap();
+        assert_eq!((told.ids.len(), told.ids[0], told.ids[3], told.total > 4), (4, 0, 1, true));
+    }
+
+    #[test]
+    fn normalizers_make_the_ids_that_the_library_makes() {
+        let own: serde_json::Value = serde_json::from_slice(&fixture("tokenizer.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&fixture("normalizers.json")).unwrap();
+        let texts: Vec<String> = serde_json::from_value(json["texts"].clone()).unwrap();
+        let cases = json["cases"].as_array().unwrap();
+        assert!(cases.len() > 5);
+        for case in cases {
+            // A table in one is the file's own.
+            let normalizer = case["normalizer"].to_string();
+            let table = own["normalizer"].to_string();
+            let normalizer = normalizer.replace(r#"{"type":"Precompiled"}"#, &table);
+            let mut whole = own.clone();
+            whole["normalizer"] = serde_json::from_str(&normalizer).unwrap();
+            let tokenizer = Tokenizer::from_json(whole.to_string().as_bytes()).unwrap();
+            let ids: Vec<Vec<u32>> = serde_json::from_value(case["ids"].clone()).unwrap();
+            for (text, ids) in texts.iter().zip(ids) {
+                assert_eq!(tokenizer.encode(text, 512).unwrap().ids, ids, "{text:?} with {}", case["normalizer"]);
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What the `tokenizers` crate trusts unread in a `tokenizer.json`, and would panic at.
+//! What the `tokenizers` crate trusts unread in a `tokenizer.json`, and would panic at; and kinds of normalizers that it does not
+//! know, which it would refuse without naming them.
 //!
 //! Source: tokenizers 0.23.2 `normalizers/mod.rs` (`expect("Precompiled")`), `decoders/mod.rs` (`expect("Helper")`),
 //! `processors/template.rs` (`apply_template`).
@@ -9,6 +10,25 @@ use serde_json::Value;
 use super::charsmap;
 use super::unigram::base64;
 use crate::error::{Error, Result};
+
+/// The kinds of normalizers.
+const NORMALIZERS: [&str; 15] = [
+    "Bert",
+    "BertNormalizer",
+    "ByteLevel",
+    "Lowercase",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Nmt",
+    "Precompiled",
+    "Prepend",
+    "Replace",
+    "Sequence",
+    "Strip",
+    "StripAccents",
+];
 
 /// # Errors
 /// [`Error::Tokenizer`] when it is no JSON, or naming the part and what is wrong with it.
@@ -28,6 +48,11 @@ pub(super) fn check(json: &[u8]) -> Result<()> {
     let file = serde_json::from_str::<File>(text).map_err(|e| wrong(e.to_string()))?;
     let File { normalizer, post_processor, .. } = file;
     each_object(&normalizer, |fields| {
+        let kind = fields.get("type").and_then(Value::as_str).filter(|kind| !NORMALIZERS.contains(kind));
+        if let Some(kind) = kind {
+            let known = NORMALIZERS.join(", ");
+            return Err(wrong(format!("its normalizer must be one of {known}, got {kind}")));
+        }
         let text = fields.get("precompiled_charsmap");
         if text.is_none() && fields.get("type").is_none_or(|kind| kind != "Precompiled") {
             return Ok(());
@@ -93,6 +118,17 @@ mod tests {
         }
         assert!(told(r#"{"normalizer":{"type":"Precompiled"}}"#).contains("no base64"));
         assert_eq!((told("{}"), told(r#"{"normalizer":null}"#)), Default::default());
+    }
+
+    #[test]
+    fn a_normalizer_of_an_unknown_kind_is_named() {
+        let of = |kind: &str| {
+            told(&format!(r#"{{"normalizer":{{"type":"Sequence","normalizers":[{{"type":"{kind}"}}]}}}}"#))
+        };
+        assert!(of("Lower").ends_with("Strip, StripAccents, got Lower"), "{}", of("Lower"));
+        assert_eq!(of("Lowercase"), "");
+        // The crate knows some by their fields alone.
+        assert_eq!(told(r#"{"normalizer":{"prepend":"a"}}"#), "");
     }
 
     #[test]

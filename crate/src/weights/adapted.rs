@@ -49,6 +49,7 @@ impl WeightSet {
                     if diff.len() != info.len() {
                         return Err(other_sizes(&file, diff, info, diff.shape.first(), info.shape.first()));
                     }
+                    diff.check_type()?;
                     add(info.name.clone(), Difference::Whole { info: (*diff).clone(), scale: strength });
                 }
             }

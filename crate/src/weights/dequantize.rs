@@ -13,7 +13,8 @@ const IQ4_LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 2
 
 /// Decodes whole blocks to f32.
 ///
-/// Bytes after the last whole block are ignored; callers pass a range of the right size (the file readers check it).
+/// Bytes after the last whole block are ignored; callers pass a range of the right size (the file readers check it). Of an
+/// unknown type there are no values: [`super::WeightFile::read`] refuses it before.
 pub fn decode(dtype: StoredType, bytes: &[u8]) -> Vec<f32> {
     let mut out = Vec::with_capacity(bytes.len() / dtype.block_bytes() * dtype.block_len());
     match dtype {
@@ -39,6 +40,7 @@ pub fn decode(dtype: StoredType, bytes: &[u8]) -> Vec<f32> {
         StoredType::Q6_K => blocks::<210>(bytes, &mut out, q6_k),
         StoredType::IQ4_NL => blocks::<18>(bytes, &mut out, iq4_nl),
         StoredType::IQ4_XS => blocks::<136>(bytes, &mut out, iq4_xs),
+        StoredType::Unknown => {}
     }
     out
 }

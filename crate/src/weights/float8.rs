@@ -32,17 +32,21 @@ pub(super) fn e5m2(byte: u8) -> f32 {
 /// # Errors
 /// [`Error::Weights`] when there are as many scales as neither.
 pub(super) fn scale(info: &TensorInfo, scales: &[f32], values: &mut [f32]) -> Result<()> {
-    if scales.is_empty()
-        || !values.len().is_multiple_of(scales.len())
-        || (scales.len() > 1 && info.shape[0] != scales.len())
-    {
-        return Err(Error::weights(&info.name, "one scale, or one for each row", format!("shape {:?}", info.shape)));
-    }
+    check(info, scales.len(), values.len())?;
     let row = (values.len() / scales.len()).max(1);
     for (row, scale) in values.chunks_mut(row).zip(scales) {
         row.iter_mut().for_each(|v| *v *= scale);
     }
     Ok(())
+}
+
+/// # Errors
+/// [`Error::Weights`] when so many scales are neither one for a tensor of so many values nor one for each row.
+pub(super) fn check(info: &TensorInfo, scales: usize, values: usize) -> Result<()> {
+    match scales > 0 && values.is_multiple_of(scales) && (scales == 1 || info.shape[0] == scales) {
+        true => Ok(()),
+        false => Err(Error::weights(&info.name, "one scale, or one for each row", format!("shape {:?}", info.shape))),
+    }
 }
 
 /// The values as f16, half as large as f32 and exact without a scale; as f32 where one of them is too large for that.

@@ -7,10 +7,12 @@
 //! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>; five dimensions and
 //! `comfy.gguf.orig_shape.*` as <https://github.com/city96/ComfyUI-GGUF> writes them.
 
+mod place;
+
 use std::collections::{BTreeMap, HashSet};
 
 use super::Parsed;
-use super::info::{StoredType, TensorInfo};
+use super::info::{StoredType, TensorInfo, gguf_name};
 use crate::error::{Error, Result};
 
 /// The first four bytes of every GGUF file.
@@ -164,7 +166,7 @@ fn parse_header(at: &mut Reader<'_>) -> Result<Parsed> {
         tensors.push((info, offset));
     }
     let data_start = (at.pos as u64).next_multiple_of(alignment as u64);
-    let tensors = place_tensors(tensors, data_start, alignment, file_len, label)?;
+    let tensors = place::place(tensors, data_start, alignment, file_len, label)?;
     Ok(Parsed::Header(metadata, tensors))
 }
 
@@ -198,9 +200,12 @@ fn read_tensor_info(at: &mut Reader<'_>, metadata: &Metadata) -> Result<(TensorI
     }
     shape.reverse(); // GGUF lists the innermost dimension first, torch the outermost
     let number = at.u32(&format!("the type of {name}"))?;
-    let dtype = StoredType::from_gguf_number(number)
-        .ok_or_else(|| Error::weights(&name, "a GGUF type this build can decode", format!("type number {number}")))?;
     let offset = at.u64(&format!("the offset of {name}"))?;
+    let Some(dtype) = StoredType::from_gguf_number(number) else {
+        // Nor is its size known: what lies before the next is taken for it.
+        let (shape, unknown) = (original_shape(metadata, &name, shape)?, Some(gguf_name(number)));
+        return Ok((TensorInfo { name, shape, dtype: StoredType::Unknown, range: 0..0, unknown }, offset));
+    };
     // The size follows from the shape as written, the shape to give out may differ (more than 4 dimensions flattened).
     let size = dtype.bytes_for(&shape).ok_or_else(|| {
         Error::weights(
@@ -210,7 +215,7 @@ fn read_tensor_info(at: &mut Reader<'_>, metadata: &Metadata) -> Result<(TensorI
         )
     })?;
     let shape = original_shape(metadata, &name, shape)?;
-    Ok((TensorInfo { name, shape, dtype, range: 0..size }, offset))
+    Ok((TensorInfo { name, shape, dtype, range: 0..size, unknown: None }, offset))
 }
 
 /// The torch shape where the writer had to flatten it (`comfy.gguf.orig_shape.NAME`).
@@ -222,54 +227,6 @@ fn original_shape(metadata: &Metadata, name: &str, stored: Vec<usize>) -> Result
     shape.filter(|s| count(s).is_some() && count(s) == count(&stored)).ok_or_else(|| {
         Error::weights(name, format!("an original shape of as many elements as {stored:?}"), value.summary())
     })
-}
-
-/// Turns stated offsets into ranges, and checks that they are aligned, inside the file and disjoint.
-fn place_tensors(
-    tensors: Vec<(TensorInfo, u64)>,
-    data_start: u64,
-    alignment: usize,
-    file_len: u64,
-    label: &str,
-) -> Result<Vec<TensorInfo>> {
-    let mut placed = Vec::with_capacity(tensors.len());
-    for (mut info, offset) in tensors {
-        if offset % alignment as u64 != 0 {
-            return Err(Error::weights(
-                info.name,
-                format!("an offset that is a multiple of {alignment}"),
-                format!("{offset}"),
-            ));
-        }
-        let size = info.range.end;
-        let start = data_start.checked_add(offset);
-        let end = start.and_then(|s| s.checked_add(size));
-        match (start, end) {
-            (Some(start), Some(end)) if end <= file_len => info.range = start..end,
-            _ => {
-                let found = format!(
-                    "{size} bytes at offset {offset} of the data in {label}, a file of {file_len} bytes (truncated?)"
-                );
-                return Err(Error::weights(info.name, "data inside the file", found));
-            }
-        }
-        placed.push(info);
-    }
-    check_disjoint(&placed)?;
-    Ok(placed)
-}
-
-fn check_disjoint(tensors: &[TensorInfo]) -> Result<()> {
-    let mut order: Vec<&TensorInfo> = tensors.iter().filter(|t| !t.range.is_empty()).collect();
-    order.sort_by_key(|t| t.range.start);
-    for pair in order.windows(2) {
-        if let [a, b] = pair
-            && a.range.end > b.range.start
-        {
-            return Err(Error::weights(&b.name, "data of its own", format!("bytes shared with {}", a.name)));
-        }
-    }
-    Ok(())
 }
 
 /// A cursor that knows what it is reading, for the error message.

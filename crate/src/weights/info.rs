@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, Result};
+
 /// How the elements of a tensor are stored in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(non_camel_case_types, missing_docs)] // the names are the format's own and say all there is to say
@@ -31,6 +33,8 @@ pub enum StoredType {
     Q6_K,
     IQ4_NL,
     IQ4_XS,
+    /// One that nothing here decodes: [`TensorInfo::unknown`] has its name.
+    Unknown,
 }
 
 /// One row per type: the type, its name, its GGUF number, elements per block, bytes per block.
@@ -57,7 +61,40 @@ const TYPES: &[(StoredType, &str, Option<u32>, usize, usize)] = &[
     (StoredType::Q6_K, "Q6_K", Some(14), 256, 210),
     (StoredType::IQ4_NL, "IQ4_NL", Some(20), 32, 18),
     (StoredType::IQ4_XS, "IQ4_XS", Some(23), 256, 136),
+    (StoredType::Unknown, "unknown", None, 1, 1),
 ];
+
+/// Types of GGUF files that nothing here decodes, for their names.
+const UNDECODED: &[(u32, &str)] = &[
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
+];
+
+/// What a GGUF type that nothing here decodes is called.
+pub(super) fn gguf_name(number: u32) -> String {
+    let known = UNDECODED.iter().find(|(known, _)| *known == number);
+    known.map_or_else(|| format!("GGUF type {number}"), |(_, name)| (*name).to_owned())
+}
+
+/// Whether so many elements may lie in these bytes, whatever their type: none takes less than a bit.
+pub(super) fn may_hold(bytes: u64, shape: &[usize]) -> bool {
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    count.is_some_and(|count| count as u64 / 8 <= bytes)
+}
 
 impl StoredType {
     fn row(self) -> &'static (Self, &'static str, Option<u32>, usize, usize) {
@@ -128,9 +165,27 @@ pub struct TensorInfo {
     pub dtype: StoredType,
     /// Where its bytes lie in the file.
     pub range: Range<u64>,
+    /// The name of its type as the file has it, where that is [`StoredType::Unknown`].
+    pub unknown: Option<String>,
 }
 
 impl TensorInfo {
+    /// The format's own name of its type.
+    pub fn type_name(&self) -> &str {
+        self.unknown.as_deref().unwrap_or_else(|| self.dtype.name())
+    }
+
+    /// Refuses a tensor whose values nothing here can decode: a file may hold such, a model must not need them.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] naming it and its type.
+    pub fn check_type(&self) -> Result<()> {
+        match self.dtype {
+            StoredType::Unknown => Err(Error::weights(&self.name, "a type that can be decoded here", self.type_name())),
+            _ => Ok(()),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -159,7 +214,16 @@ mod tests {
                 assert_eq!(StoredType::from_gguf_number(n), Some(row.0));
             }
         }
-        assert_eq!(TYPES.len(), StoredType::IQ4_XS as usize + 1);
+        assert_eq!(TYPES.len(), StoredType::Unknown as usize + 1);
+        let both = UNDECODED.iter().filter(|(number, _)| StoredType::from_gguf_number(*number).is_some());
+        assert_eq!(both.count(), 0);
+        assert_eq!([16, 99].map(gguf_name), ["IQ2_XXS", "GGUF type 99"]);
+    }
+
+    #[test]
+    fn elements_of_any_type_take_a_bit_at_least() {
+        assert!(may_hold(2, &[2, 8]) && may_hold(0, &[]) && may_hold(0, &[0, 9]));
+        assert!(!may_hold(1, &[2, 8]) && !may_hold(u64::MAX, &[usize::MAX, 2]));
     }
 
     #[test]

@@ -199,6 +199,7 @@ fn peft_alpha(file: &WeightFile) -> Option<(f32, f32)> {
 
 /// The rank, where the factors fit each other and the weight.
 pub(super) fn fit(file: &WeightFile, down: &TensorInfo, up: &TensorInfo, weight: &TensorInfo) -> Result<usize> {
+    down.check_type().and_then(|()| up.check_type())?;
     let rank = down.shape.first().copied().unwrap_or(0);
     let (input, output) = (down.len().checked_div(rank).unwrap_or(0), up.shape.first().copied().unwrap_or(0));
     if rank == 0 || up.len() != output * rank {

@@ -158,16 +158,18 @@ impl WeightFile {
     /// The stored bytes of a tensor of this file.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when they cannot be read.
+    /// [`Error::Fetch`] when they cannot be read, [`Error::Weights`] when nothing here decodes their type.
     pub async fn read(&self, info: &TensorInfo) -> Result<Bytes<'_>> {
+        info.check_type()?;
         self.source.read(info.range.clone()).await
     }
 
     /// The stored bytes of a tensor of a file that can be read at once.
     ///
     /// # Errors
-    /// [`Error::Fetch`] when they cannot be read, [`Error::Internal`] when they must be waited for.
+    /// As [`WeightFile::read`]; [`Error::Internal`] when they must be waited for.
     pub fn read_now(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>> {
+        info.check_type()?;
         self.source.read_now(info.range.clone())?.ok_or_else(not_here)
     }
 

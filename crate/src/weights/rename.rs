@@ -47,8 +47,13 @@ pub fn renamed_names<'a>(names: impl Iterator<Item = &'a str>, namings: &[&dyn N
     let naming = names.iter().find_map(|name| namings.iter().find(|naming| naming.is_foreign(name)));
     let Some(naming) = naming else { return BTreeMap::new() };
     let renamer = naming.to_diffusers(&names);
-    let info =
-        |name: &str| TensorInfo { name: name.to_owned(), shape: Vec::new(), dtype: StoredType::F32, range: 0..0 };
+    let info = |name: &str| TensorInfo {
+        name: name.to_owned(),
+        shape: Vec::new(),
+        dtype: StoredType::F32,
+        range: 0..0,
+        unknown: None,
+    };
     names.iter().map(|name| ((*name).to_owned(), renamer(name, &info(name)).0)).collect()
 }
 

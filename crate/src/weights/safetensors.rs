@@ -3,13 +3,12 @@
 //!
 //! Source: the format as safetensors 0.8 describes it, which asks for tensors one after another, without gaps.
 
-use ::safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Parsed;
 use super::gguf::MetaValue;
-use super::info::{StoredType, TensorInfo};
+use super::info::{StoredType, TensorInfo, may_hold};
 use crate::error::{Error, Result};
 
 /// Bytes of the length field that a file begins with.
@@ -20,7 +19,7 @@ const METADATA: &str = "__metadata__";
 /// What a header says of a tensor.
 #[derive(Deserialize)]
 struct Entry {
-    dtype: Dtype,
+    dtype: String,
     shape: Vec<usize>,
     /// First byte, and the byte behind the last, counted from the end of the header.
     data_offsets: (u64, u64),
@@ -29,8 +28,7 @@ struct Entry {
 /// Reads the header of a safetensors file of `file_len` bytes, of which `bytes` are the first.
 ///
 /// # Errors
-/// [`Error::Weights`] when the header is damaged, does not cover the file exactly, or a tensor has a type that
-/// no model here uses.
+/// [`Error::Weights`] when the header is damaged or does not cover the file exactly.
 pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> {
     let broken = |found: String| Error::weights(label, "a whole safetensors file", found);
     let cut = || broken(format!("a header that does not end within {file_len} bytes (truncated?)"));
@@ -54,15 +52,18 @@ pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> 
             return Err(broken(format!("{name} at bytes {start} to {end} where {data_len} are due")));
         }
         data_len = end;
-        let stored = stored_type(dtype).ok_or_else(|| {
-            Error::weights(&name, "F32, F16, BF16, F64, I64, I32, U8, BOOL, F8_E4M3 or F8_E5M2", dtype.to_string())
-        })?;
-        if stored.bytes_for(&shape) != Some(end - start) {
+        let stored = stored_type(&dtype);
+        let fits = match stored {
+            StoredType::Unknown => may_hold(end - start, &shape),
+            known => known.bytes_for(&shape) == Some(end - start),
+        };
+        if !fits {
             let found = format!("{} bytes", end - start);
-            return Err(Error::weights(&name, format!("{stored} data of shape {shape:?}"), found));
+            return Err(Error::weights(&name, format!("{dtype} data of shape {shape:?}"), found));
         }
         let range = data_start.saturating_add(start)..data_start.saturating_add(end);
-        tensors.push(TensorInfo { name, shape, dtype: stored, range });
+        let unknown = (stored == StoredType::Unknown).then_some(dtype);
+        tensors.push(TensorInfo { name, shape, dtype: stored, range, unknown });
     }
     if data_start.checked_add(data_len) != Some(file_len) {
         let found = format!("{file_len} bytes where the header promises {data_start} + {data_len} (truncated?)");
@@ -73,18 +74,19 @@ pub(super) fn parse(bytes: &[u8], file_len: u64, label: &str) -> Result<Parsed> 
     Ok(Parsed::Header(metadata.collect(), tensors))
 }
 
-fn stored_type(dtype: Dtype) -> Option<StoredType> {
-    Some(match dtype {
-        Dtype::F32 => StoredType::F32,
-        Dtype::F16 => StoredType::F16,
-        Dtype::BF16 => StoredType::BF16,
-        Dtype::F64 => StoredType::F64,
-        Dtype::I64 => StoredType::I64,
-        Dtype::I32 => StoredType::I32,
-        Dtype::U8 => StoredType::U8,
-        Dtype::BOOL => StoredType::Bool,
-        Dtype::F8_E4M3 => StoredType::F8_E4M3,
-        Dtype::F8_E5M2 => StoredType::F8_E5M2,
-        _ => return None,
-    })
+fn stored_type(dtype: &str) -> StoredType {
+    match dtype {
+        "F32" => StoredType::F32,
+        "F16" => StoredType::F16,
+        "BF16" => StoredType::BF16,
+        "F64" => StoredType::F64,
+        "I64" => StoredType::I64,
+        "I32" => StoredType::I32,
+        "U8" => StoredType::U8,
+        "BOOL" => StoredType::Bool,
+        "F8_E4M3" => StoredType::F8_E4M3,
+        "F8_E5M2" => StoredType::F8_E5M2,
+        // Integers among them: where weights are stored so, there is a scale somewhere that nothing here knows.
+        _ => StoredType::Unknown,
+    }
 }

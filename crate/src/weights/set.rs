@@ -20,6 +20,7 @@ pub struct WeightSet {
     entries: BTreeMap<String, Entry>,
     /// What LoRAs do to the tensor of a name.
     pub(super) adapters: BTreeMap<String, Vec<Adapter>>,
+    blank: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl WeightSet {
                 }
             }
         }
-        Ok(Self { files, entries, adapters: BTreeMap::new() })
+        Ok(Self { files, entries, adapters: BTreeMap::new(), blank: false })
     }
 
     /// A set of one file read from `bytes`.
@@ -56,10 +57,30 @@ impl WeightSet {
         Self::new(vec![WeightFile::parse(bytes, label)?])
     }
 
-    /// The same tensors, all of zeros: reading them reads no file. LoRAs are left out.
+    /// The same tensors, all of zeros: reading them reads no file, and what is large need not be read ([`WeightSet::claim`]).
+    /// LoRAs are left out.
     pub fn blank(self) -> Self {
         let files = self.files.into_iter().map(WeightFile::blank).collect();
-        Self { files, adapters: BTreeMap::new(), ..self }
+        Self { files, adapters: BTreeMap::new(), blank: true, ..self }
+    }
+
+    /// True if only names and shapes count here: all values are zeros.
+    pub fn is_blank(&self) -> bool {
+        self.blank
+    }
+
+    /// Marks a tensor of the shape given used, as reading it would.
+    ///
+    /// # Errors
+    /// As [`WeightSet::fetch`], but for what only the values tell.
+    pub fn claim(&self, name: &str, expected_shape: &[usize]) -> Result<()> {
+        let info = &self.take(name, expected_shape)?.info;
+        if let Some(scale) = self.scale_of(info) {
+            super::float8::check(&scale.info, scale.info.len(), info.len())?;
+            scale.info.check_type()?;
+            scale.used.store(true, Ordering::Relaxed);
+        }
+        info.check_type()
     }
 
     /// The files behind the set.
@@ -134,7 +155,7 @@ impl WeightSet {
         let entry = self.take(name, expected_shape)?;
         let bytes = self.files[entry.file].read(&entry.info).await?;
         if entry.info.dtype.is_float8() {
-            return Ok(super::float8::widened(&self.scaled(entry, &bytes.here()).await?));
+            return Ok(super::float8::widened(&self.scaled(entry, &bytes.here(), None).await?));
         }
         if self.is_merged(&entry.info) {
             let mut values = decode(entry.info.dtype, &bytes.here());
@@ -182,17 +203,22 @@ impl WeightSet {
     pub async fn fetch_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
         let entry = self.take(name, expected_shape)?;
         let bytes = self.files[entry.file].read(&entry.info).await?;
-        let mut values = finite(name, self.scaled(entry, &bytes.here()).await?)?;
+        let mut values = finite(name, self.scaled(entry, &bytes.here(), None).await?)?;
         self.add_differences(name, &mut values).await?;
         Ok(values)
     }
 
-    /// The values of a tensor, 8-bit floats multiplied by the scale that stands beside them.
-    async fn scaled(&self, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
+    /// The values of a tensor, or of a row of it, 8-bit floats multiplied by the scale that stands beside them.
+    async fn scaled(&self, entry: &Entry, bytes: &[u8], row: Option<usize>) -> Result<Vec<f32>> {
         let mut values = decode(entry.info.dtype, bytes);
         if let Some(scale) = self.scale_of(&entry.info) {
             let stored = self.files[scale.file].read(&scale.info).await?.here();
-            let scales = finite(&scale.info.name, decode(scale.info.dtype, &stored))?;
+            let mut scales = finite(&scale.info.name, decode(scale.info.dtype, &stored))?;
+            super::float8::check(&scale.info, scales.len(), entry.info.len())?;
+            if let Some((row, rows)) = row.zip(entry.info.shape.first()) {
+                // The scale of that row.
+                scales = scales.get(row * scales.len() / rows).map(|own| vec![*own]).unwrap_or_default();
+            }
             super::float8::scale(&scale.info, &scales, &mut values)?;
             scale.used.store(true, Ordering::Relaxed);
         }
@@ -217,7 +243,7 @@ impl WeightSet {
         })?;
         let start = entry.info.range.start + row as u64 * bytes;
         let info = TensorInfo { range: start..start + bytes, ..entry.info.clone() };
-        finite(name, self.scaled(entry, &self.files[entry.file].read(&info).await?.here()).await?)
+        finite(name, self.scaled(entry, &self.files[entry.file].read(&info).await?.here(), Some(row)).await?)
     }
 
     /// The values of some of the outermost rows of a tensor of the shape given, marking it used: its elements must be stored
@@ -290,7 +316,7 @@ impl WeightSet {
                 return Err(Error::weights(name, "one tensor under each name", format!("another besides {old}")));
             }
         }
-        Ok(Self { files: self.files, entries, adapters: self.adapters })
+        Ok(Self { files: self.files, entries, adapters: self.adapters, blank: self.blank })
     }
 
     fn entry(&self, name: &str, expected: &str) -> Result<&Entry> {

@@ -252,12 +252,13 @@ fn a_file_with_any_byte_changed_never_panics() {
 
 #[test]
 fn overlapping_misplaced_and_unknown_tensors_are_named() {
-    let patch = |from: &[u8], to: &[u8]| {
+    let patched = |from: &[u8], to: &[u8]| {
         let mut bytes = small_gguf();
         let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
         bytes[at..at + to.len()].copy_from_slice(to);
-        WeightFile::parse(bytes, "patched.gguf").unwrap_err().to_string()
+        WeightSet::from_bytes(bytes, "patched.gguf")
     };
+    let patch = |from: &[u8], to: &[u8]| patched(from, to).unwrap_err().to_string();
     // Type number and offset follow the dimensions of "b.weight": 2, 2, 1, 2, 1 → type 0, offset 96.
     let entry: Vec<u8> = [2u64, 2, 1, 2, 1]
         .iter()
@@ -271,10 +272,20 @@ fn overlapping_misplaced_and_unknown_tensors_are_named() {
         e[44..].copy_from_slice(&offset.to_le_bytes());
         e
     };
-    assert!(
-        patch(&entry, &with(99, 96))
-            .contains("b.weight: expected a GGUF type this build can decode, found type number 99")
-    );
+    for (number, name) in [(16, "IQ2_XXS"), (99, "GGUF type 99")] {
+        let set = patched(&entry, &with(number, 96)).unwrap();
+        // Up to the next tensor: how long it is, its type would say.
+        let found = set.get("b.weight").map(|info| (info.dtype, info.type_name(), info.stored_bytes()));
+        assert_eq!(found, Some((StoredType::Unknown, name, 32)));
+        let told = set.f32("b.weight").unwrap_err().to_string();
+        assert_eq!(told, format!("b.weight: expected a type that can be decoded here, found {name}"));
+        assert_eq!(set.take_f32("a", &[2, 32]).unwrap().len(), 64);
+        assert!(patch(&entry, &with(number, 0)).contains("bytes shared with"));
+        assert!(patch(&entry, &with(number, 1 << 40)).contains("data inside the file"));
+        let mut vast = with(number, 96);
+        vast[..8].copy_from_slice(&(1u64 << 20).to_le_bytes());
+        assert!(patch(&entry, &vast).contains("a shape of no more elements than 32 bytes hold"));
+    }
     assert!(patch(&entry, &with(0, 0)).contains("bytes shared with"));
     assert!(patch(&entry, &with(0, 7)).contains("multiple of 32"));
     assert!(patch(&entry, &with(0, 1 << 40)).contains("data inside the file"));

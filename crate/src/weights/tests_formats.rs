@@ -37,6 +37,24 @@ fn a_pytorch_file_holds_the_tensors_that_torch_saved() {
 }
 
 #[test]
+fn a_pytorch_file_may_hold_tensors_of_types_that_nothing_here_decodes() {
+    // Written by torch 2.15, which puts the types of some beside a storage of bytes.
+    let set = WeightSet::from_bytes(fixture("pytorch/types.pt"), "types.pt").unwrap();
+    assert_eq!(set.take_f32("weight", &[2, 3]).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(set.take_f32("eight", &[3]).unwrap(), [1.0, -2.0, 448.0]);
+    assert_eq!(set.take_f32("other_eight", &[1, 2]).unwrap(), [1.0, 57344.0]);
+    for (name, shape, kind) in [
+        ("bytes", &[2, 3][..], "CharStorage"),
+        ("counter", &[4][..], "uint16"),
+        ("complex", &[2][..], "ComplexFloatStorage"),
+    ] {
+        assert_eq!(set.get(name).map(|info| info.shape.as_slice()), Some(shape));
+        let told = set.take_f32(name, shape).unwrap_err().to_string();
+        assert_eq!(told, format!("{name}: expected a type that can be decoded here, found {kind}"));
+    }
+}
+
+#[test]
 fn what_a_pickle_must_not_do_is_refused_by_name() {
     let refusal = |bytes: Vec<u8>| WeightFile::parse(bytes, "a.pt").err().map(|e| e.to_string()).unwrap_or_default();
     let evil = refusal(fixture("pytorch/evil.pt"));
@@ -99,6 +117,9 @@ fn eight_bit_floats_are_multiplied_by_the_scale_beside_them() {
     assert_eq!(block_on(set.fetch_f32("a.weight", &[2, 2])).unwrap(), a);
     assert_eq!(block_on(set.fetch_row("a.weight", [2, 2], 1)).unwrap(), a[2..]);
     assert_eq!(block_on(set.fetch_f32("b.weight", &[2, 2])).unwrap(), [2.0, 2.5, -0.5, 0.0]);
+    for (row, wanted) in [[2.0, 2.5], [-0.5, 0.0]].into_iter().enumerate() {
+        assert_eq!(block_on(set.fetch_row("b.weight", [2, 2], row)).unwrap(), wanted);
+    }
     // A kernel gets what it reads: f16, within its rounding where there is a scale, exact where there is none.
     let (dtype, bytes) = block_on(set.fetch("a.weight", &[2, 2])).unwrap();
     for (found, wanted) in decode(dtype, &bytes.here()).iter().zip(a) {
@@ -107,6 +128,42 @@ fn eight_bit_floats_are_multiplied_by_the_scale_beside_them() {
     let (dtype, bytes) = block_on(set.fetch("c.weight", &[1, 2])).unwrap();
     assert_eq!((dtype, decode(dtype, &bytes.here())), (StoredType::F16, vec![1.0, 1.125]));
     assert_eq!(set.unused(), Vec::<String>::new());
+}
+
+/// A safetensors file of a header and the bytes behind it.
+fn raw(header: &str, data: &[u8]) -> Result<WeightSet> {
+    let length = (header.len() as u64).to_le_bytes();
+    WeightSet::from_bytes([&length[..], header.as_bytes(), data].concat(), "raw.safetensors")
+}
+
+#[test]
+fn a_safetensors_file_may_hold_tensors_of_types_that_nothing_here_decodes() {
+    let header = r#"{"a.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+        "counter":{"dtype":"U64","shape":[],"data_offsets":[4,12]},
+        "x":{"dtype":"F3_E1M1","shape":[2,8],"data_offsets":[12,18]},
+        "mask":{"dtype":"BOOL","shape":[2],"data_offsets":[18,20]}}"#;
+    let set = raw(header, &[0; 20]).unwrap();
+    assert_eq!(set.take_f32("a.weight", &[1]).unwrap(), [0.0]);
+    assert_eq!(set.take_f32("mask", &[2]).unwrap(), [0.0, 0.0]);
+    let named = |name: &str| set.get(name).map(|info| (info.dtype, info.type_name(), info.stored_bytes()));
+    assert_eq!(named("counter"), Some((StoredType::Unknown, "U64", 8)));
+    assert_eq!(named("x"), Some((StoredType::Unknown, "F3_E1M1", 6)));
+    assert_eq!(set.unused(), ["counter", "x"]);
+    let told = [
+        set.f32("x").unwrap_err(),
+        set.take_f32("x", &[2, 8]).unwrap_err(),
+        block_on(set.fetch("x", &[2, 8])).unwrap_err(),
+        block_on(set.fetch_part("x", [2, 8], 0..1)).unwrap_err(),
+        block_on(set.fetch_f32("x", &[2, 8])).unwrap_err(),
+        block_on(set.fetch_row("x", [2, 8], 1)).unwrap_err(),
+        block_on(set.fetch_rows("x", &[2, 8], 0..1)).unwrap_err(),
+    ];
+    for told in told.map(|why| why.to_string()) {
+        assert_eq!(told, "x: expected a type that can be decoded here, found F3_E1M1");
+    }
+    // No type packs so many into so few bytes.
+    let told = raw(&header.replace("[2,8]", "[2,80]"), &[0; 20]).unwrap_err().to_string();
+    assert_eq!(told, "x: expected F3_E1M1 data of shape [2, 80], found 6 bytes");
 }
 
 #[test]

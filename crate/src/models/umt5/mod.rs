@@ -108,7 +108,7 @@ impl Umt5Encoder {
         let table = if loader.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
         let shape = [config.vocab_size, config.d_model];
         let stored = loader.set().get(table).map_or(0, TensorInfo::stored_bytes);
-        let embeddings = match stored > MOST_TABLE {
+        let embeddings = match stored > MOST_TABLE || loader.set().is_blank() {
             true => {
                 loader.row(table, shape, 0).await?;
                 Table::File(loader.clone(), table)

@@ -5,15 +5,17 @@
 //!
 //! Source: `torch/serialization.py` and `torch/_utils.py` of <https://github.com/pytorch/pytorch>.
 
+mod kinds;
 mod pickle;
 mod zip;
 
 use std::rc::Rc;
 
+use self::kinds::Kind;
 use self::pickle::Tensor;
 use self::zip::Archive;
 use super::Metadata;
-use super::info::{StoredType, TensorInfo};
+use super::info::{StoredType, TensorInfo, may_hold};
 use super::source::ByteSource;
 use crate::error::{Error, Result};
 
@@ -50,7 +52,14 @@ pub(super) async fn open(source: &Rc<dyn ByteSource>, label: &str) -> Result<(Me
 }
 
 fn info(tensor: Tensor, place: std::ops::Range<u64>) -> Result<TensorInfo> {
-    let Tensor { name, dtype, offset, shape, strides, .. } = tensor;
+    let Tensor { name, kind: Kind { dtype, unknown }, offset, shape, strides, .. } = tensor;
+    if dtype == StoredType::Unknown {
+        // Nor is known how large its elements are: they are somewhere in its storage.
+        return match may_hold(place.end.saturating_sub(place.start), &shape) {
+            true => Ok(TensorInfo { name, shape, dtype, range: place, unknown }),
+            false => Err(Error::weights(name, "a tensor inside its storage", format!("shape {shape:?}"))),
+        };
+    }
     if !is_contiguous(&shape, &strides) {
         let found = format!("strides {strides:?} for shape {shape:?}");
         return Err(Error::weights(name, "a tensor whose rows lie one after another", found));
@@ -60,7 +69,7 @@ fn info(tensor: Tensor, place: std::ops::Range<u64>) -> Result<TensorInfo> {
     let start = offset.checked_mul(dtype.block_bytes() as u64).and_then(|skip| place.start.checked_add(skip));
     let start = start.ok_or_else(outside)?;
     match start.checked_add(size) {
-        Some(end) if end <= place.end => Ok(TensorInfo { name, shape, dtype, range: start..end }),
+        Some(end) if end <= place.end => Ok(TensorInfo { name, shape, dtype, range: start..end, unknown }),
         _ => Err(outside()),
     }
 }
@@ -74,19 +83,4 @@ fn is_contiguous(shape: &[usize], strides: &[u64]) -> bool {
             wanted = wanted.saturating_mul(size as u64);
             fits
         })
-}
-
-/// The stored type of a storage's class (`torch.HalfStorage`).
-fn stored_type(class: &str) -> Option<StoredType> {
-    Some(match class {
-        "torch.FloatStorage" => StoredType::F32,
-        "torch.HalfStorage" => StoredType::F16,
-        "torch.BFloat16Storage" => StoredType::BF16,
-        "torch.DoubleStorage" => StoredType::F64,
-        "torch.LongStorage" => StoredType::I64,
-        "torch.IntStorage" => StoredType::I32,
-        "torch.ByteStorage" => StoredType::U8,
-        "torch.BoolStorage" => StoredType::Bool,
-        _ => return None,
-    })
 }

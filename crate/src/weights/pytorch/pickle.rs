@@ -8,13 +8,16 @@
 
 use std::collections::HashMap;
 
-use super::stored_type;
+use super::kinds::{self, Kind};
 use crate::error::{Error, Result};
-use crate::weights::StoredType;
 
-/// Classes and functions besides the storages.
-const ALLOWED: [&str; 4] =
-    ["collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size"];
+/// Classes and functions besides storages and types.
+const ALLOWED: [&str; 5] =
+    ["collections.OrderedDict", TENSOR, TYPED_TENSOR, "torch._utils._rebuild_parameter", "torch.Size"];
+
+/// Makes a tensor of a storage's own type, and one of a type that is given beside a storage of bytes.
+const TENSOR: &str = "torch._utils._rebuild_tensor_v2";
+const TYPED_TENSOR: &str = "torch._utils._rebuild_tensor_v3";
 
 /// Keys under which checkpoints of training keep the weights, the best first.
 const INSIDE: [&str; 6] = ["generator_ema", "ema", "state_dict", "model", "generator", "module"];
@@ -23,7 +26,7 @@ const INSIDE: [&str; 6] = ["generator_ema", "ema", "state_dict", "model", "gener
 #[derive(Debug)]
 pub(super) struct Tensor {
     pub name: String,
-    pub dtype: StoredType,
+    pub kind: Kind,
     /// Name of its storage in the archive.
     pub storage: String,
     /// Elements of the storage before it.
@@ -49,8 +52,8 @@ enum Node {
     Class(String),
     Sequence(Vec<Value>),
     Map(Vec<(Value, Value)>),
-    Storage { dtype: StoredType, key: String },
-    Tensor { storage: usize, offset: u64, shape: Vec<usize>, strides: Vec<u64> },
+    Storage { kind: Kind, key: String },
+    Tensor { storage: usize, kind: Kind, offset: u64, shape: Vec<usize>, strides: Vec<u64> },
 }
 
 struct Machine<'a> {
@@ -79,15 +82,15 @@ pub(super) fn tensors(bytes: &[u8], label: &str) -> Result<Vec<Tensor>> {
     }
     let mut out = Vec::new();
     for (key, value) in map {
-        let (Some(name), Some(Node::Tensor { storage, offset, shape, strides })) =
+        let (Some(name), Some(Node::Tensor { storage, kind, offset, shape, strides })) =
             (machine.text(*key), machine.node(*value))
         else {
             continue;
         };
-        let Some(Node::Storage { dtype, key }) = machine.nodes.get(*storage) else { continue };
+        let Some(Node::Storage { key, .. }) = machine.nodes.get(*storage) else { continue };
         out.push(Tensor {
             name: name.to_owned(),
-            dtype: *dtype,
+            kind: kind.clone(),
             storage: key.clone(),
             offset: *offset,
             shape: shape.clone(),
@@ -311,7 +314,8 @@ impl<'a> Machine<'a> {
 
     fn class(&mut self, module: &str, name: &str) -> Result<()> {
         let full = format!("{module}.{name}");
-        if !ALLOWED.contains(&full.as_str()) && stored_type(&full).is_none() {
+        let is_kind = || kinds::of_storage(&full).or_else(|| kinds::of_dtype(&full)).is_some();
+        if !ALLOWED.contains(&full.as_str()) && !is_kind() {
             let rule = "a PyTorch file of plain tensors (nothing in a checkpoint is ever run)";
             return Err(Error::weights(self.label, rule, format!("one that asks for {full}")));
         }
@@ -326,13 +330,13 @@ impl<'a> Machine<'a> {
         let wrong = || self.broken("a reference to something that is no storage");
         let parts = parts.filter(|parts| self.text(parts[0]) == Some("storage")).ok_or_else(wrong)?;
         let Some(Node::Class(class)) = self.node(parts[1]) else { return Err(wrong()) };
-        let dtype = stored_type(class).ok_or_else(wrong)?;
+        let kind = kinds::of_storage(class).ok_or_else(wrong)?;
         let key = self.text(parts[2]).ok_or_else(wrong)?;
         if key.is_empty() || !key.bytes().all(|b| b.is_ascii_digit()) {
             return Err(wrong());
         }
         let key = key.to_owned();
-        self.push(Node::Storage { dtype, key });
+        self.push(Node::Storage { kind, key });
         Ok(())
     }
 
@@ -349,8 +353,9 @@ impl<'a> Machine<'a> {
                 let inner = args.first().copied().ok_or_else(|| self.broken("a call without arguments"))?;
                 self.stack.push(inner);
             }
-            "torch._utils._rebuild_tensor_v2" => {
-                let tensor = self.tensor(&args).ok_or_else(|| self.broken("a tensor that is none"))?;
+            TENSOR | TYPED_TENSOR => {
+                let tensor =
+                    self.tensor(&args, class == TYPED_TENSOR).ok_or_else(|| self.broken("a tensor that is none"))?;
                 self.push(tensor);
             }
             _ => return Err(self.broken(format!("a call of {class}"))),
@@ -358,10 +363,15 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// `(storage, offset, size, stride, …)`
-    fn tensor(&self, args: &[Value]) -> Option<Node> {
+    /// `(storage, offset, size, stride, needs gradients, hooks)`, and the type where it is `typed`
+    fn tensor(&self, args: &[Value], typed: bool) -> Option<Node> {
         let [Value::Node(storage), Value::Whole(offset), shape, strides, ..] = args else { return None };
-        matches!(self.nodes.get(*storage), Some(Node::Storage { .. })).then_some(())?;
+        let Some(Node::Storage { kind: stored, .. }) = self.nodes.get(*storage) else { return None };
+        let kind = match (typed, args.get(6).and_then(|class| self.node(*class))) {
+            (false, _) => stored.clone(),
+            (true, Some(Node::Class(class))) => kinds::of_dtype(class)?,
+            (true, _) => return None,
+        };
         let wholes = |value: &Value| -> Option<Vec<u64>> {
             self.sequence(*value)?
                 .iter()
@@ -371,6 +381,7 @@ impl<'a> Machine<'a> {
         let shape: Option<Vec<usize>> = wholes(shape)?.into_iter().map(|n| n.try_into().ok()).collect();
         Some(Node::Tensor {
             storage: *storage,
+            kind,
             offset: (*offset).try_into().ok()?,
             shape: shape?,
             strides: wholes(strides)?,
