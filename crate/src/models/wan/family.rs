@@ -128,7 +128,10 @@ impl WanDenoiser {
                 let latents = match kept {
                     Some((_, latents)) => latents,
                     None => {
-                        let references: Vec<_> = timeline.references.iter().map(|r| picture(r)).collect();
+                        let step = codec.stride().space;
+                        let whole = timeline.references.iter().map(|reference| reference.on_white(height, width, step));
+                        let references =
+                            whole.map(|planes| planes.map(|planes| picture(&planes))).collect::<Result<Vec<_>>>()?;
                         vace_control(codec, timeline.size, timeline.video.as_ref(), &references, device, room, pace)
                             .await?
                     }
