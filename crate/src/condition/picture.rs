@@ -156,12 +156,15 @@ impl Picture {
     pub fn on_white(&self, height: usize, width: usize, step: usize) -> Result<Vec<f32>> {
         let step = step.max(1);
         let [own_width, own_height] = [self.width, self.height].map(|side| (side / step).max(1) * step);
-        let mut rgb = self.rgb()?;
-        if (own_width, own_height) != self.size() {
-            let picture = self.image::<Rgb<f32>>(rgb)?;
-            let scaled = imageops::resize(&picture, own_width as u32, own_height as u32, FilterType::Lanczos3);
-            // Pillow's pictures are bytes.
-            rgb = scaled.into_raw().into_iter().map(|value| (value.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect();
+        let (mut rgb, mut size) = (self.rgb()?, self.size());
+        // As Pillow does: one side after the other, and bytes each time.
+        for next in [(own_width, self.height), (own_width, own_height)] {
+            if size != next {
+                let picture = buffer::<Rgb<f32>>(size, rgb)?;
+                let scaled = imageops::resize(&picture, next.0 as u32, next.1 as u32, FilterType::Lanczos3).into_raw();
+                rgb = scaled.into_iter().map(|value| (value.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect();
+                size = next;
+            }
         }
         let scale = (height as f64 / own_height as f64).min(width as f64 / own_width as f64);
         let side = |own: usize| ((own as f64 * scale) as usize).max(1);
@@ -236,7 +239,7 @@ impl Picture {
         if (self.height, self.width) == (height, width) {
             return Ok(Scaled { values, size: (width, height), left: 0, top: 0 });
         }
-        let picture = self.image::<P>(values)?;
+        let picture = buffer::<P>(self.size(), values)?;
         let ((left, top, w, h), size) = match fit {
             Fit::Cover => (self.cut(height, width), (width, height)),
             Fit::Contain => ((0, 0, self.width as u32, self.height as u32), self.inside(height, width)),
@@ -244,15 +247,6 @@ impl Picture {
         let cut = imageops::crop_imm(&picture, left, top, w, h).to_image();
         let values = imageops::resize(&cut, size.0 as u32, size.1 as u32, by).into_raw();
         Ok(Scaled { values, size, left: (width - size.0) / 2, top: (height - size.1) / 2 })
-    }
-
-    /// Numbers of this picture, as many to a pixel as `P` has channels, as the `image` crate takes them.
-    fn image<P>(&self, values: Vec<f32>) -> Result<ImageBuffer<P, Vec<f32>>>
-    where
-        P: Pixel<Subpixel = f32> + 'static,
-    {
-        ImageBuffer::from_raw(self.width as u32, self.height as u32, values)
-            .ok_or_else(|| Error::Internal("a picture's size and values disagree".into()))
     }
 
     /// Left, top, width and height of the largest middle part with the shape of `height × width`.
@@ -293,6 +287,15 @@ impl Picture {
                 .collect(),
         })
     }
+}
+
+/// Numbers, as many to a pixel as `P` has channels, as the `image` crate takes them.
+fn buffer<P>((width, height): (usize, usize), values: Vec<f32>) -> Result<ImageBuffer<P, Vec<f32>>>
+where
+    P: Pixel<Subpixel = f32> + 'static,
+{
+    ImageBuffer::from_raw(width as u32, height as u32, values)
+        .ok_or_else(|| Error::Internal("a picture's size and values disagree".into()))
 }
 
 /// For each of `count` places along a side of `own` pixels the two pixels that it lies between, and the second one's share: torch's

@@ -203,8 +203,8 @@ fn a_reference_is_whole_in_the_middle_of_a_white_frame() {
     let found = picture.on_white(6, 8, 2).unwrap();
     for (i, value) in found.iter().enumerate() {
         let (byte, wanted) = ((value * 0.5 + 0.5) * 255.0, wanted[i % 48 / 8][i % 8]);
-        // Pillow rounds once more on its way.
-        assert!((byte - wanted).abs() <= 2.0, "value {i}: {byte}, {wanted} expected");
+        // Where Pillow's fixed numbers round the other way, one off.
+        assert!((byte - wanted).abs() <= 1.1, "value {i}: {byte}, {wanted} expected");
     }
     assert_eq!(found.len(), 3 * 48);
     // At the frame's size it stays as it is, and what shines through is white.
