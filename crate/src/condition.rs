@@ -55,7 +55,7 @@ pub enum Piece {
     Mask(Vec<Picture>),
     /// What the parts to be made should follow (edges, a sketch, depth, a pose), from frame 0 on.
     Control(Vec<Picture>),
-    /// Something that should appear.
+    /// Something that should appear; a picture of another shape than the clip's is seen whole.
     Reference(Picture),
     /// A clip to start from in place of noise; of the steps, the last `strength` (0…1) of them are run.
     Source {
@@ -104,8 +104,8 @@ pub struct Timeline<'a> {
     pub size: ClipSize,
     /// Known and control pixels; `None` when neither is given.
     pub video: Option<Video<'a>>,
-    /// Reference pictures, `[3, H, W]` each in −1…1.
-    pub references: Vec<Vec<f32>>,
+    /// Reference pictures, at their own sizes.
+    pub references: Vec<&'a Picture>,
     /// A clip's frames at the clip's size, as many as it has, and the strength.
     pub source: Option<(Vec<Cow<'a, Picture>>, f64)>,
     /// See [`Condition::control_scale`].
@@ -131,8 +131,8 @@ impl Condition {
         self.pieces.is_empty()
     }
 
-    /// Checks the pieces and lays them out. Pictures of another size are scaled as their [`Fit`] says; those of references,
-    /// control clips and sources cover the frame and are cut around the middle.
+    /// Checks the pieces and lays them out. Pictures of another size are scaled as their [`Fit`] says; those of control
+    /// clips and sources cover the frame and are cut around the middle, and those of references stay as they are.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] naming the rule and the frames: a piece that the model cannot take, one outside the clip,
@@ -157,7 +157,10 @@ impl Condition {
                 Piece::Clip { at, frames: clip, fit } => place(&mut given.known, *at, clip, *fit)?,
                 Piece::Mask(masks) => take_once("mask", &mut given.masks, masks)?,
                 Piece::Control(control) => take_once("control clip", &mut given.control, control)?,
-                Piece::Reference(picture) => references.push(picture.planes(height, width)?),
+                Piece::Reference(picture) => {
+                    picture.check()?;
+                    references.push(picture);
+                }
                 Piece::Source { frames: clip, strength } => {
                     if !(0.0..=1.0).contains(strength) {
                         return Err(Error::options(format!("strength must be 0 to 1, got {strength}")));

@@ -39,7 +39,7 @@ export interface ClipInputs {
   control?: PictureSource | ClipSource | undefined;
   /** How strongly `control` and all that is known act, 0 to 10. Default 1, as trained. */
   controlScale?: number | undefined;
-  /** Things that should appear. */
+  /** Things that should appear. A picture of another shape than the clip is seen whole, in the middle of white. */
   references?: readonly PictureSource[] | undefined;
   /** A clip to start from in place of noise. */
   source?: ClipSource | undefined;

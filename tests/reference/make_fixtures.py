@@ -663,9 +663,10 @@ def pipe_v2v(c, cfg):
     return {"transformer": tr, "vae": vae}
 
 
-@case(**dict(P, model=dict(WAN, num_layers=2, vace_layers=[0, 1], vace_in_channels=8 + 64), refs=1, scale=0.8))
+@case(**dict(P, model=dict(WAN, num_layers=2, vace_layers=[0, 1], vace_in_channels=8 + 64), refs=1, scale=0.8, shapes=[[24, 80], [64, 16], [16, 16]]))
 def pipe_vace(c, cfg):
-    """Masked video + reference image through the VACE control branch (sizes exact, so nothing is resampled)."""
+    """Masked video + reference image through the VACE control branch (sizes exact, so nothing is resampled), and what becomes of
+    reference images of other shapes (multiples of 8: else Pillow resamples them first, in bytes)."""
     from PIL import Image
     tr, vae, sch, kw = wan_parts(c, cfg, D.WanVACETransformer3DModel)
     H, W, F = cfg["height"], cfg["width"], cfg["frames"]
@@ -678,6 +679,10 @@ def pipe_vace(c, cfg):
     cond = torch.cat([p.prepare_video_latents(v, m, r, None, torch.device("cpu")), p.prepare_masks(m, r)], 1)
     c.add(out__conditioning=cond)
     finish(c, run, vae, cfg["refs"])
+    for i, (h, w) in enumerate(cfg["shapes"]):
+        ref = (c.rand(h, w, 3) * 255).byte()
+        _, _, [[seen]] = p.preprocess_conditions(None, None, Image.fromarray(ref.numpy()), 1, H, W, F, torch.float32, torch.device("cpu"))
+        c.add(**{f"in__shape{i}_u8": ref, f"out__reference{i}": seen})
     return {"transformer": tr, "vae": vae}
 
 

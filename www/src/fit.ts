@@ -48,8 +48,6 @@ export const GROUND: Partial<Record<Mode, string>> = {
   connect: '#000',
   edit: '#000',
   sketch: '#000',
-  // As models of references were trained.
-  subject: '#fff',
 };
 
 /** Material kept whole within a frame of another shape. */
@@ -65,7 +63,7 @@ export function fitWords(given: readonly Material[], clip: Size, ground: string 
   if (one === undefined) return undefined;
   const how = shapeBeside(one.frames[0]!, clip)!;
   const what = one.frames.length > 1 ? 'The given clip' : 'The picture';
-  const beside = ground === undefined ? 'made' : ground === '#fff' ? 'white' : 'black';
+  const beside = ground === undefined ? 'made' : 'black';
   const them = others.length === 1 ? 'it' : 'them';
   const label = others.length === 1 ? `${what} is ${how} than the clip to be made` : 'Some are of another shape than the clip to be made';
   const cut = others.length === 1 ? (how === 'wider' ? ': its sides go' : ': its top and bottom go') : '';

@@ -113,7 +113,7 @@ function parts(recipe: Recipe): Parts {
     case 'sketch':
       return generate({ control: lines === 'draw' ? drawnControl(recipe, hold) : givenControl(recipe, hold) });
     case 'subject': {
-      const [picture] = whole(need(slots.subject, 'a picture of the subject')).frames;
+      const [picture] = need(slots.subject, 'a picture of the subject').frames;
       return generate({ references: [picture!] });
     }
     case 'grow': {

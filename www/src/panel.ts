@@ -114,7 +114,7 @@ const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   class: () => [classLabel.box],
 };
 
-/** What is given in each mode whose shape counts: a frame that grows and one that is enlarged keep their own. */
+/** What is given in each mode whose shape counts: a frame that grows, one that is enlarged and a subject keep their own. */
 const GIVEN: Partial<Record<Mode, () => (Material | undefined)[]>> = {
   image: () => [slots.first.material, slots.last.material],
   keyframes: () => timeline.items.map(({ material }) => material),
@@ -124,7 +124,6 @@ const GIVEN: Partial<Record<Mode, () => (Material | undefined)[]>> = {
   edit: () => [slots.clip.material],
   paint: () => [slots.clip.material],
   sketch: () => [draws() ? undefined : slots.control.material],
-  subject: () => [slots.subject.material],
 };
 
 /** The size of what is made: a task's hangs on its clip, all else on the settings. */

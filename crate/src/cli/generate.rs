@@ -1,16 +1,13 @@
 //! `tabreel generate`.
 
-use std::cell::RefCell;
-use std::future::Future;
+mod batch;
+mod terminal;
+
 use std::hash::{BuildHasher, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::catalogue;
 use super::compare;
@@ -27,9 +24,10 @@ use crate::error::{Error, Result};
 use crate::host::{Event, Host};
 use crate::models::registry::Registry;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Presets, Rules, suggested};
-use crate::pipeline::{Inputs, ModelFiles, Pipeline, card_of, draft};
+use crate::pipeline::{Inputs, ModelCard, ModelFiles, Pipeline, card_of, draft};
 use crate::tasks;
 use crate::weights::WeightSet;
+use terminal::{Frames, TerminalHost};
 
 /// Options of `generate`. Sizes, steps and the like default to what the model's `tabreel.json` says.
 #[derive(Debug, Args)]
@@ -57,8 +55,13 @@ pub struct GenerateArgs {
     device: DeviceArg,
     /// Output file: .gif, .mp4 or .webm (through ffmpeg), .png or .jpg (contact sheet), .y4m or .safetensors (`frames` and
     /// `latents`).
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "batch")]
+    out: Option<PathBuf>,
+    /// Make a clip of text of each line of a file, of any sizes, several in one pass of the model. A line is a prompt, or a JSON
+    /// object with the names of these flags: {"prompt": "a red fox", "width": 192, "frames": 25, "seed": 7, "out": "fox.gif"}.
+    /// What it leaves out is as the flags say for all; without an "out" of its own, clip 3 of --out clip.gif is clip-3.gif.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["GivenArgs", "latents", "compare_steps"])]
+    batch: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -71,27 +74,93 @@ enum DeviceArg {
     Gpu,
 }
 
+/// A model that was asked for, before its weights are read.
+struct Asked {
+    registry: Registry,
+    files: ModelFiles,
+    card: ModelCard,
+}
+
+/// The same, and where it will compute.
+struct Opened<'a> {
+    model: &'a Asked,
+    compute: Compute,
+    /// Bytes that its weights may take, where somebody says.
+    budget: Option<u64>,
+}
+
+impl GenerateArgs {
+    /// The model's files and its card, with the preset that `asked` names in the card's defaults.
+    async fn choose(&self, asked: &mut GivenOptions) -> Result<Asked> {
+        let (registry, files) = (Registry::default(), self.model.files()?);
+        let mut card = card_of(&registry, &files).await?;
+        if let Some(preset) = asked.preset.take() {
+            let presets = catalogue::presets_of(&registry, &files, &card).await?;
+            card.default = suggested(&card.default, &presets, Some(&preset))?;
+            let sizes = presets.get(&preset).and_then(|preset| preset.sizes.clone());
+            card.sizes = sizes.filter(|sizes| !sizes.is_empty()).unwrap_or(card.sizes);
+            check_lora(&presets, &preset, &files)?;
+        }
+        Ok(Asked { registry, files, card })
+    }
+
+    /// The device, which is said.
+    async fn open<'a>(&self, model: &'a Asked, host: &TerminalHost) -> Result<Opened<'a>> {
+        let compute = self.device.open().await?;
+        host.say("device", &compute.describe());
+        if !compute.is_gpu() {
+            room::check_model(&model.files)?;
+        }
+        // On the CPU weights beyond what is free are streamed, not asked for.
+        let usual = if compute.is_gpu() { None } else { room::for_weights() };
+        Ok(Opened { model, compute, budget: self.memory.map(|mb| mb << 20).or(usual) })
+    }
+}
+
+impl Opened<'_> {
+    async fn load(&self, host: &TerminalHost) -> Result<Pipeline> {
+        let Asked { registry, files, .. } = self.model;
+        Pipeline::load_within(registry, files, self.compute.clone(), self.budget, host).await
+    }
+
+    /// What can be asked of it, before its weights are read.
+    async fn draft(&self, host: &TerminalHost) -> Result<Pipeline> {
+        let Asked { registry, files, .. } = self.model;
+        match draft(registry, files, &self.compute).await {
+            Ok(draft) => Ok(draft),
+            // What is wrong with a folder, its loading says better.
+            Err(error) => self.load(host).await.and(Err(error)),
+        }
+    }
+
+    /// What recipes say of it.
+    async fn identity(&self, args: &GenerateArgs) -> Result<Identity> {
+        let name = match self.model.card.name.as_str() {
+            "" => args.model.name(),
+            name => name.to_owned(),
+        };
+        Identity::of(name, &self.model.files).await
+    }
+}
+
 /// Runs `generate`.
 ///
 /// # Errors
 /// As [`GivenArgs::read`], [`Pipeline::load`], [`Pipeline::generate`] and [`tasks::run`]; [`Error::Fetch`] when the output
 /// cannot be written.
 pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
-    let out = output::Partial::create(&args.out)?;
+    if let Some(file) = &args.batch {
+        return batch::run(&args, file, json);
+    }
+    let target = args.out.as_deref().unwrap_or(Path::new(""));
+    let out = output::Partial::create(target)?;
     let host = TerminalHost::new(json);
     pollster::block_on(async {
-        let files = args.model.files()?;
-        let mut card = card_of(&Registry::default(), &files).await?;
         let mut asked = args.options.0.clone();
-        if let Some(preset) = asked.preset.take() {
-            let presets = catalogue::presets_of(&Registry::default(), &files, &card).await?;
-            card.default = suggested(&card.default, &presets, Some(&preset))?;
-            let sizes = presets.get(&preset).and_then(|preset| preset.sizes.clone());
-            card.sizes = sizes.filter(|sizes| !sizes.is_empty()).unwrap_or(card.sizes);
-            check_lora(&presets, &preset, &files)?;
-        }
+        let model = args.choose(&mut asked).await?;
+        let card = &model.card;
         let seed = *asked.seed.get_or_insert_with(random_seed);
-        let vocabulary = Vocabulary::of(&files).await?;
+        let vocabulary = Vocabulary::of(&model.files).await?;
         if args.suggest {
             let prompt = asked.prompt.as_deref().unwrap_or_default();
             asked.prompt = Some(suggestion(vocabulary.as_ref(), prompt, seed)?);
@@ -99,42 +168,26 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         check_before_loading(&asked, &card.default)?;
         // The files are looked at before the model is loaded, which takes longer.
         let given = args.given.read(asked.clone().settle(&card.default).fps)?;
-        let compute = args.device.open().await?;
-        host.say("device", &compute.describe());
-        if !compute.is_gpu() {
-            room::check_model(&files)?;
-        }
-        // On the CPU weights beyond what is free are streamed, not asked for.
-        let usual = if compute.is_gpu() { None } else { room::for_weights() };
-        let (registry, budget) = (Registry::default(), args.memory.map(|mb| mb << 20).or(usual));
-        let load = |compute: Compute| Pipeline::load_within(&registry, &files, compute, budget, &host);
+        let opened = args.open(&model, &host).await?;
         let chosen = asked.num_steps.is_some() || asked.sigmas.is_some();
-        let draft = match draft(&registry, &files, &compute).await {
-            Ok(draft) => draft,
-            // What is wrong with a folder, its loading says better.
-            Err(error) => return load(compute).await.and(Err(error)),
-        };
+        let draft = opened.draft(&host).await?;
         // What the model refuses, and a clip that does not fit, are told before gigabytes are read.
-        let (arranged, mut options, notes) = given.arrange(asked, &card, &draft)?;
+        let (arranged, mut options, notes) = given.arrange(asked, card, &draft)?;
         let each = match args.compare_steps.as_slice() {
             [] => vec![options.clone()],
             steps => compare::each(&options, steps, chosen)?,
         };
         each.iter().try_for_each(|options| arranged.check(&draft, options, &host))?;
         drop(draft);
-        let pipeline = load(compute).await?;
+        let pipeline = opened.load(&host).await?;
         notes.iter().for_each(|note| host.event(Event::warning(note)));
         host.tell_prompt(&options.prompt, vocabulary.as_ref(), args.suggest);
-        let name = match card.name.as_str() {
-            "" => args.model.name(),
-            name => name.to_owned(),
-        };
-        let model = Identity::of(name, &files).await?;
+        let identity = opened.identity(&args).await?;
         let mut beside = args.given.recipe(&arranged);
         if !args.compare_steps.is_empty() {
             beside["compare-steps"] = args.compare_steps.clone().into();
         }
-        let recipe = recipe::write(&model, args.given.task_name(&arranged, &options), &options, &beside);
+        let recipe = recipe::write(&identity, args.given.task_name(&arranged, &options), &options, &beside);
         let frames;
         let (clip, latents) = match arranged {
             Arranged::Clip(condition) => {
@@ -166,7 +219,9 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let latents = latents.then_some((clip.latents.as_slice(), clip.latents_shape));
         let size = [options.num_frames, options.height, options.width];
         output::write(out, &frames.rgb, size, options.fps, latents, Some(&recipe))?;
-        host.finish(&args.out, &EngineResult::new(&clip, &options, pipeline.compute()))
+        host.finish();
+        host.tell_made(target, &EngineResult::new(&clip, &options, pipeline.compute()));
+        Ok(())
     })
 }
 
@@ -226,149 +281,4 @@ impl DeviceArg {
 /// A seed below 2³², other at each call: the hasher of the standard library is seeded by the system.
 fn random_seed() -> u64 {
     std::hash::RandomState::new().build_hasher().finish() >> 32
-}
-
-/// Frames collected so far, RGB, `[F, H, W, 3]`.
-#[derive(Debug, Default)]
-struct Frames {
-    rgb: Vec<u8>,
-    count: usize,
-}
-
-impl Frames {
-    /// Clips of the same size, so many pixels wide each, from left to right.
-    fn beside(mut clips: Vec<Self>, width: usize) -> Self {
-        if clips.len() == 1 {
-            return clips.remove(0);
-        }
-        let count = clips.iter().map(|clip| clip.count).min().unwrap_or_default();
-        let clips: Vec<Vec<u8>> = clips.into_iter().map(|clip| clip.rgb).collect();
-        Self { rgb: compare::beside(&clips, 3 * width), count }
-    }
-}
-
-/// Shows progress on a terminal, or prints JSON lines.
-struct TerminalHost {
-    json: bool,
-    bar: ProgressBar,
-    started: Instant,
-    frames: RefCell<Frames>,
-}
-
-impl TerminalHost {
-    fn new(json: bool) -> Self {
-        let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} {eta}") {
-            bar.set_style(style);
-        }
-        Self { json, bar, started: Instant::now(), frames: RefCell::default() }
-    }
-
-    fn say(&self, what: &str, words: &str) {
-        match self.json {
-            true => self.line(&serde_json::json!({ "type": what, what: words }).to_string()),
-            false => self.note(&format!("{what}: {words}")),
-        }
-    }
-
-    /// A line of output. A reader that has gone away must not cost the clip.
-    fn line(&self, text: &str) {
-        let _ = writeln!(std::io::stdout(), "{text}");
-    }
-
-    /// A word to the person at the terminal, or to the log where there is no terminal to draw a bar on.
-    fn note(&self, text: &str) {
-        if self.bar.is_hidden() {
-            let _ = writeln!(std::io::stderr(), "{text}");
-        } else {
-            self.bar.println(text);
-        }
-    }
-
-    /// Says what was made of the prompt, and the words of it that say nothing to a small model.
-    fn tell_prompt(&self, prompt: &str, vocabulary: Option<&Vocabulary>, suggested: bool) {
-        if suggested {
-            self.say("prompt", prompt);
-        }
-        let unknown = vocabulary.map(|vocabulary| vocabulary.unknown(prompt)).unwrap_or_default();
-        if !unknown.is_empty() {
-            let words: Vec<String> = unknown.iter().map(|word| format!("“{word}”")).collect();
-            self.event(Event::warning(format!("this small model does not know {}", words.join(", "))));
-        }
-    }
-
-    fn set_steps(&self, steps: usize) {
-        self.bar.set_length(steps as u64);
-        self.bar.set_position(0);
-    }
-
-    fn take_frames(&self) -> Frames {
-        self.frames.take()
-    }
-
-    fn finish(&self, out: &Path, clip: &EngineResult) -> Result<()> {
-        self.bar.finish_and_clear();
-        match self.json {
-            true => {
-                let mut line = serde_json::json!(clip);
-                line["type"] = "done".into();
-                line["out"] = out.to_string_lossy().into();
-                self.line(&line.to_string());
-            }
-            false => {
-                let total = clip.timings.get("total").copied().unwrap_or_default();
-                let made = format!("{} frames, seed {}, {total:.1} s", clip.num_frames, clip.seed);
-                self.line(&format!("{} ({made})", out.display()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Host for TerminalHost {
-    fn event(&self, event: Event) {
-        if self.json && matches!(event, Event::Stage { .. } | Event::Step { .. } | Event::Warning { .. }) {
-            self.line(&serde_json::json!(event).to_string());
-        }
-        match event {
-            Event::Loading { loaded, total, what } => {
-                self.bar.set_length(total as u64);
-                self.bar.set_position(loaded as u64);
-                self.bar.set_message(format!("load {what}"));
-            }
-            Event::Stage { stage } => self.bar.set_message(stage.name()),
-            Event::Step { step, .. } => self.bar.set_position(step as u64),
-            Event::Warning { message } if !self.json => self.note(&format!("warning: {message}")),
-            Event::Warning { .. } => {}
-            Event::Frame { index, rgba, .. } => {
-                // Windows before a clip's start come last.
-                let mut frames = self.frames.borrow_mut();
-                let bytes = rgba.len() / 4 * 3;
-                let end = (index + 1) * bytes;
-                if frames.rgb.len() < end {
-                    frames.rgb.resize(end, 0);
-                }
-                let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]);
-                frames.rgb[end - bytes..end].iter_mut().zip(rgb).for_each(|(into, value)| *into = value);
-                frames.count = frames.count.max(index + 1);
-            }
-            Event::Preview { .. } => {}
-        }
-    }
-
-    fn aborted(&self) -> bool {
-        false
-    }
-
-    fn tick(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn now_secs(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
-    }
-
-    fn free_memory(&self) -> Option<u64> {
-        room::free()
-    }
 }

@@ -49,7 +49,7 @@ pub struct GivenArgs {
     /// How strongly lines and known pixels steer, 0 to 10; 1 as trained.
     #[arg(long, value_name = "SCALE")]
     control_scale: Option<f32>,
-    /// Picture of something that should appear; can be repeated.
+    /// Picture of something that should appear, seen whole in the middle of white; can be repeated.
     #[arg(long, value_name = "FILE")]
     reference: Vec<PathBuf>,
     /// Clip to start from in place of noise.

@@ -116,7 +116,7 @@ impl Picture {
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] when one is not finite.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         match &self.values {
             Values::Rgb(numbers) => match numbers.iter().find(|v| !v.is_finite()) {
                 Some(bad) => Err(Error::options(format!("a picture's values must be 0 to 1, got {bad}"))),
@@ -144,6 +144,45 @@ impl Picture {
         Ok((0..plane)
             .flat_map(|i| [byte(planes[i]), byte(planes[plane + i]), byte(planes[2 * plane + i]), 255])
             .collect())
+    }
+
+    /// The picture whole, in the middle of a white frame, as models of reference pictures see it: `[3, H, W]` in −1…1. `step` is
+    /// the codec's stride, px, to whose multiples the picture's own sides are brought first.
+    ///
+    /// Source: diffusers `pipeline_wan_vace.py` (`preprocess_conditions`), `image_processor.py` (`preprocess`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a value is not finite.
+    pub fn on_white(&self, height: usize, width: usize, step: usize) -> Result<Vec<f32>> {
+        let step = step.max(1);
+        let [own_width, own_height] = [self.width, self.height].map(|side| (side / step).max(1) * step);
+        let (mut rgb, mut size) = (self.rgb()?, self.size());
+        // As Pillow does: one side after the other, and bytes each time.
+        for next in [(own_width, self.height), (own_width, own_height)] {
+            if size != next {
+                let picture = buffer::<Rgb<f32>>(size, rgb)?;
+                let scaled = imageops::resize(&picture, next.0 as u32, next.1 as u32, FilterType::Lanczos3).into_raw();
+                rgb = scaled.into_iter().map(|value| (value.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect();
+                size = next;
+            }
+        }
+        let scale = (height as f64 / own_height as f64).min(width as f64 / own_width as f64);
+        let side = |own: usize| ((own as f64 * scale) as usize).max(1);
+        let (columns, rows) = (between(own_width, side(own_width)), between(own_height, side(own_height)));
+        let (left, top) = ((width - columns.len()) / 2, (height - rows.len()) / 2);
+        let plane = height * width;
+        let mut planes = vec![1.0f32; 3 * plane];
+        for (y, &(above, below, down)) in rows.iter().enumerate() {
+            for (x, &(before, after, right)) in columns.iter().enumerate() {
+                for channel in 0..3 {
+                    let at = |row: usize, column: usize| rgb[(row * own_width + column) * 3 + channel];
+                    let across = |row: usize| at(row, before) * (1.0 - right) + at(row, after) * right;
+                    let value = across(above) * (1.0 - down) + across(below) * down;
+                    planes[channel * plane + (top + y) * width + left + x] = value * 2.0 - 1.0;
+                }
+            }
+        }
+        Ok(planes)
     }
 
     /// Brought to `height × width`; opacity is laid over white, and what is not opaque is open.
@@ -200,8 +239,7 @@ impl Picture {
         if (self.height, self.width) == (height, width) {
             return Ok(Scaled { values, size: (width, height), left: 0, top: 0 });
         }
-        let picture = ImageBuffer::<P, _>::from_raw(self.width as u32, self.height as u32, values)
-            .ok_or_else(|| Error::Internal("a picture's size and values disagree".into()))?;
+        let picture = buffer::<P>(self.size(), values)?;
         let ((left, top, w, h), size) = match fit {
             Fit::Cover => (self.cut(height, width), (width, height)),
             Fit::Contain => ((0, 0, self.width as u32, self.height as u32), self.inside(height, width)),
@@ -249,4 +287,25 @@ impl Picture {
                 .collect(),
         })
     }
+}
+
+/// Numbers, as many to a pixel as `P` has channels, as the `image` crate takes them.
+fn buffer<P>((width, height): (usize, usize), values: Vec<f32>) -> Result<ImageBuffer<P, Vec<f32>>>
+where
+    P: Pixel<Subpixel = f32> + 'static,
+{
+    ImageBuffer::from_raw(width as u32, height as u32, values)
+        .ok_or_else(|| Error::Internal("a picture's size and values disagree".into()))
+}
+
+/// For each of `count` places along a side of `own` pixels the two pixels that it lies between, and the second one's share: torch's
+/// `interpolate(mode="bilinear", align_corners=False)`, which does not smooth what becomes smaller.
+fn between(own: usize, count: usize) -> Vec<(usize, usize, f32)> {
+    let scale = own as f32 / count as f32;
+    let place = |at: usize| {
+        let from = ((at as f32 + 0.5) * scale - 0.5).max(0.0);
+        let first = (from as usize).min(own - 1);
+        (first, (first + 1).min(own - 1), from - first as f32)
+    };
+    (0..count).map(place).collect()
 }

@@ -186,6 +186,34 @@ fn opacity_is_laid_over_white() {
     assert_eq!(picture.planes(1, 1).unwrap(), [1.0, 1.0, 1.0]);
 }
 
+/// Worked out by diffusers' `WanVACEPipeline.preprocess_conditions` with a codec of stride 2: 5 × 3 px become 4 × 2 by Lanczos, these
+/// 8 × 4 by plain interpolation, in the middle of 8 × 6.
+#[test]
+fn a_reference_is_whole_in_the_middle_of_a_white_frame() {
+    let grey = [0, 255, 0, 200, 90, 30, 60, 255, 10, 0, 255, 128, 64, 32, 250];
+    let picture = Picture::new(5, 3, Values::Rgba(grey.iter().flat_map(|&v| [v, v, v, 255]).collect())).unwrap();
+    let wanted: [[f32; 8]; 6] = [
+        [255.0; 8],
+        [38.0, 68.0, 128.0, 147.2, 125.8, 104.5, 83.5, 73.0],
+        [67.0, 87.6, 128.7, 137.4, 113.6, 97.9, 90.1, 86.3],
+        [125.0, 126.7, 130.1, 117.6, 89.4, 84.6, 103.4, 112.8],
+        [154.0, 146.2, 130.8, 107.8, 77.2, 78.0, 110.0, 126.0],
+        [255.0; 8],
+    ];
+    let found = picture.on_white(6, 8, 2).unwrap();
+    for (i, value) in found.iter().enumerate() {
+        let (byte, wanted) = ((value * 0.5 + 0.5) * 255.0, wanted[i % 48 / 8][i % 8]);
+        // Where Pillow's fixed numbers round the other way, one off.
+        assert!((byte - wanted).abs() <= 1.1, "value {i}: {byte}, {wanted} expected");
+    }
+    assert_eq!(found.len(), 3 * 48);
+    // At the frame's size it stays as it is, and what shines through is white.
+    let half = Picture::new(6, 4, Values::Rgba([0, 0, 0, 0].repeat(24))).unwrap();
+    assert!(half.on_white(4, 6, 2).unwrap().iter().all(|&value| value == 1.0));
+    let exact = flat(0.25).on_white(4, 6, 2).unwrap();
+    assert!(exact.iter().all(|&value| value == -0.5));
+}
+
 #[test]
 fn a_picture_must_have_the_values_of_its_size() {
     let e = Picture::new(2, 2, Values::Rgba(vec![0; 12])).unwrap_err().to_string();

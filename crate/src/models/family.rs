@@ -177,6 +177,18 @@ pub trait Denoiser {
     /// Does once a clip what does not change from step to step: conditions encoded, prompts projected, positions.
     fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>>;
 
+    /// Whether several clips of text can go through it in one pass.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn packs(&self) -> bool {
+        false
+    }
+
+    /// As [`Denoiser::prepare`] for several clips of text that go through it in one pass; asked only of a model that packs.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn prepare_packed<'a>(&'a self, _: Vec<Request<'a>>, _: &'a Pace<'_>) -> Later<'a, Box<dyn Packed + 'a>> {
+        Box::pin(std::future::ready(Err(Error::Internal("several clips for a model that takes one at a time".into()))))
+    }
+
     /// Bytes that a clip's condition and its denoising must hold at once besides the weights; too few rather than too many.
     fn least_bytes(&self, _: ClipSize, _: Stride) -> u64 {
         0
@@ -246,6 +258,28 @@ pub trait Prepared {
     fn finish(&self, latents: Tensor<5>) -> Tensor<5> {
         latents
     }
+}
+
+/// A denoiser ready for several clips in one pass.
+#[cfg(not(target_arch = "wasm32"))]
+pub trait Packed {
+    /// Each clip as if it were alone, in the order of the requests.
+    fn clips(&self) -> Vec<&dyn Prepared>;
+
+    /// As [`Prepared::velocity`], for each of these clips; those that are not named are left out of the pass.
+    fn velocities<'a>(&'a self, steps: &'a [PackedStep], pace: &'a Pace<'_>) -> Later<'a, Vec<Vec<Tensor<5>>>>;
+}
+
+/// A step of one clip in a pass of several.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug, Clone)]
+pub struct PackedStep {
+    /// Which clip, by the order of the requests.
+    pub clip: usize,
+    /// Its latents, `[1, z, f, h, w]`.
+    pub latents: Tensor<5>,
+    /// Where its step begins and ends; clips may differ in it.
+    pub step: Interval,
 }
 
 /// How one kind of component is recognised and built.

@@ -360,6 +360,14 @@ macro_rules! options {
         }
 
         impl GivenOptions {
+            /// The same, `other`'s value where none was given.
+            pub fn or(self, other: &Self) -> Self {
+                Self {
+                    $($c: self.$c.or_else(|| other.$c.clone()),)+
+                    $($m: self.$m.or_else(|| other.$m.clone()),)+
+                }
+            }
+
             /// Asks `read` for the value of each option.
             pub fn from_values<'a>(read: impl Fn(&'static OptionSpec) -> Option<Value<'a>>) -> Self {
                 let mut rows = CALLER_OPTIONS.iter().chain(MODEL_OPTIONS);

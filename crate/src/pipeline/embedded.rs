@@ -18,11 +18,14 @@ pub struct Embedded(RefCell<VecDeque<(Vec<u32>, TensorData)>>);
 impl Embedded {
     /// What was kept for these tokens.
     pub fn get(&self, ids: &[u32], device: &Device) -> Option<Tensor<3>> {
-        let kept = self.0.borrow();
-        kept.iter().find(|(of, _)| of == ids).map(|(_, data)| Tensor::from_data(data.clone(), device))
+        let mut kept = self.0.borrow_mut();
+        let at = kept.iter().position(|(of, _)| of == ids)?;
+        // A negative prompt is asked for with each clip of many.
+        kept.make_contiguous()[..=at].rotate_right(1);
+        kept.front().map(|(_, data)| Tensor::from_data(data.clone(), device))
     }
 
-    /// Keeps the embeddings of these tokens; the oldest go.
+    /// Keeps the embeddings of these tokens; those that were asked for longest ago go.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] when they cannot be read back.
@@ -51,5 +54,12 @@ mod tests {
         assert!(kept.get(&[1, 1], &device).is_none());
         let found = kept.get(&[5, 1], &device).unwrap();
         assert_eq!(found.into_data().try_to_vec::<f32>().unwrap(), [5.0; 6]);
+        // What is asked for again stays.
+        for id in 6..12u32 {
+            let embeds = Tensor::<3>::full([1, 2, 3], id as f32, &device);
+            pollster::block_on(kept.keep(&[id, 1], &embeds)).unwrap();
+            let found = kept.get(&[5, 1], &device).unwrap();
+            assert_eq!(found.into_data().try_to_vec::<f32>().unwrap(), [5.0; 6]);
+        }
     }
 }

@@ -5,6 +5,8 @@ mod embedded;
 mod files;
 mod inspect;
 mod load;
+#[cfg(not(target_arch = "wasm32"))]
+mod packed;
 mod plan;
 mod preview;
 mod subject;
@@ -406,25 +408,14 @@ impl Pipeline {
         pace.settle().await?;
         self.end_stage(inputs, host, &[buffer_of(&latents)]);
 
-        // Before they are decoded: pixels are clamped, and what is not finite would be a white or a black clip.
         let latents_shape = latents.dims();
-        let data = latents
-            .clone()
-            .into_data_async()
-            .await
-            .map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
-        let values = data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(Error::Internal("the latents are not finite".into()));
-        }
-
+        let values = values_of(&latents).await?;
         clock.start(Stage::Decode);
         let frames = latents_shape[2];
         self.decode(latents.narrow(2, lead, frames - lead), timeline, &pace).await?;
         let timings = clock.finish();
-        let latents = values;
 
-        Ok(Clip { latents, latents_shape, tokens, planned_bytes, timings })
+        Ok(Clip { latents: values, latents_shape, tokens, planned_bytes, timings })
     }
 
     /// The prompt and, guided, the negative prompt (or a class and none) as embeddings; and how many tokens were used of how
@@ -504,10 +495,15 @@ impl Pipeline {
     /// long as the clip is small enough that twice its tokens cost no memory to speak of and fit into a buffer.
     fn batches(&self, size: ClipSize) -> Result<bool> {
         const SMALL: usize = 8192; // tokens
-        let cells: usize = self.parts.codec.stride().cells(size)?.iter().product();
-        let tokens = cells / self.parts.denoiser.patch().iter().product::<usize>();
+        let tokens = self.tokens_of(size)?;
         let fit = self.largest_bytes(size).saturating_mul(2) <= self.largest_allowed();
         Ok(self.compute.is_gpu() && !self.compute.is_software() && tokens <= SMALL && fit)
+    }
+
+    /// Tokens of a clip, as the denoiser sees it.
+    fn tokens_of(&self, size: ClipSize) -> Result<usize> {
+        let cells: usize = self.parts.codec.stride().cells(size)?.iter().product();
+        Ok(cells / self.parts.denoiser.patch().iter().product::<usize>())
     }
 
     /// The noise, or noised source, that sampling starts from.
@@ -614,4 +610,19 @@ struct Start {
     scheduler: Scheduler,
     start_step: usize,
     rng: TorchRng,
+}
+
+/// Latents on the host, looked at before they are decoded: pixels are clamped, and what is not finite would be a white or a black
+/// clip.
+async fn values_of(latents: &Tensor<5>) -> Result<Vec<f32>> {
+    let data = latents
+        .clone()
+        .into_data_async()
+        .await
+        .map_err(|e| Error::DeviceLost(format!("latents could not be read back: {e}")))?;
+    let values = data.try_to_vec_as::<f32>().map_err(|e| Error::Internal(format!("latents are not f32: {e:?}")))?;
+    match values.iter().all(|v| v.is_finite()) {
+        true => Ok(values),
+        false => Err(Error::Internal("the latents are not finite".into())),
+    }
 }

@@ -11,7 +11,7 @@ use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::{Event, Host, SilentHost};
 use tabreel::models::clip::pixel_values;
-use tabreel::models::family::{ImageEncoder, Room};
+use tabreel::models::family::{ImageEncoder, Room, VideoCodec};
 use tabreel::models::umt5::{Umt5Config, Umt5Encoder};
 use tabreel::models::wan::VaeConfig;
 use tabreel::models::wan::condition::vace_control;
@@ -121,8 +121,14 @@ pub fn latents(case: &mut Case, compute: &Compute) -> Result<(), String> {
     if case.kind() == "pipe_vace" {
         let timeline = condition.merge(size, &Capabilities::all()).map_err(say)?;
         let tensor = |values: &[f32], shape| Tensor::<5>::from_data(TensorData::new(values.to_vec(), shape), device);
-        let references: Vec<_> =
-            timeline.references.iter().map(|r| tensor(r, [1, 3, 1, size.height, size.width])).collect();
+        let step = vae.stride().space;
+        let whole = |picture: &Picture| picture.on_white(size.height, size.width, step).map_err(say);
+        for i in case.numbered("out.reference") {
+            let values = whole(&picture_of_bytes(case, &format!("in.shape{i}_u8"))?)?;
+            case.compare(&format!("out.reference{i}"), &Array { shape: vec![3, size.height, size.width], values });
+        }
+        let references = timeline.references.iter().map(|r| Ok(tensor(&whole(r)?, [1, 3, 1, size.height, size.width])));
+        let references = references.collect::<Result<Vec<_>, String>>()?;
         let control = vace_control(&vae, size, timeline.video.as_ref(), &references, device, Room::ENDLESS, &pace);
         case.compare_tensor("out.conditioning", block_on(control).map_err(say)?);
     }
@@ -257,6 +263,14 @@ pub fn clip(case: &mut Case, compute: &Compute) -> Result<(), String> {
     Ok(())
 }
 
+/// Bytes `[H, W, 3]` as a picture.
+fn picture_of_bytes(case: &Case, name: &str) -> Result<Picture, String> {
+    let array = case.get(name)?;
+    let [height, width, 3] = array.shape[..] else { return Err(format!("{name} must be [H, W, 3]")) };
+    let rgba = array.values.chunks_exact(3).flat_map(|p| [p[0] as u8, p[1] as u8, p[2] as u8, 255]).collect();
+    Picture::new(width, height, Values::Rgba(rgba)).map_err(say)
+}
+
 /// What the case gives of the clip, as pieces.
 fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
     // planes of 0…1 `[1, 3, H, W]`
@@ -287,12 +301,11 @@ fn condition(case: &Case, args: &Value) -> Result<Condition, String> {
         "pipe_flf2v" => vec![frame(0, planes("in.image")?), frame(-1, planes("in.last_image")?)],
         "pipe_vace" => {
             let video = pictures("in.video_u8", 3)?;
-            let reference = pictures("in.reference_u8", 3)?.remove(0);
             vec![
                 Piece::clip(0, video.clone()),
                 Piece::Mask(pictures("in.mask_u8", 1)?),
                 Piece::Control(video),
-                Piece::Reference(reference),
+                Piece::Reference(picture_of_bytes(case, "in.reference_u8")?),
             ]
         }
         "pipe_v2v" => {

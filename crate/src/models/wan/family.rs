@@ -10,15 +10,18 @@ use super::block::feed_forward_rows;
 use super::condition::{first_last_channels, vace_control};
 use super::config::{FLOW_MAP_CLASS, SECOND_TIME, TRANSFORMER_CLASSES, TransformerConfig};
 use super::configure;
-use super::fixed::Fixed;
-use super::time::Timesteps;
+#[cfg(not(target_arch = "wasm32"))]
+use super::prepared::WanPacked;
+use super::prepared::{Form, WanPrepared};
 use super::transformer::WanTransformer;
 use super::vace::Control;
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::models::family::Packed;
 use crate::models::family::{
-    Component, Denoiser, Entry, ImageEncoder, Interval, Prepared, Request, Room, VideoCodec, nothing_usual,
+    Component, Denoiser, Entry, ImageEncoder, Prepared, Request, Room, VideoCodec, nothing_usual,
 };
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
@@ -128,7 +131,10 @@ impl WanDenoiser {
                 let latents = match kept {
                     Some((_, latents)) => latents,
                     None => {
-                        let references: Vec<_> = timeline.references.iter().map(|r| picture(r)).collect();
+                        let step = codec.stride().space;
+                        let whole = timeline.references.iter().map(|reference| reference.on_white(height, width, step));
+                        let references =
+                            whole.map(|planes| planes.map(|planes| picture(&planes))).collect::<Result<Vec<_>>>()?;
                         vace_control(codec, timeline.size, timeline.video.as_ref(), &references, device, room, pace)
                             .await?
                     }
@@ -168,6 +174,34 @@ fn known_last(timeline: &Timeline<'_>) -> Result<Option<Vec<f32>>> {
 }
 
 impl WanDenoiser {
+    /// Does what does not change from step to step of a clip.
+    async fn prepared<'a>(&'a self, request: Request<'a>, pace: &Pace<'_>) -> Result<WanPrepared<'a>> {
+        let timeline = request.timeline;
+        let form = self.form(timeline, request.codec, request.room, pace).await?;
+        let lead = match self.entrance {
+            Entrance::Vace => timeline.references.len(),
+            _ => 0,
+        };
+        let [frames, height, width] = request.codec.stride().cells(timeline.size)?;
+        let cells = [frames + lead, height, width];
+        let control = match &form {
+            Form::Vace(control) => Some(control),
+            _ => None,
+        };
+        let rows = request.prompts.len();
+        let seen = self.seen(timeline, request.image_encoder, pace).await?;
+        let passes = match request.batched {
+            true => vec![Tensor::cat(request.prompts, 0)],
+            false => request.prompts,
+        };
+        let mut fixed = Vec::with_capacity(passes.len());
+        for prompts in passes {
+            let seen = seen.clone().map(|seen| seen.repeat_dim(0, prompts.dims()[0]));
+            fixed.push(self.transformer.prepare(cells, prompts, seen, control)?);
+        }
+        Ok(WanPrepared { transformer: &self.transformer, form, fixed, rows, lead })
+    }
+
     /// Tokens of a clip, or fewer: the first latent frame stands for one frame only.
     fn least_tokens(&self, size: ClipSize, stride: Stride) -> u64 {
         let cells = size.pixels() / (stride.time * stride.space * stride.space) as u64;
@@ -256,32 +290,26 @@ impl Denoiser for WanDenoiser {
 
     fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>> {
         Box::pin(async move {
-            let timeline = request.timeline;
-            let form = self.form(timeline, request.codec, request.room, pace).await?;
-            let lead = match self.entrance {
-                Entrance::Vace => timeline.references.len(),
-                _ => 0,
-            };
-            let [frames, height, width] = request.codec.stride().cells(timeline.size)?;
-            let cells = [frames + lead, height, width];
-            let control = match &form {
-                Form::Vace(control) => Some(control),
-                _ => None,
-            };
-            let rows = request.prompts.len();
-            let seen = self.seen(timeline, request.image_encoder, pace).await?;
-            let passes = match request.batched {
-                true => vec![Tensor::cat(request.prompts, 0)],
-                false => request.prompts,
-            };
-            let mut fixed = Vec::with_capacity(passes.len());
-            for prompts in passes {
-                let seen = seen.clone().map(|seen| seen.repeat_dim(0, prompts.dims()[0]));
-                fixed.push(self.transformer.prepare(cells, prompts, seen, control)?);
-            }
-            let prepared: Box<dyn Prepared + 'a> =
-                Box::new(WanPrepared { transformer: &self.transformer, form, fixed, rows, lead });
+            let prepared: Box<dyn Prepared + 'a> = Box::new(self.prepared(request, pace).await?);
             Ok(prepared)
+        })
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn packs(&self) -> bool {
+        // A flow-map model is told one pair of times for all tokens.
+        !self.is_flow_map()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn prepare_packed<'a>(&'a self, requests: Vec<Request<'a>>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Packed + 'a>> {
+        Box::pin(async move {
+            let mut clips = Vec::with_capacity(requests.len());
+            for request in requests {
+                clips.push(self.prepared(request, pace).await?);
+            }
+            let packed: Box<dyn Packed + 'a> = Box::new(WanPacked { transformer: &self.transformer, clips });
+            Ok(packed)
         })
     }
 
@@ -332,76 +360,4 @@ impl Denoiser for WanDenoiser {
     fn forget(&self) {
         self.nothing_given.take();
     }
-}
-
-/// What is known, in the form that the checkpoint takes it.
-enum Form {
-    None,
-    Vace(Control),
-    /// `[1, C_extra, f, h, w]`
-    Channels(Tensor<5>),
-    /// `[1, z, 1, h, w]`
-    CleanFirst(Tensor<5>),
-}
-
-struct WanPrepared<'a> {
-    transformer: &'a WanTransformer,
-    form: Form,
-    /// One for each pass of a step: all prompts in one, or one each.
-    fixed: Vec<Fixed>,
-    /// Prompts in all.
-    rows: usize,
-    lead: usize,
-}
-
-impl Prepared for WanPrepared<'_> {
-    fn lead_frames(&self) -> usize {
-        self.lead
-    }
-
-    fn velocity<'a>(&'a self, latents: &'a Tensor<5>, step: Interval, pace: &'a Pace<'_>) -> Later<'a, Vec<Tensor<5>>> {
-        Box::pin(async move {
-            let [_, _, frames, height, width] = latents.dims();
-            let whole = match self.transformer.config().is_flow_map() {
-                true => Timesteps::Step(step),
-                false => Timesteps::Shared(step.from),
-            };
-            let (input, timesteps) = match &self.form {
-                Form::None | Form::Vace(_) => (latents.clone(), whole),
-                Form::Channels(extra) => (Tensor::cat(vec![latents.clone(), extra.clone()], 1), whole),
-                Form::CleanFirst(first) => {
-                    let [pt, ph, pw] = self.transformer.config().patch_size;
-                    let per_frame = (height / ph) * (width / pw);
-                    let mut values = vec![step.from; frames / pt * per_frame];
-                    values.iter_mut().take(per_frame).for_each(|t| *t = 0.0);
-                    (with_first(latents.clone(), first), Timesteps::PerToken(values))
-                }
-            };
-            let mut out = Vec::with_capacity(self.rows);
-            for fixed in &self.fixed {
-                let velocity = self.transformer.denoise(input.clone(), &timesteps, fixed, pace).await?;
-                match velocity.dims()[0] {
-                    1 => out.push(velocity),
-                    rows => out.extend((0..rows).map(|row| velocity.clone().narrow(0, row, 1))),
-                }
-            }
-            Ok(out)
-        })
-    }
-
-    fn finish(&self, latents: Tensor<5>) -> Tensor<5> {
-        match &self.form {
-            Form::CleanFirst(first) => with_first(latents, first),
-            _ => latents,
-        }
-    }
-}
-
-/// The latents with their first frame replaced.
-fn with_first(latents: Tensor<5>, first: &Tensor<5>) -> Tensor<5> {
-    let frames = latents.dims()[2];
-    if frames == 1 {
-        return first.clone();
-    }
-    Tensor::cat(vec![first.clone(), latents.narrow(2, 1, frames - 1)], 2)
 }

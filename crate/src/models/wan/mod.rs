@@ -12,6 +12,7 @@ mod fixed;
 mod image;
 mod names_transformer;
 mod names_vae;
+mod prepared;
 mod resample;
 mod residual;
 mod tiling;

@@ -182,9 +182,14 @@ impl WanTransformer {
             rows.push(self.embed(latents.clone(), fixed)?);
             times.extend(std::iter::repeat_n(*time, fixed.grid.iter().product()));
         }
+        // One time for all, as with clips of the same steps, is not spread over the tokens.
+        let timesteps = match times.first() {
+            Some(first) if times.iter().all(|time| time == first) => Timesteps::Shared(*first),
+            _ => Timesteps::PerToken(times),
+        };
         let x = Tensor::cat(rows, 1); // [1, ΣL, D]
         let tokens = Tokens::packed(&clips.iter().map(|(_, _, fixed)| fixed.tokens.rope()).collect::<Vec<_>>());
-        let time = self.time.embed(&Timesteps::PerToken(times), 1, x.dims()[1])?;
+        let time = self.time.embed(&timesteps, 1, x.dims()[1])?;
         let fixed: Vec<&Fixed> = clips.iter().map(|(_, _, fixed)| *fixed).collect();
         let x = self.run(x, time, &tokens, &fixed, pace).await?;
         let unpacked = tokens.segments().zip(&fixed).map(|(segment, fixed)| {
