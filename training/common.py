@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 BF16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()   # elsewhere bf16 is slower than f32
+AMX = BF16 and not torch.cuda.is_available() and torch.cpu._is_amx_tile_supported() and 'ONEDNN_MAX_CPU_ISA' not in os.environ
 RUNS = os.environ.get('TABREEL_TRAIN', os.path.expanduser('~/.cache/tabreel/train'))
 
 
@@ -33,7 +34,7 @@ def arguments(description, **defaults):
 
 
 def begin(a, some_unused=False):
-    """some_unused: not every parameter takes part in every step. Accelerator in bf16 where the machine has it (the CPU needs ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 where AMX is advertised but unusable)."""
+    """some_unused: not every parameter takes part in every step. Accelerator in bf16 where the machine has it; env.sh says which."""
     torch.set_num_threads(a.threads)
     acc = Accelerator(mixed_precision='bf16' if BF16 else 'no', kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)])
     torch.manual_seed(a.seed * 1000 + acc.process_index)

@@ -29,8 +29,17 @@ SHAPE = dict(patch_size=(1, 1, 1), num_attention_heads=6, attention_head_dim=32,
 DROP_CONDITION = .4   # of the conditioned clips, trained as if they had none
 
 
+def attend(q, k, v):
+    """[B,heads,tokens,head] in f32 -> the same. The CPU's bf16 attention is several times slower backwards than its f32 one;
+    plain bf16 products are faster than both where there is AMX and the rest is compiled."""
+    if not common.AMX:
+        return F.scaled_dot_product_attention(q, k, v)
+    q, k, v = (q * q.shape[-1] ** -.5).bfloat16(), k.bfloat16(), v.bfloat16()
+    return torch.softmax((q @ k.transpose(-1, -2)).float(), -1).bfloat16() @ v
+
+
 class FloatAttention:
-    """The Wan attention with its scores in f32: the CPU's bf16 attention is several times slower backwards."""
+    """The Wan attention with normed and turned queries and keys in f32."""
     def __init__(self, inner):
         self.inner = inner
 
@@ -47,7 +56,7 @@ class FloatAttention:
                     a, b = t.unflatten(-1, (-1, 2)).unbind(-1)
                     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
                 q, k = turn(q), turn(k)
-            out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
+            out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))
 
 
@@ -79,15 +88,33 @@ class Model(torch.nn.Module):
     def keep(self, module, args, output):
         self.middle = output
 
-    def forward(self, x, sigma, control, ids, mask, bits, kinds):
+    def velocity(self, x, sigma, control, ids, mask):
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):   # the encoder of stage 2 stays as it is
             states = self.encoder(ids, mask).last_hidden_state.float()
         text = states * mask.unsqueeze(-1)           # zeros after the prompt, as WanPipeline pads
-        out = self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample
+        return self.transformer(x, sigma * 1000, text, control_hidden_states=control).sample
+
+    def forward(self, x, sigma, control, ids, mask, bits, kinds):
+        out = self.velocity(x, sigma, control, ids, mask)
         with torch.autocast(x.device.type, enabled=False):
             seen = self.truth(self.middle, bits, kinds)
         del self.middle
         return out, *seen
+
+
+class Compiled:
+    """Blocks compiled for the shapes that most steps have; each shape costs the compiler most of a minute, so the rest run as they are."""
+    def __init__(self, transformer, hot=(320, 448, 480, 576)):
+        self.blocks, self.hot = [*transformer.blocks, *transformer.vace_blocks], hot
+        torch._dynamo.config.recompile_limit = 16
+        for b in self.blocks:
+            b.compile(dynamic=False)
+        self.calls = [b._compiled_call_impl for b in self.blocks]
+
+    def suit(self, z):
+        on = z[0, 0].numel() in self.hot
+        for b, call in zip(self.blocks, self.calls):
+            b._compiled_call_impl = call if on else None
 
 
 class Clips:
@@ -190,6 +217,93 @@ def deepen(transformer, after):
     return deeper
 
 
+def widen(transformer, heads, rng):
+    """Nearly the same function with more heads, and width and FFN in step with them (Net2Net, 1511.05641). A new coordinate of the stream is a
+    twin of an old one: what writes it is copied, what reads it is split between the twins, unevenly, so that they part as they
+    learn. New heads are twins too; new hidden units are fresh and silent. Layer norms see the twins twice, so twins are chosen
+    by `probe`: those with which the stream's mean square stays what it was."""
+    config = dict(transformer.config)
+    head, old_heads = config['attention_head_dim'], config['num_attention_heads']
+    width, wide = old_heads * head, heads * head
+    hidden, more = config['ffn_dim'], config['ffn_dim'] * heads // old_heads
+    wider = WanVACETransformer3DModel.from_config({**config, 'num_attention_heads': heads, 'ffn_dim': more})
+    twins = probe(transformer, wide - width, rng)
+    stream = torch.cat([torch.arange(width), twins])
+    inner = torch.cat([torch.arange(width), *(torch.arange(h * head, (h + 1) * head) for h in (i % old_heads for i in range(heads - old_heads)))])
+
+    def copied(w, order):                    # rows that are twins of others
+        return w[order]
+
+    def split(w, order):                     # columns that read twins
+        count = torch.bincount(order, minlength=w.shape[1]).to(w)
+        out = (w / count)[:, order]
+        noise = .3 * w.std() * torch.randn(w.shape[0], w.shape[1], *w.shape[2:], generator=rng)
+        for new in range(w.shape[1], len(order)):
+            old = order[new]
+            out[:, new] -= noise[:, old]; out[:, old] += noise[:, old]
+        return out
+
+    def grown(w, size, dim, fresh):          # rows or columns of new hidden units
+        shape = list(w.shape); shape[dim] = size - w.shape[dim]
+        return torch.cat([w, fresh * w.std() * torch.randn(shape, generator=rng)], dim)
+
+    want = {}
+    for k, v in transformer.state_dict().items():
+        name, _, kind = k.rpartition('.')
+        bias = kind == 'bias'
+        if 'patch_embedding' in name or name.endswith('norm2'):
+            v = copied(v, stream)
+        elif kind == 'scale_shift_table':
+            v = v[..., stream]
+        elif name.endswith('time_embedder.linear_1') or name.endswith('text_embedder.linear_1'):
+            v = grown(v, wide, 0, 0. if bias else 1.)
+        elif name.endswith('time_embedder.linear_2'):
+            v = copied(v if bias else grown(v, wide, 1, 0.), stream)
+        elif name.endswith('text_embedder.linear_2'):
+            v = grown(v if bias else grown(v, wide, 1, 0.), wide, 0, 0. if bias else 1.)
+        elif name.endswith('time_proj'):
+            v = v if bias else split(v, stream)
+            v = v.unflatten(0, (6, width))[:, stream].flatten(0, 1)
+        elif name.endswith(('norm_q', 'norm_k')):
+            v = copied(v, inner)
+        elif name.endswith(('to_q', 'to_k', 'to_v')):
+            text = 'attn2' in name and not name.endswith('to_q')
+            v = v if bias else grown(v, wide, 1, 0.) if text else split(v, stream)
+            v = copied(v, inner)
+        elif name.endswith('to_out.0'):
+            v = copied(v if bias else split(v, inner), stream)
+        elif name.endswith('net.0.proj'):
+            v = grown(v if bias else split(v, stream), more, 0, 0. if bias else 1.)
+        elif name.endswith('net.2'):
+            v = copied(v if bias else grown(v, more, 1, 0.), stream)
+        elif 'vace_blocks' in name and name.endswith(('proj_in', 'proj_out')):
+            v = copied(v if bias else split(v, stream), stream)
+        elif name == 'proj_out':
+            v = v if bias else split(v, stream)
+        else:
+            raise KeyError(f'no rule to widen {k}')
+        want[k] = v.contiguous()
+    wider.load_state_dict(want)
+    return wider
+
+
+@torch.no_grad()
+def probe(transformer, count, rng, tries=4000):
+    """The `count` coordinates of the stream whose doubling leaves the mean square before each layer norm as it was, most nearly."""
+    seen = []
+    hooks = [m.register_forward_hook(lambda module, args, out: seen.append((args[0].float() ** 2).mean((0, 1))))
+             for n, m in transformer.named_modules() if n.endswith(('norm1', 'norm2', 'norm3')) or n == 'norm_out']
+    c = transformer.config
+    x = torch.randn(4, c['in_channels'], 5, 8, 8, generator=rng)
+    transformer(x, torch.tensor([990., 800., 500., 200.]), torch.randn(4, 32, c['text_dim'], generator=rng), control_hidden_states=torch.zeros(4, c['vace_in_channels'], 5, 8, 8))
+    for h in hooks:
+        h.remove()
+    power = torch.stack(seen); power /= power.mean(1, keepdim=True)                     # [norms, width]
+    sets = torch.stack([torch.randperm(power.shape[1], generator=rng)[:count] for _ in range(tries)])
+    off = (power[:, sets].mean(2) - 1).abs().amax(0)
+    return sets[off.argmin()]
+
+
 def shape_of(start):
     """The configuration of what --start names: an export beside a checkpoint.pt, a diffusers folder, a shipped model; else SHAPE."""
     for f in (os.path.dirname(start) + '/export/transformer', start, start + '/transformer'):
@@ -202,7 +316,8 @@ def start_from(folder, model):
     """Weights of an earlier run's checkpoint.pt (averaged ones), of a diffusers folder of the transformer, or of a shipped model
     (its transformer from the GGUF, Q8_0, original Wan names)."""
     if folder.endswith('.pt'):
-        model.load_state_dict(torch.load(folder, map_location='cpu', weights_only=True)['ema']); return
+        stored = torch.load(folder, map_location='cpu', weights_only=True)['ema']
+        model.load_state_dict({**stored, **{f'encoder.{k}': v for k, v in model.encoder.state_dict().items()}}); return     # --text says which encoder
     transformer = model.transformer
     from safetensors.torch import load_file
     if os.path.exists(f'{folder}/diffusion_pytorch_model.safetensors'):
@@ -220,7 +335,7 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1., deeper='')
+                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1., deeper='', heads=0, guided=0.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -234,6 +349,9 @@ def main():
     if a.start and (a.deeper or not a.start.endswith('.pt')):
         start_from(a.start, Model(transformer, encoder, Truth(width)))
     transformer = deepen(transformer, numbers(a.deeper))
+    if a.heads and a.heads != transformer.config.num_attention_heads:
+        transformer = widen(transformer, a.heads, torch.Generator().manual_seed(a.seed))
+        width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
     model = Model(transformer, encoder, Truth(width))
     if a.start.endswith('.pt') and not a.deeper:
         start_from(a.start, model)      # its side loss too
@@ -243,8 +361,8 @@ def main():
     ema = common.Ema(model, a.ema)
     step, elapsed = common.resume(acc, a, model, ema, opts)
     wrapped, *opts = acc.prepare(model, *opts)
-    if a.compile:
-        model.transformer.compile_repeated_blocks(dynamic=False)
+    fast = Compiled(model.transformer) if a.compile else None
+    empty = train_text.tokenize(tok, [''])
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     root = metric.loss_root(code, a.out + '/metric.pt', a.plain).to(acc.device)
     clips = Clips(a.latents, code.gray, a.hard)
@@ -263,9 +381,20 @@ def main():
         for o in opts:
             for g in o.param_groups:
                 g['lr'] = a.lr * rate * g['scale']
-        v, outline, kind = wrapped((1 - s) * z + s * noise, sigma, control, ids, mask, bits, kinds)
+        x = (1 - s) * z + s * noise
+        if fast:
+            fast.suit(z)
+        if a.guided:
+            with torch.no_grad(), acc.autocast():
+                unsaid = model.velocity(x, sigma, control, *(t.expand(len(z), -1).to(z.device) for t in empty)).float()
+        v, outline, kind = wrapped(x, sigma, control, ids, mask, bits, kinds)
         error = v.float() - (noise - z)
         loss = (error ** 2).mean()
+        if a.guided:
+            # Guidance learnt (2502.12154): the target is moved by what the prompt adds to the model's own velocity, so that one evaluation
+            # draws what guidance 1 / (1 - guided) drew with two. What is nearly drawn needs none.
+            more = a.guided * ((s - .35) / .3).clamp(0, 1)
+            error = error - more * (v.detach().float() - unsaid)
         error = torch.einsum('dc,bcfhw->bdfhw', root, error) ** 2   # what the eye sees of it
         # Outlines are a few cells: weigh them once the layout stands (above s = 0.85 the weight would call objects
         # where there are none).

@@ -8,10 +8,12 @@ starts from embeddings that mean something; it goes on training the encoder join
 Writes OUT/tokenizer and OUT/text_encoder, and OUT/reader.pt (the read-out head, kept as a side loss in stage 4).
 """
 import collections
+import copy
 import json
 import math
 import os
 import random
+import shutil
 import tempfile
 
 import torch
@@ -50,6 +52,33 @@ class Reader(torch.nn.Module):
     def loss(self, states, mask, target, keep=None):
         parts = [F.cross_entropy(l.float(), target[:, i]) for i, l in enumerate(self(states, mask))]
         return torch.stack(parts).nan_to_num(0.).mean()
+
+
+class Binder(torch.nn.Module):
+    """Reads at the word of an object's colour, and of its shape, what that object is and does. With two objects the DiT
+    must know whose motion is whose; from the end of the text it cannot be read by position."""
+    KINDS = {'color': list(world.COLORS), 'shape': world.SHAPES, 'size': ['large', 'small'], 'motion': world.MOTIONS, 'fast': [False, True]}
+
+    def __init__(self, dim=128):
+        super().__init__()
+        self.out = torch.nn.Linear(dim, sum(len(v) for v in self.KINDS.values()))
+
+    @classmethod
+    def places(cls, tok, ids, scenes):
+        """-> caption, position, one index per kind, for every word of a colour or shape that only one object has"""
+        rows = []
+        for b, s in enumerate(scenes):
+            pieces = [p.lstrip('▁') for p in tok.convert_ids_to_tokens(ids[b].tolist())]
+            for o in s.things:
+                want = [o.color, o.shape, 'large' if o.large else 'small', o.motion, o.fast]
+                for word in (o.color, o.shape):
+                    at = [i for i, p in enumerate(pieces) if p in world.WORDS[word]]
+                    if len(at) == 1:
+                        rows.append([b, at[0], *(v.index(w) for v, w in zip(cls.KINDS.values(), want))])
+        return torch.tensor(rows)
+
+    def forward(self, states, rows):
+        return self.out(states[rows[:, 0], rows[:, 1]].float()).split([len(v) for v in self.KINDS.values()], 1)
 
 
 def encoder():
@@ -111,13 +140,19 @@ def tokenize(tok, texts):
 
 
 def main():
-    a = common.arguments(__doc__, out=common.RUNS + '/text', seconds=600, lr=2e-3, batch=192)
+    a = common.arguments(__doc__, out=common.RUNS + '/text', seconds=600, lr=2e-3, batch=192, start='', near=20.)
     acc = common.begin(a)
+    if acc.is_main_process and a.start and not os.path.exists(a.out + '/tokenizer'):
+        shutil.copytree(a.start + '/tokenizer', a.out + '/tokenizer')
     if acc.is_main_process and not os.path.exists(a.out + '/tokenizer/tokenizer.json'):
         common.log(acc, a, f"{train_tokenizer(a.out + '/tokenizer')} pieces")
     acc.wait_for_everyone()
     tok = load_tokenizer(a.out + '/tokenizer')
-    both = torch.nn.ModuleDict({'encoder': encoder(), 'reader': Reader()})
+    both = torch.nn.ModuleDict({'encoder': encoder(), 'reader': Reader(), 'binder': Binder()})
+    old = None
+    if a.start:      # a DiT knows this encoder's states already: what it says must stay near what it said
+        both['encoder'] = transformers.UMT5EncoderModel.from_pretrained(a.start + '/text_encoder', dtype=torch.float32)
+        old = copy.deepcopy(both['encoder']).requires_grad_(False).to(acc.device)
     opt = torch.optim.AdamW(both.parameters(), lr=a.lr, betas=(.9, .98), weight_decay=.01)
     ema = common.Ema(both, .995)
     step, elapsed = common.resume(acc, a, both, ema, [opt])
@@ -127,23 +162,32 @@ def main():
     common.log(acc, a, f"encoder {sum(p.numel() for p in both['encoder'].parameters()) / 1e6:.2f} M parameters")
 
     def examples(rng, n, held_out):
-        scenes = [world.sample_scene(rng, held_out) for _ in range(n)]
+        scenes = [world.sample_scene(rng, held_out, 2 if rng.random() < .3 else None) for _ in range(n)]
         ids, mask = tokenize(tok, [world.caption(s, rng) for s in scenes])
-        return ids.to(acc.device), mask.to(acc.device), torch.tensor([targets(s) for s in scenes], device=acc.device)
+        return ids.to(acc.device), mask.to(acc.device), torch.tensor([targets(s) for s in scenes], device=acc.device), Binder.places(tok, ids, scenes).to(acc.device)
 
     while common.goes_on(acc, clock, a.seconds):
-        ids, mask, target = examples(common.step_rng(a, acc, step), int(a.batch), False)
+        ids, mask, target, rows = examples(common.step_rng(a, acc, step), int(a.batch), False)
         for g in opt.param_groups:
             g['lr'] = a.lr * common.schedule(clock(), a.seconds, step, warm=100)
-        loss = both['reader'].loss(enc(ids, mask).last_hidden_state.float(), mask, target)
+        states = enc(ids, mask).last_hidden_state.float()
+        loss = both['reader'].loss(states, mask, target) + sum(F.cross_entropy(l, rows[:, 2 + i]) for i, l in enumerate(both['binder'](states, rows))) / 3
+        if old is not None:
+            with torch.no_grad():
+                was = old(ids, mask).last_hidden_state.float()
+            moved = ((states - was) ** 2)[mask > 0].mean() / (was ** 2)[mask > 0].mean()
+            loss = loss + a.near * moved
         acc.backward(loss); acc.clip_grad_norm_(both.parameters(), 1.)
         opt.step(); opt.zero_grad(); step += 1; ema.update(step)
         if step % 200 == 0:
             with torch.no_grad():
-                ids, mask, target = examples(random.Random(77), 512, True)
-                out = both['reader'](enc(ids, mask).last_hidden_state.float(), mask)
+                ids, mask, target, rows = examples(random.Random(77), 512, True)
+                states = enc(ids, mask).last_hidden_state.float()
+                out = both['reader'](states, mask)
+                bound = [(l.argmax(1) == rows[:, 2 + i]).float().mean().item() for i, l in enumerate(both['binder'](states, rows))]
             right = [((l.argmax(1) == target[:, i])[target[:, i] >= 0]).float().mean().item() for i, l in enumerate(out)]
-            common.log(acc, a, f'{step} {clock():.0f}s loss {loss.item():.3f} held-out right: ' + ' '.join(f'{h} {r:.2f}' for h, r in zip(HEADS, right)))
+            common.log(acc, a, f'{step} {clock():.0f}s loss {loss.item():.3f} held-out right: ' + ' '.join(f'{h} {r:.2f}' for h, r in zip(HEADS, right)) +
+                       ' at the words: ' + ' '.join(f'{k} {r:.2f}' for k, r in zip(Binder.KINDS, bound)) + (f' moved {moved.item():.4f}' if old is not None else ''))
         if clock() - saved > a.save_every:
             saved = clock(); common.save(acc, a, both, ema, [opt], step, clock())
     common.save(acc, a, both, ema, [opt], step, clock())
