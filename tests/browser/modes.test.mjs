@@ -269,14 +269,15 @@ describe('control clips and masks', () => {
       const after = await frames(page);
       const changed = (x, y) => Math.max(...after.map((frame, i) => far(at(frame, x, y), at(before[i], x, y))));
       // White is the square of 64 px from (0, 32): 16 of these 32 px from row 8.
-      assert.ok(Math.max(changed(4, 12), changed(8, 16), changed(12, 20)) > 6, 'white is made anew');
+      assert.ok(Math.max(changed(4, 12), changed(8, 16), changed(12, 20)) > 20, 'white is made anew');
+      // The stage has another size while something is painted over: resampled, a horizon differs by up to 4.
       for (const [x, y] of [
         [26, 4],
         [26, 16],
         [26, 28],
         [8, 30],
       ]) {
-        assert.ok(changed(x, y) <= 1, `(${x}, ${y}) changed by ${changed(x, y)}`);
+        assert.ok(changed(x, y) <= 5, `(${x}, ${y}) changed by ${changed(x, y)}`);
       }
     }));
 });

@@ -719,7 +719,8 @@ fn bytes_of(file: &[u8], tensor: &str) -> std::ops::Range<usize> {
 
 #[test]
 fn a_model_whose_numbers_overflow_makes_no_clip() {
-    let cases: [(&str, &[(&str, f32)], &str); 2] = [
+    type Changes<'a> = &'a [(&'a str, f32)];
+    let cases: [(&str, Changes<'_>, &str); 2] = [
         ("transformer", &[("proj_out.bias", 3e38)], "the latents are not finite"),
         // In the decoder's last layer alone: infinities there, and no other place, would be white pixels.
         (
