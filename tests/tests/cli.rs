@@ -634,7 +634,7 @@ fn damaged_folders_end_with_codes_3_and_4_and_name_the_file_or_tensor() {
 }
 
 #[test]
-fn an_unknown_gguf_type_is_named() {
+fn an_unknown_gguf_type_is_named_and_its_values_refused() {
     let folder = temp();
     let file = folder.path().join("odd.gguf");
     let mut bytes = std::fs::read(root().join("tests/fixtures/wan_gguf/wan.gguf")).expect("the fixture");
@@ -646,7 +646,11 @@ fn an_unknown_gguf_type_is_named() {
     let kind = at + 4 + 8 * rank;
     bytes[kind..kind + 4].copy_from_slice(&200u32.to_le_bytes());
     std::fs::write(&file, bytes).expect("written");
-    refused(tabreel(&["inspect", text(&file)]), 4, &["200"]);
+    let shown = tabreel(&["inspect", text(&file)]);
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("GGUF type 200"));
+    let (file, out) = (text(&file), folder.path().join("out.gguf"));
+    refused(tabreel(&["convert", file, text(&out), "--type", "q8_0"]), 4, &["scale_shift_table", "GGUF type 200"]);
+    assert!(!out.exists());
 }
 
 /// A copy of the fixture folder with one field of one of its configurations replaced.
