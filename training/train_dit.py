@@ -217,6 +217,10 @@ def deepen(transformer, after):
     return deeper
 
 
+def width_of(transformer):
+    return transformer.config.num_attention_heads * transformer.config.attention_head_dim
+
+
 def widen(transformer, heads, rng):
     """Nearly the same function with more heads, and width and FFN in step with them (Net2Net, 1511.05641). A new coordinate of the stream is a
     twin of an old one: what writes it is copied, what reads it is split between the twins, unevenly, so that they part as they
@@ -224,8 +228,11 @@ def widen(transformer, heads, rng):
     by `probe`: those with which the stream's mean square stays what it was."""
     config = dict(transformer.config)
     head, old_heads = config['attention_head_dim'], config['num_attention_heads']
-    width, wide = old_heads * head, heads * head
-    hidden, more = config['ffn_dim'], config['ffn_dim'] * heads // old_heads
+    if heads == old_heads:
+        return transformer
+    if not old_heads < heads <= 2 * old_heads:
+        raise ValueError(f'--heads must be {old_heads} to {2 * old_heads} (at most twice as many as there are), got {heads}')
+    width, wide, more = old_heads * head, heads * head, config['ffn_dim'] * heads // old_heads
     wider = WanVACETransformer3DModel.from_config({**config, 'num_attention_heads': heads, 'ffn_dim': more})
     twins = probe(transformer, wide - width, rng)
     stream = torch.cat([torch.arange(width), twins])
@@ -345,15 +352,14 @@ def main():
         transformer.proj_out.weight.zero_(); transformer.proj_out.bias.zero_()
         for b in transformer.vace_blocks:
             b.proj_out.weight.zero_(); b.proj_out.bias.zero_()
-    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    if a.start and (a.deeper or not a.start.endswith('.pt')):
-        start_from(a.start, Model(transformer, encoder, Truth(width)))
+    grows = a.deeper or a.heads not in (0, transformer.config.num_attention_heads)
+    if a.start and (grows or not a.start.endswith('.pt')):
+        start_from(a.start, Model(transformer, encoder, Truth(width_of(transformer))))
     transformer = deepen(transformer, numbers(a.deeper))
-    if a.heads and a.heads != transformer.config.num_attention_heads:
+    if a.heads:
         transformer = widen(transformer, a.heads, torch.Generator().manual_seed(a.seed))
-        width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    model = Model(transformer, encoder, Truth(width))
-    if a.start.endswith('.pt') and not a.deeper:
+    model = Model(transformer, encoder, Truth(width_of(transformer)))
+    if a.start.endswith('.pt') and not grows:
         start_from(a.start, model)      # its side loss too
     plain = dict(transformer.attn_processors)
     transformer.set_attn_processor({k: FloatAttention(p) for k, p in plain.items()})

@@ -34,7 +34,7 @@ class Judge(torch.nn.Module):
     """Heads on the features of a frozen transformer: for each token, real or made. Only the heads learn."""
     def __init__(self, transformer, width=64):
         super().__init__()
-        dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+        dim = train_dit.width_of(transformer)
         self.heads = torch.nn.ModuleList()
         for _ in TAPS:
             self.heads.append(torch.nn.ModuleDict({

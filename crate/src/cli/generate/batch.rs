@@ -29,13 +29,6 @@ struct Line {
     out: PathBuf,
 }
 
-impl Line {
-    /// An error about this line.
-    fn blame(&self, error: Error) -> Error {
-        blame(&self.place, error)
-    }
-}
-
 /// Runs `generate` with a batch.
 ///
 /// # Errors
@@ -44,7 +37,7 @@ impl Line {
 pub fn run(args: &GenerateArgs, file: &Path, json: bool) -> Result<()> {
     let text = std::fs::read_to_string(file).map_err(|e| Error::Fetch(format!("{}: {e}", file.display())))?;
     let lines = lines(&text, &file.display().to_string(), args.out.as_deref())?;
-    let outs = lines.iter().map(|line| output::Partial::create(&line.out).map_err(|e| line.blame(e)));
+    let outs = lines.iter().map(|line| output::Partial::create(&line.out).map_err(|e| blame(&line.place, e)));
     let mut outs = outs.collect::<Result<Vec<_>>>()?.into_iter();
     let host = TerminalHost::new(json);
     pollster::block_on(async {
@@ -57,15 +50,16 @@ pub fn run(args: &GenerateArgs, file: &Path, json: bool) -> Result<()> {
             let seed = *asked.seed.get_or_insert_with(random_seed);
             if args.suggest {
                 let prompt = asked.prompt.as_deref().unwrap_or_default();
-                asked.prompt = Some(suggestion(vocabulary.as_ref(), prompt, seed)?);
+                let suggested = suggestion(vocabulary.as_ref(), prompt, seed).map_err(|e| blame(&line.place, e))?;
+                asked.prompt = Some(suggested);
             }
-            check_before_loading(&asked, &model.card.default).map_err(|e| line.blame(e))?;
+            check_before_loading(&asked, &model.card.default).map_err(|e| blame(&line.place, e))?;
             clips.push(asked.settle(&model.card.default));
         }
         let opened = args.open(&model, &host).await?;
         let (draft, of_text) = (opened.draft(&host).await?, Arranged::Clip(Condition::default()));
         for (line, options) in lines.iter().zip(&clips) {
-            of_text.check(&draft, options, &host).map_err(|e| line.blame(e))?;
+            of_text.check(&draft, options, &host).map_err(|e| blame(&line.place, e))?;
         }
         drop(draft);
         let pipeline = opened.load(&host).await?;
