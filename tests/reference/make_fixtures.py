@@ -938,20 +938,37 @@ class Regroup(torch.nn.Module):
         return self.conv(x.reshape(t // self.a, c * self.a, h, w)).reshape(t // self.a * self.b, c, h, w)
 
 
+class SuperMemBlock(torch.nn.Module):
+    """The larger decoder's: each channel's surroundings, then each pixel's channels; nothing bends the sum."""
+
+    def __init__(self, n):
+        super().__init__()
+        N = torch.nn
+        self.conv = N.Sequential(N.Conv2d(2 * n, 2 * n, 7, padding=3, groups=2 * n, bias=False), N.Conv2d(2 * n, 4 * n, 1), N.ReLU(),
+                                 N.Conv2d(4 * n, n, 1, bias=False))
+
+    def forward(self, x):
+        past = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+        return self.conv(torch.cat([x, past], 1)) + x
+
+
 class Bend(torch.nn.Module):
     def forward(self, x):
         return torch.tanh(x / 3) * 3
 
 
 class Taehv(torch.nn.Module):
-    def __init__(self, z, patch, widths, encoder):
+    def __init__(self, z, patch, widths, encoder, larger=False):
         super().__init__()
         N, (a, b, c, d), p, e = torch.nn, widths, 3 * patch * patch, encoder
         conv = lambda i, o, **kw: N.Conv2d(i, o, 3, padding=1, **kw)
-        layers = [Bend(), conv(z, a), N.ReLU()]
+        layers = [N.Conv2d(z, a, 1, bias=False)] if larger else [Bend(), conv(z, a), N.ReLU()]
         for i, o, t in [(a, b, 1), (b, c, 2), (c, d, 2)]:
-            layers += [MemBlock(i), MemBlock(i), MemBlock(i), N.Upsample(scale_factor=2), Regroup(i, 1, t), conv(i, o, bias=False)]
-        self.decoder = Frames(dict(enumerate(layers + [N.ReLU(), conv(d, p)])))
+            if larger:
+                layers += [SuperMemBlock(i), SuperMemBlock(i), SuperMemBlock(i), conv(i, 4 * o), N.ReLU(), N.PixelShuffle(2), Regroup(o, 1, t)]
+            else:
+                layers += [MemBlock(i), MemBlock(i), MemBlock(i), N.Upsample(scale_factor=2), Regroup(i, 1, t), conv(i, o, bias=False)]
+        self.decoder = Frames(dict(enumerate(layers + ([] if larger else [N.ReLU()]) + [conv(d, p)])))
         layers = [conv(p, e), N.ReLU()]
         for t in [2, 2, 1]:
             layers += [Regroup(e, t, 1), conv(e, e, stride=2, bias=False), MemBlock(e), MemBlock(e), MemBlock(e)]
@@ -969,13 +986,12 @@ class Taehv(torch.nn.Module):
         return self.encoder(x).transpose(0, 1)[None]
 
 
-@case(variants=dict(weights=dict(z=4, patch=1, widths=[12, 8, 6, 6], encoder=6), weights22=dict(z=6, patch=2, widths=[10, 8, 6, 4], encoder=4)),
-      latent_frames=[1, 3], latent_hw=[3, 4], frames=[1, 6])
-def taehv(c, cfg):
-    """The tiny decoders and encoders of both families: whole clips here, frame by frame in the port."""
+def tiny_codecs(c, cfg, gain, lift=0.0):
+    """`lift` moves the decoders' pixels into 0...1, outside which they are cut off."""
     out = {}
     for key, v in cfg["variants"].items():
-        m = c.init(Taehv(**v), gain=1.4)
+        m = c.init(Taehv(**v), gain=gain)
+        list(m.decoder.children())[-1].bias.add_(lift)
         (h, w), s = cfg["latent_hw"], 8 * v["patch"]
         for f in cfg["latent_frames"]:
             z = c.randn(1, v["z"], f, h, w) * 2
@@ -985,6 +1001,20 @@ def taehv(c, cfg):
             c.add(**{f"in.{key}.video{f}": x, f"out.{key}.latents{f}": m.encode(x)})
         out[key] = m
     return out
+
+
+@case(variants=dict(weights=dict(z=4, patch=1, widths=[12, 8, 6, 6], encoder=6), weights22=dict(z=6, patch=2, widths=[10, 8, 6, 4], encoder=4)),
+      latent_frames=[1, 3], latent_hw=[3, 4], frames=[1, 6])
+def taehv(c, cfg):
+    """The tiny decoders and encoders of both families: whole clips here, frame by frame in the port."""
+    return tiny_codecs(c, cfg, 1.4)
+
+
+@case(variants=dict(weights=dict(z=6, patch=2, widths=[12, 8, 6, 4], encoder=4, larger=True)),
+      latent_frames=[1, 3], latent_hw=[3, 4], frames=[1])
+def taehv_super(c, cfg):
+    """The larger decoder; its encoder is the other one's."""
+    return tiny_codecs(c, cfg, 0.85, 0.5)
 
 
 def main():

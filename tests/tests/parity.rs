@@ -39,7 +39,7 @@ fn run(case: &mut Case, compute: &Compute) -> Option<Result<(), String>> {
         "wan_vae21" | "wan_vae22" => models::vae(case, compute),
         "wan_gguf" => models::quantized_transformer(case, compute),
         "gguf" => models::gguf_types(case, compute),
-        "taehv" => models::taehv(case, compute),
+        "taehv" | "taehv_super" => models::taehv(case, compute),
         "dit" | "walt" | "crate" => classes::transformer(case, compute),
         "kl_vae" => classes::vae(case, compute),
         "ddim" => classes::ddim(case, compute),

@@ -1,7 +1,7 @@
 """Writes a model folder of a published checkpoint's true shapes with random weights: what a visitor's files are like in
 size and types, for tests of loading and memory. What it draws is noise.
 
-    python write.py wan-1.3b OUT [--type q4_0] [--encoder q4_0] [--vae taehv]
+    python write.py wan-1.3b OUT [--type q4_0] [--encoder q4_0] [--vae taehv|taehv-super]
 
 The names and shapes come from diffusers and transformers themselves (models built on the meta device).
 Kinds: wan-1.3b, vace-1.3b, ti2v-5b. Types: q4_0, q4_k, q8_0, f16.
@@ -105,9 +105,9 @@ def shapes(build):
     return list(seen.items())
 
 
-def taehv(z, patch):
-    """Names and shapes of taew2_1 (z = 16, patch 1) and taew2_2 (48, 2), as tests/reference builds them."""
-    widths, pixels, out = (256, 128, 64, 64), 3 * patch * patch, []
+def taehv(z, patch, larger=False):
+    """Names and shapes of taew2_1 (z = 16, patch 1), taew2_2 (48, 2) and taew2_2_super (the larger one), as tests/reference builds them."""
+    widths, pixels, out = (512, 256, 128, 64) if larger else (256, 128, 64, 64), 3 * patch * patch, []
 
     def conv(name, i, o, side=3, bias=True):
         out.append((f'{name}.weight', [o, i, side, side]))
@@ -119,12 +119,25 @@ def taehv(z, patch):
             for layer, i in ((0, 2 * width), (2, width), (4, width)):
                 conv(f'{side}.{block}.conv.{layer}', i, width)
 
-    conv('decoder.1', z, widths[0])
+    if larger:
+        conv('decoder.0', z, widths[0], 1, bias=False)
+    else:
+        conv('decoder.1', z, widths[0])
     for level, times in enumerate((1, 2, 2)):
-        width, first = widths[level], 3 + 6 * level
-        blocks_at('decoder', first, width)
-        conv(f'decoder.{first + 4}.conv', width, width * times, 1, bias=False)
-        conv(f'decoder.{first + 5}', width, widths[level + 1], bias=False)
+        width, after = widths[level], widths[level + 1]
+        if larger:
+            first = 1 + 7 * level
+            for block in range(first, first + 3):
+                conv(f'decoder.{block}.conv.0', 1, 2 * width, 7, bias=False)
+                conv(f'decoder.{block}.conv.1', 2 * width, 4 * width, 1)
+                conv(f'decoder.{block}.conv.3', 4 * width, width, 1, bias=False)
+            conv(f'decoder.{first + 3}', width, 4 * after)
+            conv(f'decoder.{first + 6}.conv', after, after * times, 1, bias=False)
+        else:
+            first = 3 + 6 * level
+            blocks_at('decoder', first, width)
+            conv(f'decoder.{first + 4}.conv', width, width * times, 1, bias=False)
+            conv(f'decoder.{first + 5}', width, after, bias=False)
     conv('decoder.22', widths[3], pixels)
     conv('encoder.0', pixels, 64)
     for level, times in enumerate((2, 2, 1)):
@@ -144,7 +157,7 @@ def main():
     parser.add_argument('--encoder', default='q4_0', choices=[t for t in TYPES if t != 'f32'])
     parser.add_argument('--encoder-of', type=pathlib.Path, help='take the text encoder of this folder, by a link')
     parser.add_argument('--parts-of', type=pathlib.Path, help='take every part but the video codec from this folder, by links')
-    parser.add_argument('--vae', default='wan', choices=['wan', 'taehv'])
+    parser.add_argument('--vae', default='wan', choices=['wan', 'taehv', 'taehv-super'], help='taehv-super: of Wan 2.2 alone')
     parser.add_argument('--layers', type=int, help='write only so many of the transformer\'s layers: as wide, and sooner through')
     a = parser.parse_args()
     pipeline, transformer, config, vae, index = KINDS[a.kind]
@@ -165,10 +178,10 @@ def main():
             folder.symlink_to((of / name).resolve())
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        if name == 'vae' and a.vae == 'taehv':
+        if name == 'vae' and a.vae != 'wan':
             # No config.json: what it is, its tensors tell.
             z, patch = (48, 2) if vae else (16, 1)
-            write_gguf(folder / 'taehv.gguf', taehv(z, patch), kind, 'taehv')
+            write_gguf(folder / 'taehv.gguf', taehv(z, patch, a.vae == 'taehv-super'), kind, 'taehv')
             continue
         if settings is None:
             settings = {k: v for k, v in AutoencoderKLWan(**dict(vae, base_dim=8, decoder_base_dim=8)).config.items() if not k.startswith('_')}

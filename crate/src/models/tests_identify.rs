@@ -184,7 +184,7 @@ fn the_vaes_are_known_by_their_shapes() {
 }
 
 #[test]
-fn tiny_decoders_are_known_by_their_shapes_and_the_larger_ones_refused() {
+fn tiny_decoders_are_known_by_their_shapes() {
     let tiny = |z: usize, pixels: usize, encoder: bool| {
         let mut tensors: Vec<(&str, &[usize])> = Vec::new();
         let (first, last, stem) = ([256, z, 3, 3], [pixels, 64, 3, 3], [64, pixels, 3, 3]);
@@ -209,9 +209,36 @@ fn tiny_decoders_are_known_by_their_shapes_and_the_larger_ones_refused() {
     assert_eq!(config.widths, [256, 128, 64, 64]);
     let (name, config) = tiny(48, 12, false);
     assert_eq!((name.as_str(), config.patch_size, config.encoder_width), ("TAEHV for Wan 2.2 (taew2_2)", 2, None));
-    let large = shapes(&[("decoder.1.weight", &[1]), ("decoder.3.conv.0.weight", &[1024, 1, 7, 7])]);
-    let why = Registry::default().identify(&large).unwrap_err().to_string();
-    assert!(why.contains("the larger \"super\" decoder is not supported yet"), "{why}");
+    assert!(!config.is_super);
+}
+
+#[test]
+fn the_larger_tiny_decoder_is_known_by_its_shapes() {
+    let large = |z: usize| {
+        let first = [512, z, 1, 1];
+        let (name, config) = codec(&shapes(&[
+            ("decoder.0.weight", &first),
+            ("decoder.1.conv.0.weight", &[1024, 1, 7, 7]),
+            ("decoder.1.conv.1.weight", &[2048, 1024, 1, 1]),
+            ("decoder.1.conv.3.weight", &[512, 2048, 1, 1]),
+            // The third block, where the other variant has its first.
+            ("decoder.3.conv.0.weight", &[1024, 1, 7, 7]),
+            ("decoder.4.weight", &[1024, 512, 3, 3]),
+            ("decoder.7.conv.weight", &[256, 256, 1, 1]),
+            ("decoder.14.conv.weight", &[256, 128, 1, 1]),
+            ("decoder.21.conv.weight", &[128, 64, 1, 1]),
+            ("decoder.22.weight", &[12, 64, 3, 3]),
+            ("encoder.0.weight", &[64, 12, 3, 3]),
+        ]));
+        let config: TaehvConfig = serde_json::from_value(config).unwrap();
+        config.check("vae/config.json").unwrap();
+        assert_eq!((config.latent_channels, config.patch_size, config.is_super), (z, 2, true));
+        assert_eq!((config.widths, config.encoder_width), (vec![512, 256, 128, 64], Some(64)));
+        name
+    };
+    assert_eq!(large(48), "TAEHV for Wan 2.2 (taew2_2_super)");
+    // Hunyuan Video 1.5's.
+    assert_eq!(large(32), "TAEHV \"super\" for 32 latent channels");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Source: diffusers `autoencoder_kl_wan.py` `WanCausalConv3d`; causal tokenizers: MAGVIT-v2 2310.05737 §3.1.
 
-use burn::tensor::Tensor;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Tensor, module};
 
 use super::loader::Loader;
 use crate::error::Result;
@@ -188,5 +189,31 @@ impl FrameConv {
     /// `[B, C_in, F, H, W]` → `[B, C_out, F, H, W]`, with H and W halved or doubled if so loaded
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         conv3d(x, None, 0, &self.weights, None)
+    }
+}
+
+/// A 2-D convolution over each frame and each channel on its own.
+#[derive(Debug, Clone)]
+pub struct Depthwise {
+    weight: Tensor<4>,
+}
+
+impl Depthwise {
+    /// Reads `weight` `[C, 1, k, k]`, k odd; same size out.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Weights`] when the tensor is missing or mis-shaped.
+    pub async fn load(loader: &Loader, channels: usize, kernel: usize) -> Result<Self> {
+        Ok(Self { weight: loader.tensor("weight", [channels, 1, kernel, kernel]).await? })
+    }
+
+    /// # Shapes
+    /// `[B, C, F, H, W]` → the same
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        let ([b, c, f, h, w], [_, _, kernel, _]) = (x.dims(), self.weight.dims());
+        let frames = x.swap_dims(1, 2).reshape([b * f, c, h, w]);
+        let options = ConvOptions::new([1, 1], [kernel / 2, kernel / 2], [1, 1], c);
+        let out = module::conv2d(frames, self.weight.clone(), None, options);
+        out.reshape([b, f, c, h, w]).swap_dims(1, 2)
     }
 }

@@ -165,6 +165,9 @@ pub fn taehv(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let device = compute.device();
     let pace = Pace::new(&SilentHost, compute);
     for key in ["weights", "weights22"] {
+        if !case.dir.join(format!("{key}.safetensors")).exists() {
+            continue;
+        }
         let set = weights(case, &format!("{key}.safetensors"))?;
         let known = registry::configure(&[taehv::ENTRY], &set, "vae/config.json").map_err(say)?;
         let config = serde_json::from_value(known.config).map_err(say)?;

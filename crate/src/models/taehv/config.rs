@@ -22,6 +22,9 @@ pub struct TaehvConfig {
     pub time: Vec<bool>,
     /// Channels of the encoder; none where the file has no encoder.
     pub encoder_width: Option<usize>,
+    /// True for the larger decoder, "super"; the encoder is the same.
+    #[serde(default)]
+    pub is_super: bool,
 }
 
 impl TaehvConfig {
@@ -48,38 +51,46 @@ impl TaehvConfig {
     }
 }
 
+/// True for the tensors of the larger decoder: its blocks begin where the other one's first convolution stands.
+pub fn is_super(set: &WeightSet) -> bool {
+    set.get("decoder.1.conv.3.weight").is_some()
+}
+
 /// Reads the sizes off the tensors.
 ///
 /// # Errors
-/// [`Error::Weights`] when a tensor that tells one is missing, or it is of a variant that is not supported.
+/// [`Error::Weights`] when a tensor that tells one is missing or tells something odd.
 pub fn configure(set: &WeightSet) -> Result<Known> {
-    if set
-        .get("decoder.3.conv.0.weight")
-        .is_none_or(|info| set.get("decoder.22.weight").is_none() || info.shape.len() != 4)
-    {
-        let found = "another (the larger \"super\" decoder is not supported yet)";
-        return Err(Error::weights("decoder.22.weight", "the base variant of a TAEHV", found));
-    }
-    let latent_channels = along(set, "decoder.1.weight", 1)?;
+    let is_super = is_super(set);
+    let (first, levels) = match is_super {
+        true => ("decoder.0.weight", ["decoder.7.conv.weight", "decoder.14.conv.weight", "decoder.21.conv.weight"]),
+        false => ("decoder.1.weight", ["decoder.8.weight", "decoder.14.weight", "decoder.20.weight"]),
+    };
+    let latent_channels = along(set, first, 1)?;
     let pixels = along(set, "decoder.22.weight", 0)?;
     let patch_size = (pixels / 3).isqrt();
     if pixels != 3 * patch_size * patch_size {
         return Err(Error::weights("decoder.22.weight", "3 · patch² channels out", format!("{pixels}")));
     }
+    let mut widths = vec![along(set, first, 0)?];
+    for name in levels {
+        // The larger decoder's layers that make frames more have as many channels in as come out of each frame.
+        widths.push(along(set, name, usize::from(is_super))?);
+    }
     let encoder = set.get("encoder.0.weight").is_some();
     let config = json!({
         "_class_name": "TAEHV", "latent_channels": latent_channels, "patch_size": patch_size,
-        "widths": [
-            along(set, "decoder.1.weight", 0)?, along(set, "decoder.8.weight", 0)?,
-            along(set, "decoder.14.weight", 0)?, along(set, "decoder.20.weight", 0)?,
-        ],
+        "widths": widths,
         "time": [false, true, true],
         "encoder_width": if encoder { Some(along(set, "encoder.0.weight", 0)?) } else { None },
+        "is_super": is_super,
     });
-    let name = match (latent_channels, patch_size) {
-        (16, 1) => "TAEHV for Wan 2.1 (taew2_1)".into(),
-        (48, 2) => "TAEHV for Wan 2.2 (taew2_2)".into(),
-        _ => format!("TAEHV for {latent_channels} latent channels"),
+    let name = match (latent_channels, patch_size, is_super) {
+        (16, 1, false) => "TAEHV for Wan 2.1 (taew2_1)".into(),
+        (48, 2, false) => "TAEHV for Wan 2.2 (taew2_2)".into(),
+        (48, 2, true) => "TAEHV for Wan 2.2 (taew2_2_super)".into(),
+        (_, _, false) => format!("TAEHV for {latent_channels} latent channels"),
+        (_, _, true) => format!("TAEHV \"super\" for {latent_channels} latent channels"),
     };
     Ok(Known::part(name, config))
 }

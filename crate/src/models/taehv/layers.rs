@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, activation};
 
 use super::BLOCKS;
 use crate::error::Result;
-use crate::nn::conv::{Form, FrameConv};
+use crate::nn::conv::{Depthwise, Form, FrameConv};
 use crate::nn::loader::Loader;
 
 /// Bytes of the largest tensors that are made at once.
@@ -16,9 +16,10 @@ pub type Past = Option<Tensor<5>>;
 /// A residual block that sees each frame and the one before.
 #[derive(Debug, Clone)]
 pub struct MemBlock {
-    first: FrameConv,
-    second: FrameConv,
-    third: FrameConv,
+    /// The larger decoder's blocks look at each channel's surroundings first, and then at pixels alone: ConvNeXt (2201.03545).
+    around: Option<Depthwise>,
+    /// With a ReLU between two.
+    convs: Vec<FrameConv>,
 }
 
 impl MemBlock {
@@ -26,14 +27,26 @@ impl MemBlock {
     ///
     /// # Errors
     /// [`crate::error::Error::Weights`] when a tensor is missing or mis-shaped.
-    pub async fn load_all(side: &Loader, first: usize, width: usize) -> Result<Vec<Self>> {
+    pub async fn load_all(side: &Loader, first: usize, width: usize, is_super: bool) -> Result<Vec<Self>> {
         let mut blocks = Vec::with_capacity(BLOCKS);
         for index in first..first + BLOCKS {
             let conv = side.at(index).at("conv");
-            blocks.push(Self {
-                first: FrameConv::load(&conv.at(0), 2 * width, width, 3).await?,
-                second: FrameConv::load(&conv.at(2), width, width, 3).await?,
-                third: FrameConv::load(&conv.at(4), width, width, 3).await?,
+            blocks.push(match is_super {
+                true => Self {
+                    around: Some(Depthwise::load(&conv.at(0), 2 * width, 7).await?),
+                    convs: vec![
+                        FrameConv::load(&conv.at(1), 2 * width, 4 * width, 1).await?,
+                        pointwise(&conv.at(3), 4 * width, [width, width]).await?,
+                    ],
+                },
+                false => Self {
+                    around: None,
+                    convs: vec![
+                        FrameConv::load(&conv.at(0), 2 * width, width, 3).await?,
+                        FrameConv::load(&conv.at(2), width, width, 3).await?,
+                        FrameConv::load(&conv.at(4), width, width, 3).await?,
+                    ],
+                },
             });
         }
         Ok(blocks)
@@ -53,10 +66,30 @@ impl MemBlock {
             1 => before,
             _ => Tensor::cat(vec![before, x.clone().narrow(2, 0, frames - 1)], 2),
         };
-        let y = activation::relu(self.first.forward(Tensor::cat(vec![x.clone(), before], 1)));
-        let y = activation::relu(self.second.forward(y));
-        activation::relu(self.third.forward(y) + x)
+        let both = Tensor::cat(vec![x.clone(), before], 1);
+        let Some(around) = &self.around else { return activation::relu(self.convolved(both) + x) };
+        let y = around.forward(both);
+        let [_, c, f, h, w] = y.dims();
+        // Twice as many channels come next, the largest tensor, and nothing from here on looks at another row.
+        let rows = (MOST_AT_ONCE / (2 * c * f * w * size_of::<f32>())).clamp(1, h);
+        let part = |row: usize| self.convolved(y.clone().narrow(3, row, rows.min(h - row)));
+        Tensor::cat((0..h).step_by(rows).map(part).collect(), 3) + x
     }
+
+    fn convolved(&self, mut x: Tensor<5>) -> Tensor<5> {
+        for (index, conv) in self.convs.iter().enumerate() {
+            x = conv.forward(if index == 0 { x } else { activation::relu(x) });
+        }
+        x
+    }
+}
+
+/// A kernel of one pixel without a bias; of a file with more rows, the last count.
+///
+/// # Errors
+/// As [`MemBlock::load_all`].
+pub async fn pointwise(loader: &Loader, input: usize, rows: [usize; 2]) -> Result<FrameConv> {
+    FrameConv::load_without_bias(loader, input, rows, Form::plain([1, 1, 1])).await
 }
 
 /// A kernel of one pixel that makes each frame one or two.
@@ -77,8 +110,7 @@ impl Grow {
         // A file for four frames a latent frame may bring rows for eight; the reference cuts them off in front.
         let doubled = conv.shape("weight").is_some_and(|shape| shape.first() == Some(&(2 * rows)));
         let stored = if doubled { 2 * rows } else { rows };
-        let form = Form::plain([1, 1, 1]);
-        Ok(Self { conv: FrameConv::load_without_bias(&conv, width, [stored, rows], form).await?, times })
+        Ok(Self { conv: pointwise(&conv, width, [stored, rows]).await?, times })
     }
 
     /// # Shapes
@@ -107,8 +139,7 @@ impl Pool {
     /// As [`MemBlock::load_all`].
     pub async fn load(loader: &Loader, width: usize, halves: bool) -> Result<Self> {
         let times = if halves { 2 } else { 1 };
-        let (conv, form) = (loader.at("conv"), Form::plain([1, 1, 1]));
-        Ok(Self { conv: FrameConv::load_without_bias(&conv, times * width, [width, width], form).await?, times })
+        Ok(Self { conv: pointwise(&loader.at("conv"), times * width, [width, width]).await?, times })
     }
 
     /// How many frames become one.
@@ -193,9 +224,14 @@ pub fn unshuffled(x: Tensor<5>, patch: usize) -> Tensor<5> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor};
+    use std::rc::Rc;
 
-    use super::{MOST_AT_ONCE, strips};
+    use burn::tensor::{Device, Tensor, TensorData};
+    use pollster::block_on;
+
+    use super::{MOST_AT_ONCE, MemBlock, strips};
+    use crate::models::tests::set_of;
+    use crate::nn::loader::Loader;
 
     #[test]
     fn strips_are_small_enough_and_cover_a_frame() {
@@ -210,5 +246,22 @@ mod tests {
             let below = rows - strip.above - strip.count;
             assert_eq!(below, if index + 1 == cut.len() { 0 } else { 2 });
         }
+    }
+
+    #[test]
+    fn a_frame_of_the_larger_decoder_in_pieces_is_what_its_rows_are_alone() {
+        let (device, width, shape) = (Device::flex(), 6, [1, 6, 1, 1200, 600]);
+        let loader = Loader::new(&Rc::new(set_of("taehv_super/weights.safetensors")), &device);
+        let blocks = block_on(MemBlock::load_all(&loader.at("decoder"), 15, width, true)).unwrap();
+        let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| (i * 37 % 1009) as f32 / 500.0).collect();
+        let x = Tensor::<5>::from_data(TensorData::new(values, shape), &device);
+        // The channels between take four times as much: two pieces, of which the second begins here.
+        let edge = MOST_AT_ONCE / (4 * width * 600 * size_of::<f32>());
+        assert!((20..1180).contains(&edge), "{edge}");
+        let whole = blocks[0].forward(x.clone(), &mut None);
+        // A kernel of seven looks three rows further.
+        let rows = blocks[0].forward(x.narrow(3, edge - 13, 26), &mut None).narrow(3, 3, 20);
+        let apart = (whole.narrow(3, edge - 10, 20) - rows).into_data().try_to_vec::<f32>().unwrap();
+        assert!(apart.iter().all(|difference| difference.abs() < 1e-4));
     }
 }

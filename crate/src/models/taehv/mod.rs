@@ -1,7 +1,8 @@
 //! TAEHV: a tiny video decoder (and encoder) for the latents of Wan 2.1 and 2.2, a stack of 2-D convolutions whose blocks
 //! remember one frame.
 //!
-//! Latents are taken as denoisers make them, without a mean and a deviation.
+//! Latents are taken as denoisers make them, without a mean and a deviation. Of the decoder there is a larger variant, "super":
+//! other blocks, and layers in another order.
 //!
 //! Source: `taehv.py` of <https://github.com/madebyollin/taehv>; `lighttaew2_1` and `lighttaew2_2` of
 //! `lightx2v/Autoencoders` are of the same architecture.
@@ -12,7 +13,7 @@ mod layers;
 use burn::tensor::{Tensor, activation};
 
 pub use config::TaehvConfig;
-use layers::{Grow, MOST_AT_ONCE, MemBlock, Past, Pool, halved, shuffled, strips, unshuffled};
+use layers::{Grow, MOST_AT_ONCE, MemBlock, Past, Pool, halved, pointwise, shuffled, strips, unshuffled};
 
 use crate::config::parse;
 use crate::error::{Error, Result};
@@ -26,7 +27,10 @@ use crate::size::{ClipSize, Stride};
 /// Tiny codecs of the TAEHV family.
 pub const ENTRY: Entry<dyn VideoCodec> = Entry {
     classes: &["TAEHV"],
-    owns: |set| set.get("decoder.1.weight").is_some() && set.names().any(|name| name.starts_with("decoder.3.conv.")),
+    owns: |set| {
+        let blocks = || set.names().any(|name| name.starts_with("decoder.3.conv."));
+        config::is_super(set) || (set.get("decoder.1.weight").is_some() && blocks())
+    },
     needs_text: false,
     configure: config::configure,
     usual: family::nothing_usual,
@@ -53,18 +57,52 @@ pub struct Taehv {
 
 #[derive(Debug, Clone)]
 struct Decoder {
+    is_super: bool,
     conv_in: FrameConv,
     levels: Vec<Up>,
     conv_out: FrameConv,
 }
 
-/// One level of the decoder: blocks, then more frames, then twice the size.
+/// One level of the decoder: blocks, then more frames and twice the size.
 #[derive(Debug, Clone)]
 struct Up {
+    is_super: bool,
     blocks: Vec<MemBlock>,
     grow: Grow,
     conv: FrameConv,
-    conv_width: usize,
+    /// Channels of all frames that [`Up::doubled`] makes of one.
+    doubled_width: usize,
+}
+
+impl Up {
+    /// Reads a level that takes and makes so many channels.
+    async fn load(side: &Loader, level: usize, [width, next]: [usize; 2], config: &TaehvConfig) -> Result<Self> {
+        let (is_super, time) = (config.is_super, config.time[level]);
+        // The larger decoder starts with one layer in place of three, and doubles in three (one with weights) in place of one.
+        let first = if is_super { 1 + 7 * level } else { 3 + 6 * level };
+        let blocks = MemBlock::load_all(side, first, width, is_super).await?;
+        let after = first + BLOCKS;
+        if is_super {
+            let conv = FrameConv::load(&side.at(after), width, 4 * next, 3).await?;
+            let grow = Grow::load(&side.at(after + 3), next, time).await?;
+            return Ok(Self { is_super, blocks, grow, conv, doubled_width: next * if time { 2 } else { 1 } });
+        }
+        let grow = Grow::load(&side.at(after + 1), width, time).await?;
+        let form = Form { doubled: true, ..Form::plain([1, 3, 3]) };
+        let conv = FrameConv::load_without_bias(&side.at(after + 2), width, [next, next], form).await?;
+        Ok(Self { is_super, blocks, grow, conv, doubled_width: next })
+    }
+
+    /// More frames, where they come before the size.
+    fn grown(&self, x: Tensor<5>) -> Tensor<5> {
+        if self.is_super { x } else { self.grow.forward(x) }
+    }
+
+    /// Twice the size, and what comes after it.
+    fn doubled(&self, x: Tensor<5>) -> Tensor<5> {
+        let y = self.conv.forward(x);
+        if self.is_super { self.grow.forward(shuffled(activation::relu(y), 2)) } else { y }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -91,24 +129,18 @@ impl Taehv {
         config.check("vae/config.json")?;
         let pixels = 3 * config.patch_size * config.patch_size;
         let side = loader.at("decoder");
-        let mut levels = Vec::with_capacity(config.widths.len() - 1);
-        for (level, pair) in config.widths.windows(2).enumerate() {
-            let (width, next, first) = (pair[0], pair[1], 3 + 6 * level);
-            let conv = side.at(first + BLOCKS + 2);
-            let doubled = Form { doubled: true, ..Form::plain([1, 3, 3]) };
-            levels.push(Up {
-                blocks: MemBlock::load_all(&side, first, width).await?,
-                grow: Grow::load(&side.at(first + BLOCKS + 1), width, config.time[level]).await?,
-                conv: FrameConv::load_without_bias(&conv, width, [next, next], doubled).await?,
-                conv_width: next,
-            });
+        let (is_super, widths) = (config.is_super, &config.widths);
+        let mut levels = Vec::with_capacity(widths.len() - 1);
+        for (level, pair) in widths.windows(2).enumerate() {
+            levels.push(Up::load(&side, level, [pair[0], pair[1]], config).await?);
         }
-        let last = 4 + 6 * levels.len();
-        let decoder = Decoder {
-            conv_in: FrameConv::load(&side.at(1), config.latent_channels, config.widths[0], 3).await?,
-            conv_out: FrameConv::load(&side.at(last), config.widths[levels.len()], pixels, 3).await?,
-            levels,
+        let (z, first, last) = (config.latent_channels, widths[0], widths[levels.len()]);
+        let conv_in = match is_super {
+            true => pointwise(&side.at(0), z, [first, first]).await?,
+            false => FrameConv::load(&side.at(1), z, first, 3).await?,
         };
+        let conv_out = FrameConv::load(&side.at(22), last, pixels, 3).await?;
+        let decoder = Decoder { is_super, conv_in, levels, conv_out };
         let encoder = match config.encoder_width {
             Some(width) => Some(Encoder::load(&loader.at("encoder"), config, width).await?),
             None => None,
@@ -155,7 +187,7 @@ impl Encoder {
             levels.push(Down {
                 pool: Pool::load(&side.at(first), width, halves).await?,
                 conv: FrameConv::load_without_bias(&conv, width, [width, width], Form::plain([1, 3, 3])).await?,
-                blocks: MemBlock::load_all(side, first + 2, width).await?,
+                blocks: MemBlock::load_all(side, first + 2, width, false).await?,
             });
         }
         Ok(Self {
@@ -192,28 +224,32 @@ impl Encoder {
 
 impl Decoder {
     async fn forward(&self, x: Tensor<5>, pasts: &mut Vec<Past>, pace: &Pace<'_>) -> Result<Tensor<5>> {
-        // Latents far outside what it was trained on are bent back.
-        let mut x = activation::relu(self.conv_in.forward((x / 3.0).tanh() * 3.0));
+        let mut x = match self.is_super {
+            true => self.conv_in.forward(x),
+            // Latents far outside what it was trained on are bent back.
+            false => activation::relu(self.conv_in.forward((x / 3.0).tanh() * 3.0)),
+        };
         let mut slots = Slots { pasts, next: 0 };
         for (index, level) in self.levels.iter().enumerate() {
             for block in &level.blocks {
                 x = block.forward(x, slots.next());
                 pace.block_done(&x).await?;
             }
-            // The reference doubles the size first; a kernel of one pixel gives the same before and after.
-            x = level.grow.forward(x);
+            // The base variant's reference doubles the size first; a kernel of one pixel gives the same before and after.
+            x = level.grown(x);
             if index + 1 < self.levels.len() {
-                x = level.conv.forward(x);
+                x = level.doubled(x);
             }
         }
         let Some(last) = self.levels.last() else { return Ok(x) };
         // Nothing from here on looks at another frame: a piece at a time, for these are the largest tensors.
         let mut frames = Vec::with_capacity(x.dims()[2]);
         for frame in 0..x.dims()[2] {
-            let strips = strips(x.clone().narrow(2, frame, 1), last.conv_width);
+            let strips = strips(x.clone().narrow(2, frame, 1), last.doubled_width);
             let mut out = Vec::with_capacity(strips.len());
             for strip in strips {
-                let y = self.conv_out.forward(activation::relu(last.conv.forward(strip.rows)));
+                let y = last.doubled(strip.rows);
+                let y = self.conv_out.forward(if self.is_super { y } else { activation::relu(y) });
                 out.push(y.narrow(3, 2 * strip.above, 2 * strip.count));
                 pace.block_done(&out[out.len() - 1]).await?;
             }
@@ -284,11 +320,15 @@ impl VideoCodec for Taehv {
         let widths = &self.config.widths;
         // The last frame of each block, at an eighth, a fourth and half the size.
         let pasts: usize = (0..3).map(|level| (BLOCKS * widths[level] * pixels) >> (6 - 2 * level)).sum();
+        let at_once = |values: usize| values.min(MOST_AT_ONCE / size_of::<f32>());
         // At half the size: two frames of the last blocks, with what stands before them and what comes out; or those frames,
         // made four, and a piece of the last two layers.
         let frames = 2 * widths[2] * pixels / 4;
-        let blocks = 5 * frames;
-        let last = 2 * frames + frames / 2 + 2 * (widths[3] * pixels).min(MOST_AT_ONCE / size_of::<f32>());
+        let (blocks, last) = match self.config.is_super {
+            false => (5 * frames, 2 * frames + frames / 2 + 2 * at_once(widths[3] * pixels)),
+            // The blocks' many channels, before and after the ReLU; made four in the piece alone.
+            true => (5 * frames + 2 * at_once(4 * frames), frames + frames / 2 + 2 * at_once(2 * widths[3] * pixels)),
+        };
         (4 * (pasts + blocks.max(last))) as u64
     }
 
