@@ -2,6 +2,7 @@
 
 pub mod counting;
 pub mod folders;
+pub mod pytorch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -107,16 +108,27 @@ pub fn safetensors_file(arrays: &BTreeMap<String, Array>) -> Vec<u8> {
     safetensors::serialize(views, None).expect("names and lengths that a header can hold")
 }
 
+/// Values in BF16, rounded to even as torch does it; they must be finite.
+pub fn bf16_bytes(values: &[f32]) -> Vec<u8> {
+    let rounded = |bits: u32| ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    values.iter().flat_map(|v| rounded(v.to_bits()).to_le_bytes()).collect()
+}
+
 /// A `.safetensors` file whose matrices are 8-bit floats beside their scales, as ComfyUI writes them (one for a tensor, later one
 /// for each row), and what they stand for. Scales are powers of two, so that every value is exact in 16 bits.
 pub fn float8_file(arrays: &BTreeMap<String, Array>) -> (Vec<u8>, BTreeMap<String, Array>) {
+    float8_file_of(arrays, 2)
+}
+
+/// As [`float8_file`], weights of up to so many axes.
+pub fn float8_file_of(arrays: &BTreeMap<String, Array>, most_axes: usize) -> (Vec<u8>, BTreeMap<String, Array>) {
     let codes: Vec<u8> = (0..=u8::MAX).collect();
     let numbers = decode(StoredType::F8_E4M3, &codes);
     let plain = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let (mut tensors, mut meant) = (Vec::new(), arrays.clone());
     for (nth, (name, array)) in arrays.iter().enumerate() {
         let shape = array.shape.clone();
-        let Some(path) = name.strip_suffix("weight").filter(|_| shape.len() == 2) else {
+        let Some(path) = name.strip_suffix("weight").filter(|_| (2..=most_axes).contains(&shape.len())) else {
             tensors.push((name.clone(), Dtype::F32, shape, plain(&array.values)));
             continue;
         };
@@ -170,6 +182,8 @@ pub struct Case {
     pub config: serde_json::Value,
     io: BTreeMap<String, Array>,
     compared: BTreeSet<String>,
+    /// What Rust made of each output, the last one where it was compared more than once.
+    pub made: BTreeMap<String, Array>,
     /// Output names with their relative L2.
     pub results: Vec<(String, Result<f64, String>)>,
 }
@@ -181,7 +195,15 @@ impl Case {
         let config = serde_json::from_slice(&text).map_err(|e| format!("config.json: {e}"))?;
         let io = read_arrays(&dir.join("io.safetensors"))?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, dir: dir.to_owned(), config, io, compared: BTreeSet::new(), results: Vec::new() })
+        Ok(Self {
+            name,
+            dir: dir.to_owned(),
+            config,
+            io,
+            compared: BTreeSet::new(),
+            made: BTreeMap::new(),
+            results: Vec::new(),
+        })
     }
 
     /// The kind, by which the Rust side knows what to do.
@@ -211,6 +233,7 @@ impl Case {
     pub fn compare(&mut self, name: &str, found: &Array) {
         let result = self.get(name).and_then(|expected| found.relative_l2(expected));
         self.compared.insert(name.to_owned());
+        self.made.insert(name.to_owned(), found.clone());
         self.results.push((name.to_owned(), result));
     }
 

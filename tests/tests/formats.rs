@@ -14,10 +14,12 @@ mod scene;
 
 use std::collections::BTreeMap;
 
+use safetensors::tensor::{Dtype, TensorView};
 use scene::{Scene, tolerance};
 use tabreel::models::names;
 use tabreel::weights::gguf_write;
 use tabreel::weights::{StoredType, decode};
+use tabreel_tests::pytorch::pytorch_file;
 use tabreel_tests::{Array, float8_file, safetensors_file};
 
 /// Fixtures of transformers.
@@ -121,5 +123,36 @@ fn every_vae_from_gguf_equals_its_values_in_f32() {
             let expected = scene.run(safetensors_file(&values));
             same(&format!("{case} from {target}"), &scene.run(file), &expected);
         }
+    }
+}
+
+#[test]
+fn a_lora_from_8_bit_floats_and_from_a_pytorch_file_equals_its_values_in_f32() {
+    let scene = Scene::of("wan_t2v", false);
+    let (mut lora, mut stored) = (BTreeMap::new(), Vec::new());
+    for (nth, layer) in ["blocks.0.self_attn.q", "blocks.1.cross_attn.v"].into_iter().enumerate() {
+        for (part, shape) in [("lora_down", [3, 48]), ("lora_up", [48, 3])] {
+            // From 0.25 to 0.94, every third below zero.
+            let code = |i: usize| (0x28 + (7 * i + nth) % 16) as u8 | if i % 3 == 0 { 0x80 } else { 0 };
+            let codes: Vec<u8> = (0..shape[0] * shape[1]).map(code).collect();
+            let name = format!("diffusion_model.{layer}.{part}.weight");
+            let values = decode(StoredType::F8_E4M3, &codes);
+            lora.insert(name.clone(), Array { shape: shape.to_vec(), values });
+            stored.push((name, shape.to_vec(), codes));
+        }
+    }
+    let views = stored.iter().map(|(name, shape, codes)| {
+        (name, TensorView::new(Dtype::F8_E4M3, shape.clone(), codes).expect("as many values as its shape says"))
+    });
+    let eight_bits = safetensors::serialize(views, None).expect("a file");
+
+    let with = |lora: Vec<u8>| scene.run_adapted(safetensors_file(&scene.tensors), Some(lora));
+    let expected = with(safetensors_file(&lora));
+    assert!(scene.run(safetensors_file(&scene.tensors)) != expected, "the LoRA shows");
+    same("a LoRA in 8-bit floats", &with(eight_bits), &expected);
+    for dtype in [StoredType::F32, StoredType::F16, StoredType::BF16] {
+        let (file, values) = pytorch_file(&lora, dtype);
+        assert_eq!(values, lora, "8-bit floats are exact in {dtype}");
+        same(&format!("a LoRA from a PyTorch file in {dtype}"), &with(file), &expected);
     }
 }

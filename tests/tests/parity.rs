@@ -13,6 +13,8 @@ use tabreel_tests::{Case, fixtures};
 
 #[path = "parity/classes.rs"]
 mod classes;
+#[path = "parity/formats.rs"]
+mod formats;
 #[path = "parity/models.rs"]
 mod models;
 #[path = "parity/odd.rs"]
@@ -152,6 +154,20 @@ fn main() -> ExitCode {
             Outcome::Failed => failed += 1,
             Outcome::NotYet(what) => not_yet.push(what),
         }
+    }
+    // On the CPU alone: what a GPU's kernels make of each stored type, tests/tests/kernels shows.
+    for dir in dirs.iter().filter(|_| !compute.is_gpu()) {
+        let Some(result) = formats::again(dir, &compute) else { continue };
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        match result {
+            Ok(()) => passed += 1,
+            Err(_) => failed += 1,
+        }
+        println!(
+            "{name:<18} {:<30} {}",
+            "from other formats",
+            result.err().map_or("ok".into(), |why| format!("FAILED: {why}"))
+        );
     }
     if dirs.is_empty() {
         println!("no case folder in {}", folder.display());

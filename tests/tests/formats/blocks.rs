@@ -2,6 +2,7 @@
 
 use tabreel::noise::TorchRng;
 use tabreel::weights::{StoredType, decode, quantize};
+use tabreel_tests::bf16_bytes;
 
 /// All types that a GGUF of Wan may have.
 pub const TYPES: [StoredType; 15] = [
@@ -52,11 +53,7 @@ pub fn encode(values: &[f32], dtype: StoredType, seed: u64) -> Vec<u8> {
         StoredType::F32 | StoredType::F16 | StoredType::Q8_0 | StoredType::Q4_0 => {
             quantize::encode(values, dtype).expect("whole blocks")
         }
-        // Rounded to even, as torch does it; the values here are finite.
-        StoredType::BF16 => {
-            let rounded = |bits: u32| ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16;
-            values.iter().flat_map(|v| rounded(v.to_bits()).to_le_bytes()).collect()
-        }
+        StoredType::BF16 => bf16_bytes(values),
         _ => random_blocks(values.len() / dtype.block_len(), dtype, seed),
     }
 }

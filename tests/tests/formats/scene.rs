@@ -18,7 +18,8 @@ use tabreel::models::wan::{Control, Timesteps, TransformerConfig, Vae, VaeConfig
 use tabreel::nn::loader::Loader;
 use tabreel::noise::randn;
 use tabreel::pace::Pace;
-use tabreel::weights::WeightSet;
+use tabreel::weights::lora::Lora;
+use tabreel::weights::{WeightFile, WeightSet};
 use tabreel_tests::{Array, Case, read_arrays, root};
 
 /// The device that `TABREEL_TEST_DEVICE` names: one for all tests, which begin at the same time.
@@ -88,8 +89,19 @@ impl Scene {
 
     /// What the model in this file makes of the scene's input.
     pub fn run(&self, file: Vec<u8>) -> Array {
+        self.run_adapted(file, None)
+    }
+
+    /// The same with a LoRA over it.
+    pub fn run_adapted(&self, file: Vec<u8>, lora: Option<Vec<u8>>) -> Array {
         let set = names::to_diffusers(WeightSet::from_bytes(file, &self.case).expect("a weight file"));
-        let set = Rc::new(set.expect("names that are known"));
+        let mut set = set.expect("names that are known");
+        if let Some(bytes) = lora {
+            let lora = Lora { file: WeightFile::parse(bytes, "lora").expect("a weight file"), strength: 0.5 };
+            let applied = block_on(names::apply_lora(&mut set, lora)).expect("a LoRA of this model");
+            assert_eq!((applied.changed, applied.unmatched), (2, Vec::new()));
+        }
+        let set = Rc::new(set);
         let loader = Loader::new(&set, self.compute.device());
         let json = self.config.to_string();
         let out = match self.case.contains("vae") {
