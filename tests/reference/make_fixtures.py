@@ -427,9 +427,54 @@ def text_case(c, cfg, cls, conf):
 T5 = dict(vocab_size=128, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, relative_attention_num_buckets=32, relative_attention_max_distance=128, feed_forward_proj="gated-gelu")
 
 
+# Wan's wan/modules/t5.py and wan/modules/clip.py
+T5_TO_ORIGINAL = [
+    (r"^encoder\.block\.(\d+)\.layer\.0\.layer_norm", r"blocks.\1.norm1"), (r"^encoder\.block\.(\d+)\.layer\.1\.layer_norm", r"blocks.\1.norm2"),
+    (r"^encoder\.block\.(\d+)\.layer\.0\.SelfAttention\.relative_attention_bias", r"blocks.\1.pos_embedding.embedding"),
+    (r"^encoder\.block\.(\d+)\.layer\.0\.SelfAttention", r"blocks.\1.attn"), (r"^encoder\.block\.(\d+)\.layer\.1\.DenseReluDense", r"blocks.\1.ffn"),
+    (r"ffn\.wi_0", "ffn.gate.0"), (r"ffn\.wi_1", "ffn.fc1"), (r"ffn\.wo", "ffn.fc2"), (r"^shared", "token_embedding"), (r"^encoder\.final_layer_norm", "norm"),
+]
+CLIP_TO_ORIGINAL = [
+    (r"^(?:vision_model\.)?", "visual."), (r"embeddings\.class_embedding", "cls_embedding"), (r"embeddings\.position_embedding\.weight", "pos_embedding"),
+    (r"embeddings\.patch_embedding", "patch_embedding"), (r"pre_layrnorm", "pre_norm"), (r"post_layernorm", "post_norm"), (r"encoder\.layers", "transformer"),
+    (r"layer_norm(\d)", r"norm\1"), (r"self_attn\.out_proj", "attn.proj"), (r"mlp\.fc1", "mlp.0"), (r"mlp\.fc2", "mlp.2"),
+]
+
+
+def renamed(table, name):
+    for a, b in table:
+        name = re.sub(a, b, name)
+    return name
+
+
+def clip_to_original(sd):
+    """Queries, keys and values are one matrix; beside the picture's encoder stand a head and the text's."""
+    out = {}
+    for k, v in sd.items():
+        if "q_proj" in k:
+            v, k = torch.cat([sd[k.replace("q_proj", x)] for x in ("q_proj", "k_proj", "v_proj")]), k.replace("self_attn.q_proj", "attn.to_qkv")
+        if "k_proj" in k or "v_proj" in k or k.endswith("position_ids"):
+            continue
+        k = renamed(CLIP_TO_ORIGINAL, k)
+        out[k] = v[None, None] if k.endswith("cls_embedding") else v[None] if k.endswith("pos_embedding") else v
+    width = out["visual.pre_norm.weight"].shape[0]
+    return {**out, "visual.head": torch.zeros(width, 16), "textual.blocks.0.attn.q.weight": torch.zeros(8, 8), "log_scale": torch.tensor(2.0)}
+
+
 @case(model=T5, length=160)  # longer than max_distance, so that the far buckets are hit
 def umt5(c, cfg):
-    return text_case(c, cfg, TF.UMT5EncoderModel, TF.UMT5Config)
+    """Beside transformers' names those of Wan's own file, and a GGUF with llama.cpp's."""
+    import gguf as G
+    models = text_case(c, cfg, TF.UMT5EncoderModel, TF.UMT5Config)
+    sd = {k: v for k, v in models["weights"].state_dict().items() if k != "encoder.embed_tokens.weight"}
+    os.makedirs(c.dir, exist_ok=True)
+    torch.save({renamed(T5_TO_ORIGINAL, k): v.contiguous() for k, v in sd.items()}, f"{c.dir}/weights_original.pth")
+    names = G.get_tensor_name_map(G.MODEL_ARCH.T5ENCODER, cfg["model"]["num_layers"])
+    w = G.GGUFWriter(f"{c.dir}/weights.gguf", "t5encoder")
+    for k, v in sd.items():
+        w.add_tensor(names.get_name(k, try_suffixes=(".weight",)), v.contiguous().numpy())
+    w.write_header_to_file(); w.write_kv_data_to_file(); w.write_tensors_to_file(); w.close()
+    return models
 
 
 @case(model=T5, length=24)
@@ -442,6 +487,8 @@ def clip_vision(c, cfg):
     m = c.init(TF.CLIPVisionModel(TF.CLIPVisionConfig(**cfg["model"])))
     x = c.randn(1, 3, cfg["model"]["image_size"], cfg["model"]["image_size"])
     c.add(in__pixel_values=x, out__penultimate=m(x, output_hidden_states=True).hidden_states[-2])
+    os.makedirs(c.dir, exist_ok=True)
+    torch.save({k: v.contiguous() for k, v in clip_to_original(m.state_dict()).items()}, f"{c.dir}/weights_original.pth")
     return {"weights": m}
 
 

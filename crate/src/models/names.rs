@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{umt5, wan};
+use super::{clip, umt5, wan};
 use crate::error::Result;
 use crate::weights::WeightSet;
 use crate::weights::lora::{Applied, Lora};
 use crate::weights::rename::{self, Naming};
 
 /// Every scheme besides diffusers'. A transformer's file may also hold a VAE's names: it is asked for first.
-const NAMINGS: [&dyn Naming; 4] = [&umt5::LlamaNames, &umt5::WanNames, &wan::TransformerNames, &wan::VaeNames];
+const NAMINGS: [&dyn Naming; 5] =
+    [&umt5::LlamaNames, &umt5::WanNames, &clip::WanNames, &wan::TransformerNames, &wan::VaeNames];
 
 /// The set under diffusers (transformers) names, whoever wrote it.
 ///

@@ -134,8 +134,22 @@ fn the_published_image_encoder_is_known_by_its_shapes() {
             shapes_of.iter().map(|(name, s)| (format!("{prefix}{name}"), *s)).collect();
         shapes(&named.iter().map(|(name, shape)| (name.as_str(), *shape)).collect::<Vec<_>>())
     };
-    for prefix in ["vision_model.", ""] {
-        let (role, known) = Registry::default().identify(&at(prefix)).unwrap().unwrap();
+    // Wan's own file, with some of the text encoder that lies beside.
+    let wans = shapes(&[
+        ("visual.cls_embedding", &[1, 1, 1280]),
+        ("visual.patch_embedding.weight", &[1280, 3, 14, 14]),
+        ("visual.pos_embedding", &[1, 257, 1280]),
+        ("visual.transformer.0.attn.to_qkv.weight", &[3840, 1280]),
+        ("visual.transformer.0.mlp.0.weight", &[5120, 1280]),
+        ("visual.transformer.31.mlp.0.weight", &[5120, 1280]),
+        ("visual.head", &[1280, 1024]),
+        ("textual.blocks.0.attn.q.weight", &[1024, 1024]),
+        ("textual.token_embedding.weight", &[250_002, 1024]),
+        ("log_scale", &[]),
+    ]);
+    assert_eq!(wans.len(), 6);
+    for set in [at("vision_model."), at(""), wans] {
+        let (role, known) = Registry::default().identify(&set).unwrap().unwrap();
         assert_eq!((role, known.name.as_str()), (Role::ImageEncoder, "CLIP ViT-H"));
         let config: ClipVisionConfig = serde_json::from_value(known.config).unwrap();
         config.check("image_encoder/config.json").unwrap();

@@ -19,6 +19,10 @@ pub type Renamer = Box<dyn Fn(&str, &TensorInfo) -> (String, Vec<usize>)>;
 pub trait Naming: Sync {
     /// True for a name that only this scheme uses.
     fn is_foreign(&self, name: &str) -> bool;
+    /// True for a tensor, of another model, that files of this scheme hold too and nothing here reads: it is left out.
+    fn is_extra(&self, _name: &str) -> bool {
+        false
+    }
     /// From this scheme to diffusers' names; `names` are all of the set, without prefixes.
     fn to_diffusers(&self, names: &[&str]) -> Renamer;
     /// True if the diffusers `names` are of a model that this scheme can name.
@@ -38,6 +42,7 @@ pub fn to_diffusers(set: WeightSet, namings: &[&dyn Naming]) -> Result<WeightSet
         Some(naming) => naming.to_diffusers(&names),
         None => Box::new(|name, info| (name.to_owned(), info.shape.clone())),
     };
+    let set = set.without(|name| naming.is_some_and(|naming| naming.is_extra(strip_prefix(name))));
     set.renamed(|info| renamer(strip_prefix(&info.name), info))
 }
 

@@ -295,6 +295,12 @@ impl WeightSet {
         self.entries.iter().filter(left).map(|(name, _)| name.clone()).collect()
     }
 
+    /// All tensors but those of some names.
+    pub(super) fn without(mut self, left_out: impl Fn(&str) -> bool) -> Self {
+        self.entries.retain(|name, _| !left_out(name));
+        self
+    }
+
     /// The same tensors under other names, with shapes as `rename` leaves them.
     ///
     /// # Errors

@@ -151,12 +151,16 @@ pub fn load_clip(case: &Case, compute: &Compute, key: &str, file: &str) -> Resul
     }
 }
 
-/// The state before the last layer, for pixels that are given.
+/// The state before the last layer, for pixels that are given, from each weight file that the case has.
 pub fn clip_vision(case: &mut Case, compute: &Compute) -> Result<(), String> {
-    let model = load_clip(case, compute, "weights", "weights.safetensors")?;
-    let pixels = case.get("in.pixel_values")?.tensor::<4>(compute.device());
-    let state = block_on(model.forward(pixels, &Pace::new(&SilentHost, compute))).map_err(say)?;
-    case.compare_tensor("out.penultimate", state);
+    for file in ["weights.safetensors", "weights_original.pth"] {
+        if case.dir.join(file).exists() {
+            let model = load_clip(case, compute, "weights", file)?;
+            let pixels = case.get("in.pixel_values")?.tensor::<4>(compute.device());
+            let state = block_on(model.forward(pixels, &Pace::new(&SilentHost, compute))).map_err(say)?;
+            case.compare_tensor("out.penultimate", state);
+        }
+    }
     Ok(())
 }
 

@@ -12,19 +12,24 @@ use tabreel_tests::Case;
 
 use crate::models::{say, weights};
 
-/// A padded batch through the encoder.
+/// A padded batch through the encoder, from each weight file that the case has: under transformers' names, Wan's and llama.cpp's.
 pub fn umt5(case: &mut Case, compute: &Compute) -> Result<(), String> {
     let json = case.config["weights"].to_string();
     let config: Umt5Config = config::parse(json.as_bytes(), "weights", &["UMT5EncoderModel"]).map_err(say)?;
-    let set = weights(case, "weights.safetensors")?;
-    let encoder = block_on(Umt5Encoder::load(&Loader::new(&set, compute.device()), &config)).map_err(say)?;
-    let ids = case.get("in.input_ids")?;
-    let batch = ids.shape[0];
-    let ids: Vec<u32> = ids.values.iter().map(|&v| v as u32).collect();
-    let mask: Vec<u8> = case.get("in.attention_mask")?.values.iter().map(|&v| v as u8).collect();
-    let pace = Pace::new(&SilentHost, compute);
-    let embeds = block_on(encoder.forward(&ids, &mask, batch, &pace)).map_err(say)?;
-    case.compare_tensor("out.last_hidden_state", embeds);
+    for file in ["weights.safetensors", "weights_original.pth", "weights.gguf"] {
+        if !case.dir.join(file).exists() {
+            continue;
+        }
+        let set = weights(case, file)?;
+        let encoder = block_on(Umt5Encoder::load(&Loader::new(&set, compute.device()), &config)).map_err(say)?;
+        let ids = case.get("in.input_ids")?;
+        let batch = ids.shape[0];
+        let ids: Vec<u32> = ids.values.iter().map(|&v| v as u32).collect();
+        let mask: Vec<u8> = case.get("in.attention_mask")?.values.iter().map(|&v| v as u8).collect();
+        let pace = Pace::new(&SilentHost, compute);
+        let embeds = block_on(encoder.forward(&ids, &mask, batch, &pace)).map_err(say)?;
+        case.compare_tensor("out.last_hidden_state", embeds);
+    }
     Ok(())
 }
 

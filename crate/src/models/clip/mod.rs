@@ -6,11 +6,13 @@
 
 mod config;
 mod look;
+mod names;
 
 use burn::tensor::{Device, Tensor, TensorData, activation, module};
 
 pub use config::ClipVisionConfig;
 pub use look::pixel_values;
+pub use names::WanNames;
 
 use crate::config::parse;
 use crate::error::{Error, Result};
@@ -54,7 +56,8 @@ pub struct ClipVision {
 }
 
 impl ClipVision {
-    /// Builds the encoder from a checkpoint with transformers names, with or without `vision_model.` before them.
+    /// Builds the encoder from a checkpoint with transformers names, with or without `vision_model.` before them; a layer may have
+    /// one matrix `qkv_proj` in place of three.
     ///
     /// # Errors
     /// [`Error::Weights`] when the configuration or a tensor does not fit.
@@ -155,9 +158,8 @@ impl ImageEncoder for ClipVision {
 #[derive(Debug, Clone)]
 struct Layer {
     norm1: LayerNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
+    /// Queries, keys and values, each by its own matrix or all by one.
+    qkv: Vec<Linear>,
     out: Linear,
     norm2: LayerNorm,
     fc1: Linear,
@@ -168,11 +170,17 @@ impl Layer {
     async fn load(loader: &Loader, config: &ClipVisionConfig) -> Result<Self> {
         let (d, hidden, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let attention = loader.at("self_attn");
+        let mut qkv = Vec::with_capacity(3);
+        if attention.has("qkv_proj.weight") {
+            qkv.push(Linear::load(&attention.at("qkv_proj"), d, 3 * d).await?);
+        } else {
+            for name in ["q_proj", "k_proj", "v_proj"] {
+                qkv.push(Linear::load(&attention.at(name), d, d).await?);
+            }
+        }
         Ok(Self {
             norm1: LayerNorm::load(&loader.at("layer_norm1"), d, eps).await?,
-            q: Linear::load(&attention.at("q_proj"), d, d).await?,
-            k: Linear::load(&attention.at("k_proj"), d, d).await?,
-            v: Linear::load(&attention.at("v_proj"), d, d).await?,
+            qkv,
             out: Linear::load(&attention.at("out_proj"), d, d).await?,
             norm2: LayerNorm::load(&loader.at("layer_norm2"), d, eps).await?,
             fc1: Linear::load(&loader.at("mlp.fc1"), d, hidden).await?,
@@ -186,7 +194,11 @@ impl Layer {
         let ([b, l, d], heads) = (x.dims(), config.num_attention_heads);
         let split = |x: Tensor<3>| x.reshape([b, l, heads, d / heads]);
         let normed = self.norm1.forward(x.clone());
-        let (q, k, v) = (self.q.forward(normed.clone()), self.k.forward(normed.clone()), self.v.forward(normed));
+        let joined = (self.qkv.len() == 1).then(|| self.qkv[0].forward(normed.clone()));
+        let [q, k, v] = [0, 1, 2].map(|nth| match &joined {
+            Some(joined) => joined.clone().narrow(2, nth * d, d),
+            None => self.qkv[nth].forward(normed.clone()),
+        });
         let x = self.out.forward_then(attend(split(q), split(k), split(v)), Epilogue::Add(x));
 
         let hidden = self.fc1.forward(self.norm2.forward(x.clone()));
