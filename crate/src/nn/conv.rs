@@ -179,9 +179,14 @@ impl FrameConv {
         form: Form,
     ) -> Result<Self> {
         let ([_, h, w], device) = (form.kernel, loader.device());
+        let bias = Tensor::zeros([output], device);
+        if loader.set().is_blank() {
+            drop(loader.tensor("weight", [stored, input, h, w]).await?);
+            return Ok(Self { weights: Weights::hollow([output, input], form, bias, device) });
+        }
         let mut values = loader.values("weight", &[stored, input, h, w]).await?;
         values.drain(..(stored - output) * input * h * w);
-        let (precision, bias) = (loader.precision("weight", form), Tensor::zeros([output], device));
+        let precision = loader.precision("weight", form);
         Ok(Self { weights: Weights::new(values, [output, input], form, precision, bias, device) })
     }
 

@@ -39,7 +39,7 @@ const OTHERS: [(&str, fn(&Arrays) -> File); 3] = [
 pub fn again(dir: &Path, compute: &Compute) -> Option<Result<(), String>> {
     let kind = Case::open(dir).ok()?.kind().to_owned();
     let formats = match kind.as_str() {
-        "wan_t2v" | "wan_flf2v" | "wan_vace" | "anyflow" => PYTORCH.to_vec(),
+        "wan_t2v" | "wan_ti2v" | "wan_flf2v" | "wan_vace" | "anyflow" => PYTORCH.to_vec(),
         "wan_vae21" | "wan_vae22" => [&PYTORCH[..], &OTHERS[2..]].concat(),
         "taehv" | "taehv_super" | "umt5" | "clip_vision" | "dit" | "kl_vae" => [PYTORCH, OTHERS].concat(),
         _ => return None,

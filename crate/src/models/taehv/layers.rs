@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_the_larger_decoder_in_pieces_is_what_its_rows_are_alone() {
-        let (device, width, shape) = (Device::flex(), 6, [1, 6, 1, 1200, 600]);
+        let (device, width, shape) = (Device::flex(), 6, [1usize, 6, 1, 1200, 600]);
         let loader = Loader::new(&Rc::new(set_of("taehv_super/weights.safetensors")), &device);
         let blocks = block_on(MemBlock::load_all(&loader.at("decoder"), 15, width, true)).unwrap();
         let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| (i * 37 % 1009) as f32 / 500.0).collect();
