@@ -116,18 +116,18 @@ pub async fn inspect(
         let weights = |compute: &Compute, budget: Option<u64>| match &sets[..] {
             [encoder, transformer, vae, rest @ ..] => {
                 let image = rest.first().copied().filter(|_| looks);
-                Some(Plan::new(compute, budget, [encoder, transformer, vae], image))
+                Plan::choices(compute, budget, [encoder, transformer, vae], image)
             }
-            _ => None,
+            _ => Vec::new(),
         };
         let cpu = Some(Compute::cpu()).filter(|_| compute.is_gpu());
-        plan = weights(compute, budget);
-        cpu_plan = cpu.as_ref().and_then(|cpu| weights(cpu, None));
+        let (choices, on_cpu) = (weights(compute, budget), cpu.as_ref().map(|cpu| weights(cpu, None)));
+        (plan, cpu_plan) = (choices.first().copied(), on_cpu.as_ref().and_then(|choices| choices.first().copied()));
         match whole(registry, &files, compute.clone(), (text, image), denoiser, codec).await {
             Ok(mut pipeline) => {
                 // Of the same zeros what it would take on each.
-                cpu_plan = cpu.zip(cpu_plan).map(|(cpu, planned)| pipeline.planned_on(cpu, planned));
-                plan = plan.map(|planned| pipeline.planned_on(compute.clone(), planned));
+                cpu_plan = cpu.zip(on_cpu).and_then(|(cpu, choices)| pipeline.planned_on(cpu, &choices));
+                plan = pipeline.planned_on(compute.clone(), &choices);
                 caution = plan.and_then(|plan| doubt(&pipeline, &plan));
             }
             Err(why) => problem = problem.or_else(|| Some(why.to_string())),
