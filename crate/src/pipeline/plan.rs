@@ -433,7 +433,7 @@ mod tests {
         near(2 << 30, [umt5, wan(2), taehv], stages(0, 0, 350_650_368), 0.49);
         // Wan 2.2 TI2V-5B, two layers, 128 × 128 × 5 with its own codec.
         let ti2v = sized(52_839_168, [2, 92_327_936, 31_850_496]);
-        near(4 << 30, [umt5, ti2v, vae22], stages(0, 100 << 20, 417_644_544), 2.18);
+        near(4 << 30, [umt5, ti2v, vae22], stages(0, 100 << 20, 361_021_440), 2.18);
     }
 
     fn refusal(plan: &Plan, compute: &Compute, stated: Option<u64>, free: Option<u64>) -> String {
