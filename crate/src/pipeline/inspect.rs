@@ -478,6 +478,19 @@ mod tests {
     }
 
     #[test]
+    fn layers_beside_which_the_suggested_clip_has_no_room_are_streamed() {
+        let gpu = Compute::pretended_gpu(128 << 20);
+        let planned = |budget| found_on(&gpu, budget).plan.unwrap();
+        let peak = planned(None).peak_bytes.unwrap();
+        assert!(!planned(None).streams() && !planned(Some(peak)).streams());
+        // All weights have room, but not the clip beside them: first what is read once a clip gives way.
+        let tight = planned(Some(peak - 1));
+        assert!(tight.text_encoder.streamed && !tight.transformer.streamed, "{tight:?}");
+        assert!(tight.peak_bytes.unwrap() < peak);
+        assert!(planned(tight.peak_bytes.map(|peak| peak - 1)).transformer.streamed);
+    }
+
+    #[test]
     fn a_clip_that_takes_more_than_is_allowed_on_a_gpu_is_told() {
         let compute = Compute::pretended_gpu(128 << 20);
         let plan = found_on(&compute, None).plan.unwrap();
