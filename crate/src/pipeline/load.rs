@@ -163,7 +163,7 @@ pub(super) struct Outline {
     pub usual: ModelDefaults,
     /// How its pipeline samples, where it has a way of its own.
     pub sampling: Option<ModelDefaults>,
-    /// Whether it has a tokenizer and a text encoder.
+    /// Whether its tokenizer and its text encoder are to be read.
     pub needs_text: bool,
 }
 
@@ -173,7 +173,8 @@ impl Outline {
     pub async fn of(registry: &Registry, files: &ModelFiles) -> Result<Self> {
         const FILE: &str = "transformer/config.json";
         let sampling = sampling_of(files).await?;
-        let mut out = Self { known: None, usual: ModelDefaults::default(), sampling, needs_text: true };
+        let needs_text = !files.leaves_text();
+        let mut out = Self { known: None, usual: ModelDefaults::default(), sampling, needs_text };
         // A folder without a transformer is no set of loose files; what it lacks, its loading says.
         if files.part_bytes("transformer") == 0 {
             return Ok(out);
@@ -191,7 +192,7 @@ impl Outline {
             let codec =
                 if files.contains("vae/config.json") { files.require("vae/config.json").await? } else { Vec::new() };
             out.usual = (entry.usual)(&json, &codec);
-            out.needs_text = entry.needs_text;
+            out.needs_text &= entry.needs_text;
         }
         Ok(out)
     }

@@ -467,6 +467,20 @@ impl Pipeline {
         Ok((prompts, (prompt.kept, prompt.total)))
     }
 
+    /// The prompts of such a clip as the denoiser reads them, to be handed in with clips to come ([`Inputs::prompt_embeds`]); the
+    /// negative one where there is guidance.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn embed_prompts(&self, options: &GenerateOptions, host: &dyn Host) -> Result<PromptEmbeds> {
+        let (mut clock, pace) = (StageClock::new(host), Pace::new(host, &self.compute));
+        let (prompts, _) = self.embed(options, &Inputs::default(), &mut clock, &pace).await?;
+        let mut prompts = prompts.into_iter();
+        let prompt = prompts.next().ok_or_else(|| Error::Internal("a prompt without embeddings".into()))?;
+        Ok(PromptEmbeds { prompt, negative: prompts.next() })
+    }
+
     /// Embeds the real tokens only; the rest of the row is zeros, which still attend (as in the reference).
     async fn encode_text(&self, text: &TextStage, ids: &[u32], pace: &Pace<'_>) -> Result<Tensor<3>> {
         if let Some(embeds) = self.embedded.get(ids, self.compute.device()) {
