@@ -9,6 +9,8 @@
 //! sums: after a cleanup, what its pools hold beyond the weights must be exactly the buffers of the tensors that the
 //! caller says live on. If the sums differ, nothing is destroyed.
 
+pub mod pool;
+
 use std::cell::Cell;
 
 use burn::tensor::{Device, Shape, Tensor, TensorData};

@@ -34,8 +34,9 @@ export interface LoadOptions extends ModelSet {
   /** False leaves no copy of the weights on this device. Default true. */
   keep?: boolean;
   /**
-   * Bytes that the weights may take on the device at once; layers that do not fit are read again when their turn comes, and a
-   * picture that does not fit beside them is decoded by tiles. By default what the GPU's limits suggest. `Tabreel.model.plan`
+   * Bytes that the weights may take on the device at once, on a GPU beside a clip of the size that the model suggests; layers that do
+   * not fit are read again when their turn comes, and a picture that does not fit beside them is decoded by tiles. By default what the
+   * GPU's limits suggest. `Tabreel.model.plan`
    * says what was decided, and what a clip of the default size takes at most. Weights that the device cannot hold even so are refused
    * with `out-of-memory` before any is read; on a GPU, whose memory no browser tells, only where this is left open.
    */

@@ -320,6 +320,28 @@ fn given_latents_take_the_place_of_the_seeds_noise() {
 }
 
 #[test]
+fn prompts_kept_as_the_model_reads_them_make_the_same_clip_without_a_text_encoder() {
+    let folder = temp();
+    let [kept, plain, again] = ["prompt.safetensors", "plain.y4m", "again.y4m"].map(|name| folder.path().join(name));
+    done(generate(&model(), &plain, &[("--save-embeds", text(&kept))]));
+    let textless = copied_model(folder.path());
+    for part in ["text_encoder", "tokenizer"] {
+        std::fs::remove_dir_all(textless.join(part)).expect("the part");
+    }
+    done(generate(&textless, &again, &[("--embeds", text(&kept))]));
+    let bytes = |path: &Path| std::fs::read(path).expect("a clip");
+    assert!(bytes(&plain) == bytes(&again));
+    // Without them the encoder is missed; and a file of something else is told.
+    assert!(!generate(&textless, &again, &[]).status.success());
+    let other = folder.path().join("clip.safetensors");
+    done(generate(&model(), &other, &[("--steps", "1")]));
+    refused(generate(&textless, &again, &[("--embeds", text(&other))]), 4, &["prompt", "no such tensor"]);
+    let unguided = folder.path().join("unguided.safetensors");
+    done(generate(&model(), &again, &[("--steps", "1"), ("--guidance", "1"), ("--save-embeds", text(&unguided))]));
+    refused(generate(&model(), &again, &[("--embeds", text(&unguided))]), 2, &["embeddings of the negative prompt"]);
+}
+
+#[test]
 fn a_folder_with_a_converted_transformer_gives_nearly_the_same_clip() {
     let exact = case().get("out.latents").expect("latents").clone();
     for (kind, bound) in [("f16", 2e-3), ("q8_0", 5e-2), ("q4_0", 0.5)] {

@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::catalogue;
 use super::compare;
+use super::embeds;
 use super::given::{Arranged, GivenArgs};
 use super::identity::Identity;
 use super::model::ModelArgs;
@@ -41,6 +42,13 @@ pub struct GenerateArgs {
     /// Start from the tensor `latents` [1, C, F, H, W] of this .safetensors file instead of noise from the seed.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "task")]
     latents: Option<PathBuf>,
+    /// Keep the prompt, and with guidance the negative prompt, in this file as the model reads them.
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["task", "embeds"])]
+    save_embeds: Option<PathBuf>,
+    /// Take the prompts from a file of --save-embeds: the text encoder is not read, and need not be there. --prompt then only
+    /// says what they are.
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "task")]
+    embeds: Option<PathBuf>,
     /// Say the prompt in the words that a small model was trained on and fill in, by the seed, what it leaves open.
     #[arg(long)]
     suggest: bool,
@@ -60,7 +68,7 @@ pub struct GenerateArgs {
     /// Make a clip of text of each line of a file, of any sizes, several in one pass of the model. A line is a prompt, or a JSON
     /// object with the names of these flags: {"prompt": "a red fox", "width": 192, "frames": 25, "seed": 7, "out": "fox.gif"}.
     /// What it leaves out is as the flags say for all; without an "out" of its own, clip 3 of --out clip.gif is clip-3.gif.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["GivenArgs", "latents", "compare_steps"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["GivenArgs", "latents", "compare_steps", "embeds", "save_embeds"])]
     batch: Option<PathBuf>,
 }
 
@@ -92,7 +100,10 @@ struct Opened<'a> {
 impl GenerateArgs {
     /// The model's files and its card, with the preset that `asked` names in the card's defaults.
     async fn choose(&self, asked: &mut GivenOptions) -> Result<Asked> {
-        let (registry, files) = (Registry::default(), self.model.files()?);
+        let (registry, mut files) = (Registry::default(), self.model.files()?);
+        if self.embeds.is_some() {
+            files.leave_text();
+        }
         let mut card = card_of(&registry, &files).await?;
         if let Some(preset) = asked.preset.take() {
             let presets = catalogue::presets_of(&registry, &files, &card).await?;
@@ -169,6 +180,7 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         // The files are looked at before the model is loaded, which takes longer.
         let given = args.given.read(asked.clone().settle(&card.default).fps)?;
         let opened = args.open(&model, &host).await?;
+        let prompts = args.embeds.as_deref().map(|path| embeds::read(path, &opened.compute)).transpose()?;
         let chosen = asked.num_steps.is_some() || asked.sigmas.is_some();
         let draft = opened.draft(&host).await?;
         // What the model refuses, and a clip that does not fit, are told before gigabytes are read.
@@ -192,7 +204,12 @@ pub fn run(args: GenerateArgs, json: bool) -> Result<()> {
         let (clip, latents) = match arranged {
             Arranged::Clip(condition) => {
                 host.set_steps(each.iter().map(|options| options.num_steps).sum());
-                let mut inputs = Inputs { condition, ..Inputs::default() };
+                let mut inputs = Inputs { condition, prompt_embeds: prompts, ..Inputs::default() };
+                if let Some(path) = &args.save_embeds {
+                    let made = pipeline.embed_prompts(&options, &host).await?;
+                    embeds::write(path, &made).await?;
+                    inputs.prompt_embeds = Some(made);
+                }
                 if let Some(path) = &args.latents {
                     inputs.latents = Some(read_latents(path, pipeline.compute())?);
                 }

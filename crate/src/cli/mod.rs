@@ -5,6 +5,7 @@ mod catalogue;
 pub mod clips;
 mod compare;
 mod convert;
+mod embeds;
 mod generate;
 mod given;
 mod identity;

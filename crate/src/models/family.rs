@@ -9,6 +9,7 @@ use super::classes::Classes;
 use super::footage::Footage;
 use crate::condition::{Capabilities, Timeline};
 use crate::error::{Error, Result};
+use crate::memory::pool::Pool;
 use crate::nn::loader::Loader;
 use crate::options::ModelDefaults;
 use crate::pace::{Later, Pace};
@@ -50,6 +51,17 @@ pub trait ImageEncoder {
     fn peak_bytes(&self) -> u64 {
         0
     }
+}
+
+/// The prompts of a clip, as a denoiser sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prompts {
+    /// Passes of a step, one after another.
+    pub passes: usize,
+    /// Prompts of a pass.
+    pub rows: usize,
+    /// Tokens of a prompt.
+    pub tokens: usize,
 }
 
 /// What a device has left for a clip.
@@ -103,10 +115,8 @@ pub trait VideoCodec {
         0
     }
 
-    /// The same for encoding a clip.
-    fn encode_peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
-        self.peak_bytes(size, room)
-    }
+    /// Takes of `pool` what a GPU with this room takes while a clip is encoded, besides the weights.
+    fn rehearse_encode(&self, _pool: &Pool, _: ClipSize, _: Room) {}
 
     /// Bytes that decoding must hold at once besides the weights; too few rather than too many.
     fn least_bytes(&self, _: ClipSize) -> u64 {
@@ -199,9 +209,9 @@ pub trait Denoiser {
         0
     }
 
-    /// Bytes that a GPU with this room holds at most while a clip is prepared and denoised, besides the weights: `prompts` are
-    /// `[at once, tokens of each]`.
-    fn peak_bytes(&self, _: ClipSize, _codec: &dyn VideoCodec, _: Room, _prompts: [usize; 2]) -> u64 {
+    /// Bytes that a GPU with this room holds at most while a clip is prepared and denoised, besides the weights; `known` if some
+    /// of its pixels are.
+    fn peak_bytes(&self, _: ClipSize, _codec: &dyn VideoCodec, _: Room, _: Prompts, _known: bool) -> u64 {
         0
     }
 

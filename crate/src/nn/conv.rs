@@ -82,7 +82,9 @@ impl Memory {
         let past = self.0.take();
         let last = |x: &Tensor<5>, n: usize| {
             let frames = x.dims()[2];
-            if frames <= n { x.clone() } else { x.clone().narrow(2, frames - n, n) }
+            let frame = |at: usize| x.clone().narrow(2, at, 1);
+            // Put together anew: a view of the last frames would keep them all. The kernels would copy it anyway.
+            if frames <= n { x.clone() } else { Tensor::cat((frames - n..frames).map(frame).collect(), 2) }
         };
         self.0 = Some(match &past {
             Some(past) if x.dims()[2] < MEMORY_FRAMES => {

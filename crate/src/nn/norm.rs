@@ -1,6 +1,6 @@
 //! Normalisations: layer norm, RMS norm over the last dimension, and Wan's channel norm.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::loader::Loader;
 use super::rope::Rope;
@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::kernels::channel_norm::channel_norm;
 use crate::kernels::norm_modulate::{norm_affine, norm_modulate};
 use crate::kernels::rms_rope::{rms, rms_rope};
+use crate::memory::stay;
 
 /// Layer norm over the last dimension, with or without learned gain and shift.
 ///
@@ -30,7 +31,12 @@ impl LayerNorm {
 
     /// A norm without parameters.
     pub fn plain(dim: usize, eps: f64, device: &Device) -> Self {
-        Self { gain: Tensor::ones([dim], device), shift: Tensor::zeros([dim], device), eps }
+        // As weights: a streamed layer's would take a buffer of a clip's tensors each.
+        let all = |value: f32| {
+            let data = TensorData::new(vec![value; dim], [dim]);
+            stay(data, device, |data, device| Tensor::from_data(data, device))
+        };
+        Self { gain: all(1.0), shift: all(0.0), eps }
     }
 
     /// # Shapes

@@ -19,6 +19,8 @@ use crate::weights::{ShardIndex, WeightFile, WeightSet};
 pub struct ModelFiles {
     files: BTreeMap<String, Rc<dyn ByteSource>>,
     loras: Vec<LoraFile>,
+    /// Prompts are handed in as embeddings.
+    textless: bool,
 }
 
 /// A LoRA for the transformer.
@@ -57,6 +59,17 @@ impl ModelFiles {
     pub fn clear_part(&mut self, part: &str) {
         let prefix = format!("{part}/");
         self.files.retain(|path, _| !path.starts_with(&prefix));
+    }
+
+    /// Leaves the tokenizer and the text encoder unread, or missing: prompts are to be handed in as embeddings
+    /// ([`super::Inputs::prompt_embeds`]).
+    pub fn leave_text(&mut self) {
+        self.textless = true;
+    }
+
+    /// True if [`ModelFiles::leave_text`] was called.
+    pub fn leaves_text(&self) -> bool {
+        self.textless
     }
 
     /// Adds a LoRA for the transformer; several add up.

@@ -116,18 +116,18 @@ pub async fn inspect(
         let weights = |compute: &Compute, budget: Option<u64>| match &sets[..] {
             [encoder, transformer, vae, rest @ ..] => {
                 let image = rest.first().copied().filter(|_| looks);
-                Some(Plan::new(compute, budget, [encoder, transformer, vae], image))
+                Plan::choices(compute, budget, [encoder, transformer, vae], image)
             }
-            _ => None,
+            _ => Vec::new(),
         };
         let cpu = Some(Compute::cpu()).filter(|_| compute.is_gpu());
-        plan = weights(compute, budget);
-        cpu_plan = cpu.as_ref().and_then(|cpu| weights(cpu, None));
+        let (choices, on_cpu) = (weights(compute, budget), cpu.as_ref().map(|cpu| weights(cpu, None)));
+        (plan, cpu_plan) = (choices.first().copied(), on_cpu.as_ref().and_then(|choices| choices.first().copied()));
         match whole(registry, &files, compute.clone(), (text, image), denoiser, codec).await {
             Ok(mut pipeline) => {
                 // Of the same zeros what it would take on each.
-                cpu_plan = cpu.zip(cpu_plan).map(|(cpu, planned)| pipeline.planned_on(cpu, planned));
-                plan = plan.map(|planned| pipeline.planned_on(compute.clone(), planned));
+                cpu_plan = cpu.zip(on_cpu).and_then(|(cpu, choices)| pipeline.planned_on(cpu, &choices));
+                plan = pipeline.planned_on(compute.clone(), &choices);
                 caution = plan.and_then(|plan| doubt(&pipeline, &plan));
             }
             Err(why) => problem = problem.or_else(|| Some(why.to_string())),
@@ -475,6 +475,19 @@ mod tests {
         let frames = format!("{} frames of {} × {} px need a GPU buffer of ", size.frames, size.width, size.height);
         assert!(told.starts_with(&frames) && told.ends_with("frames of this size might fit"), "{told}");
         assert_eq!(found_on(&Compute::pretended_gpu(needed - 1), None).caution, Some(told));
+    }
+
+    #[test]
+    fn layers_beside_which_the_suggested_clip_has_no_room_are_streamed() {
+        let gpu = Compute::pretended_gpu(128 << 20);
+        let planned = |budget| found_on(&gpu, budget).plan.unwrap();
+        let peak = planned(None).peak_bytes.unwrap();
+        assert!(!planned(None).streams() && !planned(Some(peak)).streams());
+        // All weights have room, but not the clip beside them: first what is read once a clip gives way.
+        let tight = planned(Some(peak - 1));
+        assert!(tight.text_encoder.streamed && !tight.transformer.streamed, "{tight:?}");
+        assert!(tight.peak_bytes.unwrap() < peak);
+        assert!(planned(tight.peak_bytes.map(|peak| peak - 1)).transformer.streamed);
     }
 
     #[test]

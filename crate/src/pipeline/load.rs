@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::files::{CARD, LoraFile, ModelCard, ModelFiles};
 use super::plan::{Plan, PlannedPart};
+use super::stages::Stages;
 use super::{Parts, Pipeline, TextStage};
 use crate::config;
 use crate::device::Compute;
@@ -110,10 +111,17 @@ impl Pipeline {
         let none = WeightSet::default();
         let text_weights = text_encoder.as_ref().map_or(&none, |opened| &opened.set);
         let looked = image_encoder.as_ref().map(|part| part.set.as_ref());
-        let mut plan = Plan::new(&compute, budget, [text_weights, &transformer.set, &vae.set], looked);
+        let sets = [text_weights, transformer.set.as_ref(), vae.set.as_ref()];
+        let building = Building { compute: &compute, index: &index, host };
+        let mut plan = Plan::new(&compute, budget, sets, looked);
+        if compute.is_gpu() {
+            let parts = (text_encoder.as_ref(), image_encoder.as_ref(), &transformer, &vae);
+            let choices = Plan::choices(&compute, budget, sets, looked);
+            // What is wrong with a part, its own loading says.
+            plan = building.roomiest(registry, parts, &choices, &card).await.ok().flatten().unwrap_or(plan);
+        }
         // Of the files no more than headers has been read.
         plan.check(&compute, budget, host.free_memory())?;
-        let building = Building { compute: &compute, index: &index, host };
 
         progress(0).await?;
         let mut text = None;
@@ -155,7 +163,7 @@ pub(super) struct Outline {
     pub usual: ModelDefaults,
     /// How its pipeline samples, where it has a way of its own.
     pub sampling: Option<ModelDefaults>,
-    /// Whether it has a tokenizer and a text encoder.
+    /// Whether its tokenizer and its text encoder are to be read.
     pub needs_text: bool,
 }
 
@@ -165,7 +173,8 @@ impl Outline {
     pub async fn of(registry: &Registry, files: &ModelFiles) -> Result<Self> {
         const FILE: &str = "transformer/config.json";
         let sampling = sampling_of(files).await?;
-        let mut out = Self { known: None, usual: ModelDefaults::default(), sampling, needs_text: true };
+        let needs_text = !files.leaves_text();
+        let mut out = Self { known: None, usual: ModelDefaults::default(), sampling, needs_text };
         // A folder without a transformer is no set of loose files; what it lacks, its loading says.
         if files.part_bytes("transformer") == 0 {
             return Ok(out);
@@ -183,7 +192,7 @@ impl Outline {
             let codec =
                 if files.contains("vae/config.json") { files.require("vae/config.json").await? } else { Vec::new() };
             out.usual = (entry.usual)(&json, &codec);
-            out.needs_text = entry.needs_text;
+            out.needs_text &= entry.needs_text;
         }
         Ok(out)
     }
@@ -353,7 +362,48 @@ struct Building<'a> {
     host: &'a dyn Host,
 }
 
+/// The parts whose headers have been read: text encoder, image encoder, transformer and codec.
+type Headers<'a> = (Option<&'a Opened>, Option<&'a Opened>, &'a Opened, &'a Opened);
+
 impl Building<'_> {
+    /// The first plan that leaves room for a clip as the card suggests it, asked of parts of zeros.
+    async fn roomiest(
+        &self,
+        registry: &Registry,
+        (text, image, transformer, vae): Headers<'_>,
+        choices: &[Plan],
+        card: &ModelCard,
+    ) -> Result<Option<Plan>> {
+        let text = match text {
+            Some(part) => Some(self.blank(part, &registry.text_encoders).await?),
+            None => None,
+        };
+        let image = match image {
+            Some(part) => Some(self.blank(part, &registry.image_encoders).await?),
+            None => None,
+        };
+        let denoiser = self.blank(transformer, &registry.denoisers).await?;
+        let codec = self.blank(vae, &registry.codecs).await?;
+        let stages = Stages {
+            compute: self.compute,
+            text: text.as_deref(),
+            image: image.as_deref(),
+            denoiser: denoiser.as_ref(),
+            codec: codec.as_ref(),
+        };
+        Ok(stages.choose(choices, card))
+    }
+
+    /// A part of zeros under its files' names and shapes, which takes next to no memory.
+    async fn blank<T: ?Sized>(&self, part: &Opened, entries: &[Entry<T>]) -> Result<Box<T>> {
+        let (blank, compute) = (Rc::new(part.set.blank()), Compute::cpu());
+        // Layers that are streamed are compared with the first.
+        let loader = Loader::new(&blank, compute.device()).streamed(true);
+        let component = Component { config: &part.config, file: &part.file, loader, index: self.index };
+        let built = registry::load(entries, &component).await?;
+        Ok(built)
+    }
+
     async fn component<T: ?Sized>(&self, part: Opened, plan: PlannedPart, entries: &[Entry<T>]) -> Result<Box<T>> {
         let Opened { name, file, config, set } = part;
         let largest = self.compute.adapter().map_or(u64::MAX, |adapter| adapter.max_storage_buffer_binding_bytes);

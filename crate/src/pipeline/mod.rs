@@ -9,6 +9,7 @@ mod load;
 mod packed;
 mod plan;
 mod preview;
+mod stages;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use inspect::{InspectedPart, Inspection, LOOSE, draft, inspect};
 pub use load::{DMD_SIGMAS, card_of};
 pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, TAB_MEMORY, bytes_on};
 use preview::Preview;
+use stages::{Stages, Work};
 
 use crate::condition::{Capabilities, Condition, Timeline};
 use crate::device::Compute;
@@ -263,53 +265,48 @@ impl Pipeline {
         condition.merge(size, &self.capabilities())
     }
 
-    /// Bytes that the GPU holds at most while a clip of this size is made from a prompt of so many tokens, `rows` prompts at once;
-    /// `None` on the CPU, and for parts put together by hand.
-    pub fn planned_bytes(&self, size: ClipSize, tokens: usize, rows: usize) -> Option<u64> {
-        let plan = self.plan.as_ref().filter(|_| self.compute.is_gpu())?;
-        let Parts { text, image, denoiser, codec, .. } = &self.parts;
-        Some(plan.peak(StagePeaks {
-            encode: text.as_ref().map_or(0, |text| text.encoder.peak_bytes(tokens)),
-            look: image.as_ref().map_or(0, |image| image.peak_bytes()),
-            // A denoiser sees prompts filled up to the model's length.
-            denoise: denoiser.peak_bytes(size, codec.as_ref(), self.room(), [rows, self.max_tokens()]),
-            decode: codec.peak_bytes(size, self.room()),
-        }))
+    /// Bytes that the GPU holds at most while such a clip is made; `None` on the CPU, and for parts put together by hand.
+    fn planned_bytes(&self, work: Work) -> Option<u64> {
+        self.plan.as_ref().and_then(|plan| self.stages().peak(plan, work))
     }
 
-    /// What the device has left for a clip: on the CPU, and without a plan, everything.
-    fn room(&self) -> Room {
-        match (&self.plan, self.compute.adapter()) {
-            (Some(plan), Some(adapter)) => Room {
-                bytes: plan.budget.saturating_sub(plan.kept_bytes()),
-                largest: adapter.max_storage_buffer_binding_bytes,
-            },
-            _ => Room::ENDLESS,
+    /// The parts as a plan sees them.
+    fn stages(&self) -> Stages<'_> {
+        let Parts { text, image, denoiser, codec, .. } = &self.parts;
+        Stages {
+            compute: &self.compute,
+            text: text.as_ref().map(|text| text.encoder.as_ref()),
+            image: image.as_deref(),
+            denoiser: denoiser.as_ref(),
+            codec: codec.as_ref(),
         }
+    }
+
+    /// What the device has left for a clip.
+    fn room(&self) -> Room {
+        self.stages().room(self.plan.as_ref())
     }
 
     /// Adds to the plan what a clip of the default size takes.
     fn plan_clip(&mut self) {
         let Some(mut plan) = self.plan else { return };
-        let options = self.usual();
-        let size = options.size();
-        let rows = if options.guided() && self.batches(size).unwrap_or(false) { 2 } else { 1 };
-        let least = || plan.resident_bytes.saturating_add(self.least_bytes(size));
-        plan.peak_bytes = Some(self.planned_bytes(size, self.max_tokens(), rows).unwrap_or_else(least));
+        let work = self.stages().usual(&self.parts.card);
+        let least = || plan.resident_bytes.saturating_add(self.least_bytes(work.size));
+        plan.peak_bytes = Some(self.planned_bytes(work).unwrap_or_else(least));
         self.plan = Some(plan);
     }
 
     /// What is asked for where nobody says anything.
     fn usual(&self) -> GenerateOptions {
-        GivenOptions::default().settle(&self.parts.card.default)
+        stages::usual(&self.parts.card)
     }
 
-    /// As if it were on `compute`, whose weights are planned so.
-    fn planned_on(&mut self, compute: Compute, plan: Plan) -> Plan {
+    /// As if it were on `compute`, whose weights are planned in one of these ways.
+    fn planned_on(&mut self, compute: Compute, choices: &[Plan]) -> Option<Plan> {
         self.compute = compute;
-        self.plan = Some(plan);
+        self.plan = self.stages().choose(choices, &self.parts.card);
         self.plan_clip();
-        self.plan.unwrap_or(plan)
+        self.plan
     }
 
     /// Bytes of main memory that a clip must have at once: its frames, and on the CPU whichever stage needs most. Too few
@@ -383,9 +380,9 @@ impl Pipeline {
         self.end_stage(inputs, host, &prompts.iter().map(buffer_of).collect::<Vec<_>>());
 
         clock.start(Stage::Condition);
-        let batched = prompts.len() > 1 && self.batches(timeline.size)?;
-        let rows = if batched { prompts.len() } else { 1 };
-        let planned_bytes = self.planned_bytes(timeline.size, tokens.0, rows);
+        let seen = self.stages().prompts(timeline.size, prompts.len(), self.max_tokens());
+        let (batched, known) = (seen.rows > 1, timeline.video.is_some());
+        let planned_bytes = self.planned_bytes(Work { size: timeline.size, tokens: tokens.0, prompts: seen, known });
         let image_encoder = self.parts.image.as_deref();
         let request = Request { timeline, codec: codec.as_ref(), room: self.room(), image_encoder, prompts, batched };
         let prepared = denoiser.prepare(request, &pace).await?;
@@ -470,6 +467,20 @@ impl Pipeline {
         Ok((prompts, (prompt.kept, prompt.total)))
     }
 
+    /// The prompts of such a clip as the denoiser reads them, to be handed in with clips to come ([`Inputs::prompt_embeds`]); the
+    /// negative one where there is guidance.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn embed_prompts(&self, options: &GenerateOptions, host: &dyn Host) -> Result<PromptEmbeds> {
+        let (mut clock, pace) = (StageClock::new(host), Pace::new(host, &self.compute));
+        let (prompts, _) = self.embed(options, &Inputs::default(), &mut clock, &pace).await?;
+        let mut prompts = prompts.into_iter();
+        let prompt = prompts.next().ok_or_else(|| Error::Internal("a prompt without embeddings".into()))?;
+        Ok(PromptEmbeds { prompt, negative: prompts.next() })
+    }
+
     /// Embeds the real tokens only; the rest of the row is zeros, which still attend (as in the reference).
     async fn encode_text(&self, text: &TextStage, ids: &[u32], pace: &Pace<'_>) -> Result<Tensor<3>> {
         if let Some(embeds) = self.embedded.get(ids, self.compute.device()) {
@@ -489,21 +500,6 @@ impl Pipeline {
             0 => embeds,
             missing => Tensor::cat(vec![embeds, Tensor::zeros([1, missing, dim], self.compute.device())], 1),
         }
-    }
-
-    /// Whether both prompts of a guided step go through the model together: on real GPUs, which are not busy with one, as
-    /// long as the clip is small enough that twice its tokens cost no memory to speak of and fit into a buffer.
-    fn batches(&self, size: ClipSize) -> Result<bool> {
-        const SMALL: usize = 8192; // tokens
-        let tokens = self.tokens_of(size)?;
-        let fit = self.largest_bytes(size).saturating_mul(2) <= self.largest_allowed();
-        Ok(self.compute.is_gpu() && !self.compute.is_software() && tokens <= SMALL && fit)
-    }
-
-    /// Tokens of a clip, as the denoiser sees it.
-    fn tokens_of(&self, size: ClipSize) -> Result<usize> {
-        let cells: usize = self.parts.codec.stride().cells(size)?.iter().product();
-        Ok(cells / self.parts.denoiser.patch().iter().product::<usize>())
     }
 
     /// The noise, or noised source, that sampling starts from.

@@ -11,7 +11,7 @@ use crate::condition::Condition;
 use crate::error::Result;
 use crate::host::{Host, Stage};
 use crate::memory::buffer_of;
-use crate::models::family::Request;
+use crate::models::family::{Prompts, Request};
 use crate::options::GenerateOptions;
 use crate::pace::Pace;
 use crate::sampling::{PackedClip, run_packed};
@@ -99,10 +99,13 @@ impl Pipeline {
         let (size, rows) = (options.size(), if options.guided() { 2 } else { 1 });
         Load {
             // A clip that is no whole number of cells is refused elsewhere.
-            tokens: self.tokens_of(size).unwrap_or_default().saturating_mul(rows),
+            tokens: self.stages().tokens_of(size).unwrap_or_default().saturating_mul(rows),
             largest: self.largest_bytes(size).saturating_mul(rows as u64),
             least: self.least_bytes(size).saturating_mul(rows as u64),
-            peak: denoiser.peak_bytes(size, codec.as_ref(), self.room(), [rows, self.max_tokens()]),
+            peak: {
+                let prompts = Prompts { passes: 1, rows, tokens: self.max_tokens() };
+                denoiser.peak_bytes(size, codec.as_ref(), self.room(), prompts, false)
+            },
         }
     }
 

@@ -59,9 +59,12 @@ impl WeightSet {
 
     /// The same tensors, all of zeros: reading them reads no file, and what is large need not be read ([`WeightSet::claim`]).
     /// LoRAs are left out.
-    pub fn blank(self) -> Self {
-        let files = self.files.into_iter().map(WeightFile::blank).collect();
-        Self { files, adapters: BTreeMap::new(), blank: true, ..self }
+    pub fn blank(&self) -> Self {
+        let unused =
+            |Entry { info, file, .. }: &Entry| Entry { info: info.clone(), file: *file, used: AtomicBool::new(false) };
+        let files = self.files.iter().cloned().map(WeightFile::blank).collect();
+        let entries = self.entries.iter().map(|(name, entry)| (name.clone(), unused(entry))).collect();
+        Self { files, entries, adapters: BTreeMap::new(), blank: true }
     }
 
     /// True if only names and shapes count here: all values are zeros.

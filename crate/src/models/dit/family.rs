@@ -10,7 +10,9 @@ use crate::condition::Capabilities;
 use crate::config;
 use crate::error::Result;
 use crate::models::classes::Classes;
-use crate::models::family::{Component, Denoiser, Entry, Interval, Prepared, Request, Room, VideoCodec, needs_config};
+use crate::models::family::{
+    Component, Denoiser, Entry, Interval, Prepared, Prompts, Request, Room, VideoCodec, needs_config,
+};
 use crate::models::strides;
 use crate::options::ModelDefaults;
 use crate::pace::{Later, Pace};
@@ -134,10 +136,10 @@ impl Denoiser for DitDenoiser {
         (tokens as u64).saturating_mul(4 * self.transformer.config().hidden_dim() as u64)
     }
 
-    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, _: Room, [rows, _]: [usize; 2]) -> u64 {
+    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, _: Room, prompts: Prompts, _: bool) -> u64 {
         let Ok(cells) = codec.stride().cells(size) else { return 0 };
         // The positions too stay; latents and predictions are small beside them.
-        let values = self.tokens(cells) * (rows * self.width() + self.transformer.config().hidden_dim());
+        let values = self.tokens(cells) * (prompts.rows * self.width() + self.transformer.config().hidden_dim());
         4 * values as u64
     }
 }

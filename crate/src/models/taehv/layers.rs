@@ -171,15 +171,25 @@ pub struct Strip {
 
 /// A frame cut into strips that, doubled in size and `width` channels deep, take no more than [`MOST_AT_ONCE`] each.
 pub fn strips(frame: Tensor<5>, width: usize) -> Vec<Strip> {
+    let [_, _, _, height, across] = frame.dims();
+    let mut first = 0;
+    let strip = |(above, count, below): (usize, usize, usize)| {
+        let rows = frame.clone().narrow(3, first - above, above + count + below);
+        first += count;
+        Strip { rows, above, count }
+    };
+    strip_rows([height, across], width).into_iter().map(strip).collect()
+}
+
+/// Rows above, of its own and below of each strip of a frame of this height and width.
+pub fn strip_rows([height, across]: [usize; 2], width: usize) -> Vec<(usize, usize, usize)> {
     /// The convolution that doubles looks one row further, the one after it half a row.
     const MARGIN: usize = 2;
-    let [_, _, _, height, across] = frame.dims();
-    let most = (MOST_AT_ONCE / (4 * width * across * size_of::<f32>())).saturating_sub(2 * MARGIN).max(1);
+    let most = (MOST_AT_ONCE / (4 * width * across * size_of::<f32>()).max(1)).saturating_sub(2 * MARGIN).max(1);
     let step = height.div_ceil(height.div_ceil(most).max(1)).max(1);
     let strip = |first: usize| {
-        let (count, above) = (step.min(height - first), MARGIN.min(first));
-        let below = MARGIN.min(height - first - count);
-        Strip { rows: frame.clone().narrow(3, first - above, above + count + below), above, count }
+        let count = step.min(height - first);
+        (MARGIN.min(first), count, MARGIN.min(height - first - count))
     };
     (0..height).step_by(step).map(strip).collect()
 }

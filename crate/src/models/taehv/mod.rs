@@ -9,14 +9,16 @@
 
 mod config;
 mod layers;
+mod rehearsal;
 
 use burn::tensor::{Tensor, activation};
 
 pub use config::TaehvConfig;
-use layers::{Grow, MOST_AT_ONCE, MemBlock, Past, Pool, halved, pointwise, shuffled, strips, unshuffled};
+use layers::{Grow, MemBlock, Past, Pool, halved, pointwise, shuffled, strips, unshuffled};
 
 use crate::config::parse;
 use crate::error::{Error, Result};
+use crate::memory::pool;
 use crate::models::family::{self, Entry, Room, VideoCodec};
 use crate::models::footage::Footage;
 use crate::nn::conv::{Form, FrameConv};
@@ -309,27 +311,14 @@ impl VideoCodec for Taehv {
         Box::pin(self.encode_video(video, pace))
     }
 
-    fn encode_peak_bytes(&self, size: ClipSize, _: Room) -> u64 {
-        let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
-        // Two frames of the first layer, as often as was measured at 512×288×33 (pages of their size are filled badly).
-        (12 * 2 * 4 * self.config.encoder_width.unwrap_or(0) * pixels) as u64
+    fn rehearse_encode(&self, pool: &pool::Pool, size: ClipSize, _: Room) {
+        self.config.rehearse_encode(pool, size);
     }
 
     fn peak_bytes(&self, size: ClipSize, _: Room) -> u64 {
-        let pixels = size.height / self.config.patch_size * (size.width / self.config.patch_size);
-        let widths = &self.config.widths;
-        // The last frame of each block, at an eighth, a fourth and half the size.
-        let pasts: usize = (0..3).map(|level| (BLOCKS * widths[level] * pixels) >> (6 - 2 * level)).sum();
-        let at_once = |values: usize| values.min(MOST_AT_ONCE / size_of::<f32>());
-        // At half the size: two frames of the last blocks, with what stands before them and what comes out; or those frames,
-        // made four, and a piece of the last two layers.
-        let frames = 2 * widths[2] * pixels / 4;
-        let (blocks, last) = match self.config.is_super {
-            false => (5 * frames, 2 * frames + frames / 2 + 2 * at_once(widths[3] * pixels)),
-            // The blocks' many channels, before and after the ReLU; made four in the piece alone.
-            true => (5 * frames + 2 * at_once(4 * frames), frames + frames / 2 + 2 * at_once(2 * widths[3] * pixels)),
-        };
-        (4 * (pasts + blocks.max(last))) as u64
+        let pool = pool::Pool::default();
+        self.config.rehearse_decode(&pool, size);
+        pool.peak()
     }
 
     fn decode_stream(&self) -> Box<dyn family::DecodeStream + '_> {

@@ -14,6 +14,7 @@ pub use names::{LlamaNames, WanNames};
 
 use crate::config::parse;
 use crate::error::{Error, Result};
+use crate::memory::pool::Pool;
 use crate::models::family::{Entry, TextEncoder, nothing_usual};
 use crate::nn::attention::{Scores, attend_with};
 use crate::nn::layers::Layers;
@@ -44,12 +45,29 @@ impl TextEncoder for Umt5Encoder {
     }
 
     fn peak_bytes(&self, tokens: usize) -> u64 {
-        let c = &self.config;
+        // Layers after which nothing new is needed.
+        const LAYERS: usize = 2;
+        let (c, tokens, pool) = (&self.config, tokens as u64, Pool::default());
+        let wide = |width: usize| pool.take(tokens * width as u64);
         let inner = c.num_heads * c.d_kv;
-        // Stream, norm, and query, key, value and result; or stream, norm and three hidden layers; and the bias of one layer,
-        // twice while it is turned.
-        let width = (2 * c.d_model + 4 * inner).max(2 * c.d_model + 3 * c.d_ff);
-        4 * (tokens * (width + 2 * c.num_heads * tokens)) as u64
+        let mut stream = wide(c.d_model);
+        for _ in 0..LAYERS.min(c.num_layers) {
+            // The bias of one layer; query, key, value and what is attended to.
+            let bias = pool.take(c.num_heads as u64 * tokens * tokens);
+            let normed = wide(c.d_model);
+            let heads = [(); 3].map(|()| wide(inner));
+            drop(normed);
+            let attended = wide(inner);
+            drop((bias, heads));
+            stream = pool.turn((stream, attended), tokens * c.d_model as u64);
+            // The hidden layer and its gate.
+            let normed = wide(c.d_model);
+            let hidden = [(); 2].map(|()| wide(c.d_ff));
+            drop(normed);
+            stream = pool.turn((stream, hidden), tokens * c.d_model as u64);
+        }
+        drop(stream);
+        pool.peak()
     }
 
     fn encode<'a>(&'a self, token_ids: &'a [u32], pace: &'a Pace<'_>) -> Later<'a, Tensor<3>> {

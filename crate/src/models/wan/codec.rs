@@ -8,6 +8,7 @@ use super::tiling::{Tiled, Tiles};
 use super::vae::{DecodeStream, Vae};
 use crate::config;
 use crate::error::Error;
+use crate::memory::pool::Pool;
 use crate::models::family::{self, Component, Entry, Room, VideoCodec};
 use crate::models::footage::Footage;
 use crate::pace::{Later, Pace};
@@ -73,18 +74,15 @@ impl VideoCodec for Vae {
 
     fn peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
         match Tiles::for_room(self.config(), size, room) {
-            None => self.config().decoding(size.height, size.width).total,
+            None => self.config().decoding(size).total,
             Some(tiles) => tiles.peak_bytes(self.config(), size),
         }
     }
 
-    fn encode_peak_bytes(&self, size: ClipSize, room: Room) -> u64 {
+    fn rehearse_encode(&self, pool: &Pool, size: ClipSize, room: Room) {
         // One tile at a time; what is left of the others are latents.
-        let (height, width) = match Tiles::for_room(self.config(), size, room) {
-            None => (size.height, size.width),
-            Some(tiles) => (size.height.min(tiles.height), size.width.min(tiles.width)),
-        };
-        self.config().decoding(height, width).total
+        let size = Tiles::for_room(self.config(), size, room).map_or(size, |tiles| tiles.of(size));
+        self.config().rehearse_encode(pool, size);
     }
 
     fn least_bytes(&self, size: ClipSize) -> u64 {

@@ -261,18 +261,6 @@ impl Default for VaeConfig {
     }
 }
 
-/// Bytes of the smallest page for tensors (cubecl-server 0.11.3 `dynamic/adaptive.rs`, `MIN_PAGE`).
-const SMALLEST_PAGE: u64 = 2 << 20;
-
-/// What decoding takes, bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decoding {
-    /// The largest tensor.
-    pub largest: u64,
-    /// All that is held at once: remembered frames, and the tensors at work.
-    pub total: u64,
-}
-
 impl VaeConfig {
     /// How a clip shrinks.
     pub fn stride(&self) -> Stride {
@@ -282,54 +270,6 @@ impl VaeConfig {
     /// Pixels folded along each side, 1 for none.
     pub fn patch(&self) -> usize {
         self.patch_size.unwrap_or(1)
-    }
-
-    /// What decoding a picture of this size takes on a GPU, as [`super::vae::Decoder`] goes about it.
-    pub fn decoding(&self, height: usize, width: usize) -> Decoding {
-        const MEMORY_FRAMES: u64 = 2;
-        let base = self.decoder_base_dim.unwrap_or(self.base_dim);
-        let levels = self.dim_mult.len();
-        let channels = |level: usize| (self.dim_mult[levels - 1 - level.min(levels - 1)] * base) as u64;
-        let cells = (height / self.scale_factor_spatial * (width / self.scale_factor_spatial)) as u64;
-        let convolutions = 2 * (self.num_res_blocks as u64 + 1);
-        let mut found = Decoding { largest: 0, total: 0 };
-        // The middle's four, and the one before it.
-        let mut memories = MEMORY_FRAMES * cells * (4 * channels(0) + self.z_dim as u64);
-        let (mut frames, mut picture) = (1, cells);
-        for level in 0..levels {
-            let (wide, last) = (channels(level), level + 1 == levels);
-            let entering = match level {
-                0 => wide,
-                _ if self.is_residual => channels(level - 1),
-                _ => channels(level - 1) / 2,
-            };
-            let largest = frames * picture * wide.max(entering);
-            memories += MEMORY_FRAMES * picture * (entering + (convolutions - 1) * wide);
-            // Shortcut, norm, result; with a shortcut around the whole level, what entered it too.
-            let at_work = largest * if self.is_residual { 4 } else { 3 };
-            found.largest = found.largest.max(4 * largest);
-            found.total = found.total.max(4 * (memories + at_work));
-            if !last {
-                if self.temperal_downsample[levels - 2 - level] {
-                    memories += MEMORY_FRAMES * picture * wide;
-                    frames *= 2;
-                }
-                picture *= 4;
-                let grown = frames * picture * if self.is_residual { wide } else { wide / 2 };
-                found.largest = found.largest.max(4 * grown);
-                found.total =
-                    found.total.max(4 * (memories + grown * if self.is_residual { 3 } else { 1 } + grown / 4));
-            }
-        }
-        let last = MEMORY_FRAMES * picture * channels(levels - 1);
-        found.total += 4 * (last + 2 * frames * picture * self.out_channels as u64);
-        // Levels grow fourfold, and so do the pages in which Burn keeps their tensors: smaller pages stay for what is remembered in
-        // them, and large ones are filled badly. Half as much again was measured (README, large models), none below the
-        // smallest page.
-        if found.largest > SMALLEST_PAGE {
-            found.total += found.total / 2;
-        }
-        found
     }
 
     /// Refuses what the model could only answer with a panic, a wrong picture or numbers that are not finite.

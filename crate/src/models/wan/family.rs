@@ -6,22 +6,23 @@ use std::cell::RefCell;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::block::feed_forward_rows;
 use super::condition::{first_last_channels, vace_control};
 use super::config::{FLOW_MAP_CLASS, SECOND_TIME, TRANSFORMER_CLASSES, TransformerConfig};
 use super::configure;
 #[cfg(not(target_arch = "wasm32"))]
 use super::prepared::WanPacked;
 use super::prepared::{Form, WanPrepared};
+use super::rehearsal;
 use super::transformer::WanTransformer;
 use super::vace::Control;
 use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::memory::pool::Pool;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::models::family::Packed;
 use crate::models::family::{
-    Component, Denoiser, Entry, ImageEncoder, Prepared, Request, Room, VideoCodec, nothing_usual,
+    Component, Denoiser, Entry, ImageEncoder, Prepared, Prompts, Request, Room, VideoCodec, nothing_usual,
 };
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
@@ -332,25 +333,17 @@ impl Denoiser for WanDenoiser {
         tokens.saturating_mul(width + hints).max(control).saturating_mul(4)
     }
 
-    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, room: Room, [rows, tokens]: [usize; 2]) -> u64 {
-        let c = self.transformer.config();
+    fn peak_bytes(&self, size: ClipSize, codec: &dyn VideoCodec, room: Room, prompts: Prompts, known: bool) -> u64 {
         let Ok(cells) = codec.stride().cells(size) else { return 0 };
-        let cells: usize = cells.iter().product();
-        let (length, d) = (cells / c.patch_size.iter().product::<usize>(), c.hidden_dim());
-        let stream = rows * length * d;
-        let rows_at_once = feed_forward_rows(rows, length, d, c.ffn_dim);
-        let pieces = if rows_at_once < length { 2 * stream } else { 0 };
-        // Stream, norm, query, key and value, two of them before they are turned too, and the result; or stream, pieces done, and
-        // a piece's norm, hidden layer and result.
-        let block = (8 * stream).max(stream + pieces + rows * rows_at_once * (2 * d + c.ffn_dim));
-        let context = rows * tokens * (c.text_dim + 3 * d);
-        let (hints, condition) = match self.entrance {
-            // The control branch's input and stream, and a hint of each of its blocks; before that, the codec at work.
-            Entrance::Vace => ((c.vace_layers.len() + 2) * stream, codec.encode_peak_bytes(size, room)),
-            _ => (0, 0),
-        };
-        let latents = 4 * cells * codec.latent_channels();
-        (4 * (block + hints + context + latents) as u64).max(condition)
+        let (pool, cells) = (Pool::default(), cells.into_iter().fold(1_u64, |n, side| n * side as u64));
+        match self.entrance {
+            Entrance::Vace | Entrance::Channels => codec.rehearse_encode(&pool, size, room),
+            Entrance::CleanFirst if known => codec.rehearse_encode(&pool, ClipSize { frames: 1, ..size }, room),
+            Entrance::CleanFirst | Entrance::None => {}
+        }
+        let timed = known && self.entrance == Entrance::CleanFirst;
+        rehearsal::denoise(&pool, self.transformer.config(), cells, prompts, timed);
+        pool.peak()
     }
 
     fn kept(&self) -> Vec<Tensor<5>> {

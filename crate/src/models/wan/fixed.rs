@@ -32,6 +32,11 @@ pub(super) enum Contexts {
 /// Wan 1.3B (376 MB at 512 tokens) none.
 const KEPT_CONTEXT_BYTES: usize = 64 << 20;
 
+/// Whether a context of so many values is kept as keys and values of all `blocks`, where these are kept too.
+pub(super) fn keeps_projected(values: usize, blocks: usize) -> bool {
+    values * blocks * 2 * size_of::<f32>() <= KEPT_CONTEXT_BYTES
+}
+
 /// The control branch's input, embedded.
 #[derive(Debug, Clone)]
 pub(super) struct FixedControl {
@@ -44,9 +49,9 @@ impl Contexts {
     /// For the blocks of the main stream and those of the control branch.
     pub(super) fn new(context: Context, blocks: &Layers<Block>, vace: Option<&Layers<(Block, Linear)>>) -> Self {
         let all = blocks.len() + vace.map_or(0, Layers::len);
-        let bytes = context.text.dims().iter().product::<usize>() * all * 8;
+        let few = keeps_projected(context.text.dims().iter().product(), all);
         match (blocks.kept(), vace.map_or(Some(&[][..]), Layers::kept)) {
-            (Some(blocks), Some(vace)) if bytes <= KEPT_CONTEXT_BYTES => Self::Projected {
+            (Some(blocks), Some(vace)) if few => Self::Projected {
                 blocks: blocks.iter().map(|block| block.project(&context)).collect(),
                 vace: vace.iter().map(|(block, _)| block.project(&context)).collect(),
             },

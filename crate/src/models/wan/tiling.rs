@@ -38,22 +38,26 @@ impl Tiles {
 
     /// The largest tiles that fit, or the smallest there are; `None` where the whole picture fits.
     pub fn for_room(config: &VaeConfig, size: ClipSize, room: Room) -> Option<Self> {
-        let whole = config.decoding(size.height, size.width);
+        let whole = config.decoding(size);
         if whole.largest <= room.largest && whole.total <= room.bytes {
             return None;
         }
         let fits = |tiles: &&Self| {
-            let tile = config.decoding(tiles.height.min(size.height), tiles.width.min(size.width));
-            tile.largest <= room.largest && tiles.peak_bytes(config, size) <= room.bytes
+            config.decoding(tiles.of(size)).largest <= room.largest && tiles.peak_bytes(config, size) <= room.bytes
         };
         let smaller = |tiles: &&Self| tiles.height < size.height || tiles.width < size.width;
         let chosen = Self::SIZES.iter().filter(smaller).find(fits);
         chosen.or(Self::SIZES.iter().rfind(smaller)).copied()
     }
 
+    /// A clip as large as one tile of a clip of this size.
+    pub(super) fn of(self, size: ClipSize) -> ClipSize {
+        ClipSize { height: size.height.min(self.height), width: size.width.min(self.width), ..size }
+    }
+
     /// Bytes that a GPU holds at most while a clip is decoded so.
     pub fn peak_bytes(self, config: &VaeConfig, size: ClipSize) -> u64 {
-        let tile = config.decoding(self.height.min(size.height), self.width.min(size.width));
+        let tile = config.decoding(self.of(size));
         // Every tile's finished frames, which overlap.
         let along = |side: usize, stride: usize, tile: usize| {
             (0..side).step_by(stride).map(|at| tile.min(side - at) as u64).sum::<u64>()
