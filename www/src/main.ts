@@ -31,7 +31,7 @@ import { showSample } from './player';
 import { startOffline } from './offline';
 import { startQuickActions } from './quick';
 import { fromHash, type Recipe } from './recipe';
-import { startReopen } from './reopen';
+import { reuse, startReopen } from './reopen';
 import { madeWords } from './result';
 import { isRunning, lastClip, present, startRunner, submit } from './runner';
 import { adoptCard, adoptRules, buildSettings, forgetEdits, nextSeed, readSettings, writeSettings } from './settings';
@@ -139,7 +139,7 @@ async function start(): Promise<void> {
   });
   byId('reuse').addEventListener('click', () => {
     const clip = lastClip();
-    if (clip) take(clip.options);
+    if (clip) void reuse(clip);
     prompt.focus();
   });
   addEventListener('hashchange', () => take(fromHash(location.hash)));

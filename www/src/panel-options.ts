@@ -88,7 +88,7 @@ export function sayFit({ label, cover, contain }: Record<'label' | Fit, string>)
 }
 
 /** Those that a recipe may set. */
-const OPTIONS = { direction, added, between, strength, detail, scale, hold, fit };
+const OPTIONS = { direction, added, between, strength, detail, scale, hold, fit, classLabel };
 
 export interface PanelOptions {
   direction: 'forward' | 'backward';
