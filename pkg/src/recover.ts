@@ -28,7 +28,11 @@ export interface Recovered {
  */
 export function recoverGiven({ task, given, options }: FullRecipe, frames: readonly Frame[]): Recovered {
   if (task.name === 'generate') return { placed: placedOf(given, options.numFrames, frames) };
-  if (task.name === 'inpaint') return given.paste === false || frames.length === 0 ? { placed: [] } : { clip: frames, placed: [] };
+  if (task.name === 'inpaint') {
+    // With a strength it counts what stood in the region before, and that is gone.
+    const isThere = frames.length > 0 && given.paste !== false && task['strength'] === undefined;
+    return isThere ? { clip: frames, placed: [] } : { placed: [] };
+  }
   const added = task['frames'];
   const own = frames.length - (isLength(added) ? added : Infinity);
   if (own < 1) return { placed: [] };

@@ -57,6 +57,11 @@ export interface EditOptions extends Omit<TaskOptions, 'numFrames'> {
 export interface InpaintOptions extends Omit<TaskOptions, 'numFrames'> {
   /** White where something is to be made: one picture for all frames, or a clip. */
   mask: PictureSource | ClipSource;
+  /**
+   * How much of the marked region is made anew: 1 (default) makes it from nothing, less starts from what stands there, so that a thing
+   * changes its look and keeps its place.
+   */
+  strength?: number | undefined;
 }
 
 /** Options of `Tabreel.outpaint`. */
@@ -262,10 +267,12 @@ export async function edit(maker: Maker, source: ClipSource, options: EditOption
 }
 
 export async function inpaint(maker: Maker, source: PictureSource | ClipSource, options: InpaintOptions): Promise<Clip> {
-  const { mask, onPass: _, ...rest } = options;
+  const { mask, strength = 1, onPass: _, ...rest } = options;
   const whole = await wholeClip(maker, await pictureOrClip(source), rest);
-  const made = await maker.generate({ ...rest, ...whole.size, clips: [whole.clip], mask });
-  return joined([made], made.frames, whole.warnings, { name: 'inpaint' });
+  // What the mask leaves stands either way; of what it marks the source says how it looked.
+  const start = strength === 1 ? {} : { source: whole.frames, strength };
+  const made = await maker.generate({ ...rest, ...whole.size, clips: [whole.clip], mask, ...start });
+  return joined([made], made.frames, whole.warnings, { name: 'inpaint', ...(strength === 1 ? {} : { strength }) });
 }
 
 export async function outpaint(maker: Maker, source: PictureSource | ClipSource, options: OutpaintOptions): Promise<Clip> {

@@ -125,6 +125,7 @@ test('what stands in no frame is not found', async () => {
     await tasks.upscale(maker, clipOf(9, SIZE), { prompt }),
     await tasks.outpaint(maker, clipOf(9, SIZE), { prompt, width: 32, height: 16 }),
     await tasks.inpaint(maker, clipOf(9, SIZE), { prompt, mask, paste: false } as tasks.InpaintOptions),
+    await tasks.inpaint(maker, clipOf(9, SIZE), { prompt, mask, strength: 0.5 }),
     await generate({}),
   ]) {
     expect(found(clip), clip.task.name).toEqual([undefined, undefined, []]);

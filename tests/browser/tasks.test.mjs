@@ -119,9 +119,18 @@ describe('tasks', () => {
       assert.match(await generate(page), /painted over/);
       const after = await frames(page);
       const region = (frame, [x, y]) => frame.slice((y * 32 + x) * 4, (y * 32 + x + 6) * 4);
-      const changed = (at) => Math.max(...after.map((frame, i) => difference(region(frame, at), region(before[i], at))));
+      const changed = (at, made = after) => Math.max(...made.map((frame, i) => difference(region(frame, at), region(before[i], at))));
       assert.ok(changed([4, 6]) > 3, `painted ${changed([4, 6])}`);
       assert.ok(changed([20, 28]) < 0.5, `taken back ${changed([20, 28])}`);
+      // A tenth of it starts from what stood there.
+      await configure(page, { steps: 10 });
+      await page.locator('#region').focus();
+      await page.keyboard.press('Home');
+      assert.match(await page.locator('#region-note').innerText(), /^10 %: details/);
+      assert.match(await generate(page), /painted over/);
+      const near = await frames(page);
+      assert.ok(changed([4, 6], near) < changed([4, 6]), `${changed([4, 6], near)} and ${changed([4, 6])}`);
+      assert.ok(changed([20, 28], near) < 0.5);
     }));
 
   test('a sketch, drawn with the keyboard too, becomes a picture that follows it', () =>

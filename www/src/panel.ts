@@ -19,6 +19,7 @@ import {
   lines,
   panelOptions,
   refreshOptions,
+  region,
   sayFit,
   scale,
   strength,
@@ -101,7 +102,12 @@ const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   loop: () => [slots.clip.box, between.box],
   connect: () => [slots.clip.box, slots.second.box, between.box],
   edit: () => [slots.clip.box, strength.box],
-  paint: () => [slots.clip.box, has(slots.clip) && slots.maskClip.box, has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box)],
+  paint: () => [
+    slots.clip.box,
+    has(slots.clip) && slots.maskClip.box,
+    has(slots.clip) && can?.source !== false && region.box,
+    has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box),
+  ],
   sketch: () => [
     lines.box,
     !draws() && slots.control.box,

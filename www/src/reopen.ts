@@ -62,7 +62,7 @@ async function adopt(recipe: FullRecipe, name: string, frames: readonly Frame[])
     scale,
     classLabel: options.classLabel,
     fit: given.fit === 'contain' ? 'contain' : 'cover',
-    [task.name === 'upscale' ? 'detail' : 'strength']: strength,
+    ...(task.name === 'inpaint' ? { region: strength ?? 1 } : { [task.name === 'upscale' ? 'detail' : 'strength']: strength }),
     [task.name === 'extend' ? 'added' : 'between']: length,
   });
   await refill(found, (frames) => ({ name, frames, fps: frames.length > 1 ? options.fps : undefined, warnings: [] }));
