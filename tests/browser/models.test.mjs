@@ -262,6 +262,8 @@ test('a model on the page’s own server says what it is and needs before it is 
     const use = item.getByRole('button', { name: /^Use it: the first clip fetches .+, once$/ });
     await item.getByRole('button', { name: /^See what it needs/ }).click();
     await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
+    const modes = 'Text, Image, Keyframes, Extend, Loop, Connect, Edit, Paint, Sketch, Picture, Subject, Grow, Enlarge';
+    assert.equal(await item.locator('.found .modes').innerText(), `Modes: ${modes}.`);
     await use.click();
     await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: SOON });
     await page.click('#open-models');
