@@ -59,6 +59,41 @@ describe('what made a clip', () => {
       for (const i of [0, 1, 2, 3, 8]) assert.ok(difference(made[i], anew[i]) < 6, `frame ${i} differs by ${difference(made[i], anew[i])}`);
     }));
 
+  test('how closely lines are followed and how soft an edge is are chosen, and come back with the recipe', () =>
+    onPage(async (page) => {
+      await page.check('#mode-sketch');
+      const buffer = Buffer.from(await drawPng(page, { width: 128, height: 128 }), 'base64');
+      await page.setInputFiles('#sketch-file', { name: 'ball.png', mimeType: 'image/png', buffer });
+      await page.locator('#sketch-undo:enabled').waitFor({ timeout: SOON });
+      assert.equal(await page.locator('#steer-note').innerText(), '100 %: as trained');
+      await page.locator('#steer').focus();
+      await page.keyboard.press('End');
+      assert.equal(await page.locator('#steer-note').innerText(), '200 %: more closely');
+      assert.match(await generate(page), /from a sketch/);
+      const saved = readFileSync(await save(page, '#save-png', site.folder.path));
+      await page.locator('#steer').focus();
+      await page.keyboard.press('Home');
+      assert.equal(await page.locator('#steer-note').innerText(), '0 %: more loosely');
+      await give(page, 'drop', '#stage', { base64: saved.toString('base64'), name: 'sketched.png' });
+      const words = page.locator('#reopened-words').filter({ visible: true });
+      await words.filter({ hasText: 'its sketch or control clip must be given again' }).waitFor({ timeout: SOON });
+      assert.equal(await page.locator('#steer').inputValue(), '2');
+      await page.check('#mode-grow');
+      assert.equal(await page.locator('#seam-note').innerText(), '4 px');
+      await page.locator('#seam').focus();
+      await page.keyboard.press('Home');
+      assert.equal(await page.locator('#seam-note').innerText(), '0 px: a hard edge');
+      await page.click('#clip-shown');
+      await page.selectOption('#grow-to', '192x128');
+      assert.match(await generate(page), /in another shape/);
+      await page.locator('#seam').focus();
+      await page.keyboard.press('End');
+      await page.click('#reuse');
+      await words.filter({ hasText: 'its clip must be given again' }).waitFor({ timeout: SOON });
+      assert.equal(await page.locator('#seam').inputValue(), '0');
+      assert.equal(await page.locator('#grow-to').inputValue(), '192x128');
+    }));
+
   test('what made a clip is taken over again, its clips too, from a file and from the stage', () =>
     onPage(async (page) => {
       await generate(page);

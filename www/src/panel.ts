@@ -22,6 +22,8 @@ import {
   region,
   sayFit,
   scale,
+  seam,
+  steer,
   strength,
 } from './panel-options';
 import { Preview } from './preview';
@@ -106,16 +108,18 @@ const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
     slots.clip.box,
     has(slots.clip) && slots.maskClip.box,
     has(slots.clip) && can?.source !== false && region.box,
+    has(slots.clip) && seam.box,
     has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box),
   ],
   sketch: () => [
     lines.box,
     !draws() && slots.control.box,
     isStill() && hold.box,
+    steer.box,
     draws() ? sketch.box : has(slots.control) && followed.box,
   ],
   subject: () => [slots.subject.box],
-  grow: () => [slots.clip.box, growTo.box],
+  grow: () => [slots.clip.box, growTo.box, seam.box],
   enlarge: () => [slots.clip.box, scale.box, detail.box],
   class: () => [classLabel.box],
 };

@@ -60,7 +60,10 @@ async function adopt(recipe: FullRecipe, name: string, frames: readonly Frame[])
   setPanelOptions({
     direction,
     scale,
+    steer: given.controlScale ?? 1,
+    seam: given.seam ?? 4,
     classLabel: options.classLabel,
+    growTo: task.name === 'outpaint' ? `${options.width}x${options.height}` : undefined,
     fit: given.fit === 'contain' ? 'contain' : 'cover',
     ...(task.name === 'inpaint' ? { region: strength ?? 1 } : { [task.name === 'upscale' ? 'detail' : 'strength']: strength }),
     [task.name === 'extend' ? 'added' : 'between']: length,
