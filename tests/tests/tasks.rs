@@ -194,6 +194,22 @@ fn a_region_may_start_from_what_stands_there() {
 }
 
 #[test]
+fn a_picture_of_lines_is_for_the_first_frame_or_held_for_all() {
+    let shop = Workshop::new();
+    shop.picture("lines.png", 2 * SIDE, 2 * SIDE);
+    let lines = shop.path("lines.png");
+    for flag in ["--control", "--edges"] {
+        let (first, _) = shop.make(&sized(&["--frames", "5", flag, &lines]));
+        let (held, _) = shop.make(&sized(&["--frames", "5", flag, &lines, "--hold"]));
+        assert_eq!(held.size, first.size);
+        assert_ne!(held.frame(4), first.frame(4), "{flag}");
+    }
+    shop.clip("clip.gif", 5);
+    shop.refused(&sized(&["--edges", &shop.path("clip.gif"), "--hold"]), 2, &["a single picture", "5 frames"]);
+    shop.refused(&sized(&["--hold"]), 2, &["--hold needs --control or --edges"]);
+}
+
+#[test]
 fn a_clip_goes_on_at_either_end() {
     let shop = Workshop::new();
     let given = shop.clip("clip.gif", 6);

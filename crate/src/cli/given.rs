@@ -46,6 +46,9 @@ pub struct GivenArgs {
     /// Picture or clip whose edges the new clip follows.
     #[arg(long, value_name = "FILE")]
     edges: Option<PathBuf>,
+    /// Have every frame follow a single picture of --control or --edges, not the first frame alone.
+    #[arg(long)]
+    hold: bool,
     /// How strongly lines and known pixels steer, 0 to 10; 1 as trained.
     #[arg(long, value_name = "SCALE")]
     control_scale: Option<f32>,
@@ -234,6 +237,9 @@ impl GivenArgs {
         if self.strength.is_some() && self.source.is_none() && self.upscale.is_none() && !self.marks_region() {
             return Err(Error::options("--strength needs --source, --upscale, or --clip and --mask, got none of them"));
         }
+        if self.hold && self.control.is_none() && self.edges.is_none() {
+            return Err(Error::options("--hold needs --control or --edges, got neither"));
+        }
         if self.strength().is_some() && !self.reference.is_empty() {
             return Err(Error::options("a source clip and reference pictures do not go together"));
         }
@@ -301,6 +307,7 @@ impl GivenArgs {
         add("overlap", json!(self.overlap));
         add("fit", json!(self.fit.map(|fit| format!("{fit:?}").to_lowercase())));
         add("seam", json!(self.seam));
+        add("hold", if self.hold { json!(true) } else { Value::Null });
         add("backward", if self.backward { json!(true) } else { Value::Null });
         add("no-paste", if self.no_paste { json!(true) } else { Value::Null });
         Value::Object(out)
@@ -363,6 +370,9 @@ impl Given {
             let lines = self.edges.iter().map(|picture| edges(picture, options.height, options.width));
             self.pieces.push(Piece::Control(lines.collect::<Result<_>>()?));
         }
+        if self.args.hold {
+            self.hold(&options)?;
+        }
         self.start_region();
         for piece in &self.pieces {
             // As the pipeline counts, which sees it only once the prompt is encoded.
@@ -382,6 +392,33 @@ impl Given {
             ..Condition::of(self.pieces)
         };
         Ok((Arranged::Clip(condition), options, self.notes))
+    }
+
+    /// Has every frame follow the one picture of lines.
+    fn hold(&mut self, options: &GenerateOptions) -> Result<()> {
+        const PIXEL: usize = 12; // bytes, three floats
+        let sides = [options.width, options.height, options.num_frames, PIXEL];
+        let bytes = sides.iter().fold(1u64, |all, &side| all.saturating_mul(side as u64));
+        if bytes > clips::MOST_BYTES {
+            return Err(Error::options(format!(
+                "a held picture may take at most {} bytes as a clip, {bytes} are needed: choose a smaller size or fewer frames",
+                clips::MOST_BYTES
+            )));
+        }
+        for piece in &mut self.pieces {
+            if let Piece::Control(frames) = piece {
+                let [only] = frames.as_slice() else {
+                    let found = frames.len();
+                    return Err(Error::options(format!(
+                        "--hold is for a single picture, got a clip of {found} frames"
+                    )));
+                };
+                // At the clip's size: a large one would be there as often as the clip has frames.
+                let held = only.covering(options.height, options.width)?.into_owned();
+                *frames = vec![held; options.num_frames];
+            }
+        }
+        Ok(())
     }
 
     /// Has a region that is made anew in part start from what stands there: from the clip that the mask lies on.
