@@ -265,7 +265,11 @@ reason: string,
 /**
  * Of one that runs: why a clip of the size that it suggests may not, in words; missing where nothing speaks against it.
  */
-caution?: string, };
+caution?: string, 
+/**
+ * What the model can be given besides text; only of a whole model.
+ */
+capabilities?: Capabilities, };
 
 /**
  * What the engine read from the model folder.

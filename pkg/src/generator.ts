@@ -5,7 +5,7 @@ import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError, type TabreelErrorCode } from './errors.js';
 import type { Frame } from './frame.js';
 import type { Inspection } from './contract.js';
-import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from './inputs.js';
+import { buffersOf, checkInputs, givenParts, placesOf, readInputs, type ClipInputs } from './inputs.js';
 import { LISTENER_FAILED, WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
 import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
@@ -309,7 +309,8 @@ export class Tabreel {
         model: { name: name || this.model.card.name, hash },
         memory: result.memory,
       };
-      const from = { options: settings, given: givenParts(options), task: { name: 'generate' as const } };
+      const given = givenParts(options, placesOf(condition, settings.numFrames));
+      const from = { options: settings, given, task: { name: 'generate' as const } };
       return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...by, ...from });
     } catch (thrown) {
       throw toTabreelError(thrown, this.device);

@@ -42,7 +42,7 @@ export { edges } from './edges.js';
 export { TabreelError, type TabreelErrorCode } from './errors.js';
 export type { Frame } from './frame.js';
 export { Tabreel, type GenerateOptions, type InspectOptions, type LoadOptions, type LoadProgress, type ModelInfo } from './generator.js';
-export { type ClipInputs, type GivenParts, type Keyframe, type PlacedClip } from './inputs.js';
+export { type ClipInputs, type GivenParts, type GivenPlace, type Keyframe, type PlacedClip } from './inputs.js';
 export { deleteKernelReports, kernelPassed } from './kernel-report.js';
 export type { Backend, MemoryUse, Stage } from './messages.js';
 export {
@@ -58,6 +58,7 @@ export {
 export { readClip, type ClipFrames, type ClipSource, type ReadClip, type ReadClipOptions } from './read-clip.js';
 export { readPicture, type PictureSource } from './read-picture.js';
 export { modelHash, parseRecipe, readRecipe, type FullRecipe, type ListedModel, type TaskName, type TaskRecipe } from './recipe.js';
+export { recoverGiven, type Recovered, type RecoveredStretch } from './recover.js';
 export { describeModel, type ModelSet, type ModelSource } from './source/index.js';
 export { PARTS as MODEL_PARTS, type FileSource, type LooseParts, type LoraSource, type PartSource } from './source/loose.js';
 export { modelAddress } from './source/remote.js';

@@ -70,6 +70,14 @@ export const INPUTS = [
   'paste',
 ] as const satisfies readonly (keyof ClipInputs)[];
 
+/** Where a given picture or clip stands. */
+export interface GivenPlace {
+  /** The frame of the clip that its first one is, counted from 0. */
+  readonly at: number;
+  /** How many there are; 1 for a picture. */
+  readonly frames: number;
+}
+
 /** What a clip was given, in numbers: the pictures themselves are not kept. */
 export interface GivenParts {
   /** A picture for the first frame. */
@@ -90,22 +98,45 @@ export interface GivenParts {
   readonly source: boolean;
   /** How pictures and clips of another shape came to the clip's; undefined where nothing was said. */
   readonly fit?: 'cover' | 'contain' | undefined;
+  /** Where pictures and clips stand, in the order of their names above; undefined where none do, and in older recipes. */
+  readonly places?: readonly GivenPlace[] | undefined;
+  /** As it was given; undefined where nothing was said. */
+  readonly controlScale?: number | undefined;
+  /** As it was given; undefined where nothing was said. */
+  readonly strength?: number | undefined;
+  /** As it was given, px; undefined where nothing was said. */
+  readonly seam?: number | undefined;
+  /** As it was given; undefined where nothing was said. */
+  readonly paste?: boolean | undefined;
 }
 
 /** How much of a source clip is made anew where nothing is said. */
 export const DEFAULT_STRENGTH = 0.6;
 
-export const givenParts = (given: ClipInputs): GivenParts => ({
-  image: given.image !== undefined,
-  lastImage: given.lastImage !== undefined,
-  keyframes: given.keyframes?.length ?? 0,
-  clips: given.clips?.length ?? 0,
-  mask: given.mask !== undefined,
-  control: given.control !== undefined,
-  references: given.references?.length ?? 0,
-  source: given.source !== undefined,
-  ...(given.fit === undefined ? {} : { fit: given.fit }),
-});
+/** `places` as {@link placesOf} tells them. */
+export function givenParts(given: ClipInputs, places: readonly GivenPlace[] = []): GivenParts {
+  const { fit, controlScale, strength, seam, paste } = given;
+  const said = Object.entries({ fit, controlScale, strength, seam, paste }).filter(([, value]) => value !== undefined);
+  return {
+    image: given.image !== undefined,
+    lastImage: given.lastImage !== undefined,
+    keyframes: given.keyframes?.length ?? 0,
+    clips: given.clips?.length ?? 0,
+    mask: given.mask !== undefined,
+    control: given.control !== undefined,
+    references: given.references?.length ?? 0,
+    source: given.source !== undefined,
+    ...Object.fromEntries(said),
+    ...(places.length > 0 ? { places } : {}),
+  };
+}
+
+/** Where pictures and clips of a condition stand in a clip of so many frames. */
+export const placesOf = (condition: EngineCondition | undefined, numFrames: number): GivenPlace[] =>
+  (condition?.pieces ?? []).flatMap((piece) => {
+    if (piece.kind === 'clip') return [{ at: piece.at, frames: piece.frames.length }];
+    return piece.kind === 'frame' ? [{ at: piece.at < 0 ? numFrames + piece.at : piece.at, frames: 1 }] : [];
+  });
 
 /**
  * Refuses what is of the wrong kind, lies outside the clip, or is nothing for this model, before anything is decoded.

@@ -172,6 +172,19 @@ async function* framesAt(
   }
 }
 
+/**
+ * Which pictures of an animation are seen in the middle of each tick of a rate; `ends` are the times at which they go, s. At its own
+ * rate each is seen once: times in a GIF are whole hundredths of a second. The command line has the same rule (`crate/src/cli/clips.rs`).
+ */
+export function seenAt(ends: readonly number[], fps: number): number[] {
+  const total = ends.at(-1) ?? 0;
+  if (isSameRate(ends.length / total, fps)) return ends.map((_, index) => index);
+  return Array.from({ length: Math.max(1, Math.round(total * fps)) }, (_, tick) => {
+    const index = ends.findIndex((end) => end >= (tick + 0.5) / fps);
+    return index < 0 ? ends.length - 1 : index;
+  });
+}
+
 /** GIF, animated PNG, WebP and AVIF. */
 async function readAnimation(file: Blob, type: string, { fps: wanted, maxFrames, cover, name, signal }: Reading): Promise<ReadClip> {
   if (typeof ImageDecoder === 'undefined') {
@@ -201,15 +214,9 @@ async function readAnimation(file: Blob, type: string, { fps: wanted, maxFrames,
     const own = pictures.length / ends.at(-1)!;
     if (pictures.length === 1) return { frames: pictures, fps: undefined, warnings: [] };
     const fps = wanted ?? Math.round(own * 1000) / 1000;
-    const count = Math.max(1, Math.round(ends.at(-1)! * fps));
-    const shown = (time: number): Frame =>
-      pictures[
-        Math.max(
-          0,
-          ends.findIndex((end) => end > time + 1e-6),
-        )
-      ]!;
-    const frames = Array.from({ length: Math.min(count, maxFrames) }, (_, index) => shown(index / fps));
+    const seen = seenAt(ends, fps);
+    const count = seen.length;
+    const frames = seen.slice(0, maxFrames).map((index) => pictures[index]!);
     return { frames, fps, warnings: [...otherRate(name, own, wanted), ...cutShort(name, count, maxFrames)] };
   } finally {
     decoder.close();
@@ -231,8 +238,11 @@ function pixels(context: OffscreenCanvasRenderingContext2D): Frame {
   return { width, height, data: context.getImageData(0, 0, width, height).data as Uint8ClampedArray<ArrayBuffer> };
 }
 
+/** As `SAME_RATE` of the command line. */
+const isSameRate = (own: number, wanted: number): boolean => Math.abs(own / wanted - 1) < 0.02;
+
 const otherRate = (name: string, own: number, wanted: number | undefined): string[] =>
-  wanted === undefined || Math.abs(own / wanted - 1) < 0.01
+  wanted === undefined || isSameRate(own, wanted)
     ? []
     : [`${name} has ${round(own)} frames per second and was resampled to ${round(wanted)}`];
 

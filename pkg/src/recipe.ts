@@ -35,7 +35,7 @@ export interface FullRecipe {
   task: TaskRecipe;
   /** Every option, settled. Of a task in several passes, those of the first pass. */
   options: ClipRecipe;
-  /** What it was given; the pictures are not kept. */
+  /** What it was given; the pictures are not kept, but those that stand in the clip can be had back: `recoverGiven`. */
   given: GivenParts;
 }
 
@@ -130,27 +130,45 @@ function ofCommandLine(model: unknown, task: string, options: object, flags: Rec
   const same = ['extend', 'loop', 'connect', 'inpaint', 'outpaint', 'upscale'] satisfies TaskName[] as string[];
   const name = (task === 'video-to-video' ? 'edit' : same.includes(task) ? task : 'generate') as TaskName;
   const { backward, by, strength, fit } = flags;
+  const { numFrames } = options as ClipRecipe;
+  const scale = flags['control-scale'];
   const given = {
     image: 'image' in flags,
     lastImage: 'last-image' in flags,
-    keyframes: 'keyframe' in flags ? 1 : 0,
-    clips: 'clip' in flags ? 1 : 0,
+    keyframes: Array.isArray(flags['keyframe']) ? flags['keyframe'].length : 0,
+    clips: Array.isArray(flags['clip']) ? flags['clip'].length : 0,
     mask: 'mask' in flags,
     control: ['control', 'sketch', 'edges'].some((flag) => flag in flags),
     references: 'reference' in flags ? 1 : 0,
     source: 'source' in flags,
     ...(fit === 'cover' || fit === 'contain' ? { fit } : {}),
+    ...(name === 'generate' ? placesOfFlags(flags, numFrames) : {}),
+    ...(typeof scale === 'number' ? { controlScale: scale } : {}),
+    ...(typeof flags['seam'] === 'number' ? { seam: flags['seam'] } : {}),
+    ...(flags['no-paste'] === true ? { paste: false } : {}),
   } satisfies GivenParts;
   const settings = {
     ...(name === 'extend' ? { direction: backward === true ? 'backward' : 'forward' } : {}),
     ...(typeof by === 'number' ? { frames: by } : {}),
     // A loop without a clip, which the prompt made.
-    ...(flags['loop'] === null ? { numFrames: (options as ClipRecipe).numFrames } : {}),
+    ...(flags['loop'] === null ? { numFrames } : {}),
     ...(typeof strength === 'number' ? { strength } : {}),
   };
   // What it left open stands as null there, and nowhere else.
   const settled = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null)) as unknown as ClipRecipe;
   return { tabreel: 1, model: modelOf(model), task: { name, ...settings }, options: settled, given };
+}
+
+/** Where its pictures stand; nothing where a clip stands beside them, whose length it does not tell. */
+function placesOfFlags(flags: Record<string, unknown>, numFrames: number): Pick<GivenParts, 'places'> {
+  // What it lays side by side shows no clip by itself.
+  if ('clip' in flags || 'compare-steps' in flags) return { places: [] };
+  const { keyframe } = flags;
+  const keys = Array.isArray(keyframe) ? keyframe.map((words) => Number.parseInt(String(words), 10)) : [];
+  const all = [...('image' in flags ? [0] : []), ...('last-image' in flags ? [-1] : []), ...keys];
+  const frames = all.map((at) => (at < 0 ? numFrames + at : at)).filter(Number.isInteger);
+  const places = frames.map((at) => ({ at, frames: 1 }));
+  return places.length > 0 ? { places } : {};
 }
 
 /** Earlier recipes of the command line had the name alone. */

@@ -3,7 +3,7 @@ import { Clip } from './clip.js';
 import { holdColours } from './drift.js';
 import type { Frame } from './frame.js';
 import type { GenerateOptions, ModelInfo } from './generator.js';
-import { DEFAULT_STRENGTH, INPUTS, checkInputs, type ClipInputs } from './inputs.js';
+import { DEFAULT_STRENGTH, INPUTS, checkInputs, type ClipInputs, type GivenParts } from './inputs.js';
 import { resolveOptions } from './options.js';
 import { bridgeLength, checkWindow, lengthDown, planBridge, planPasses, usualOverlap, type Ends, type Way } from './passes.js';
 import { isClip, notClip, readClip, type ClipSource } from './read-clip.js';
@@ -57,6 +57,11 @@ export interface EditOptions extends Omit<TaskOptions, 'numFrames'> {
 export interface InpaintOptions extends Omit<TaskOptions, 'numFrames'> {
   /** White where something is to be made: one picture for all frames, or a clip. */
   mask: PictureSource | ClipSource;
+  /**
+   * How much of the marked region is made anew: 1 (default) makes it from nothing, less starts from what stands there, so that a thing
+   * changes its look and keeps its place.
+   */
+  strength?: number | undefined;
 }
 
 /** Options of `Tabreel.outpaint`. */
@@ -178,7 +183,7 @@ export async function connect(maker: Maker, from: ClipSource, to: ClipSource, op
   const [a, b] = [await fitFrames(first.frames, width, height), await fitFrames(second.frames, width, height)];
   const { clip, between, warnings } = await bridge(maker, a, b, first, options);
   const said = [...first.warnings, ...second.warnings, ...warnings];
-  return joined([clip], [...a, ...between, ...b], said, { name: 'connect', frames: between.length });
+  return joined([clip], [...a, ...between, ...b], said, { name: 'connect', frames: between.length, first: a.length });
 }
 
 const passOptions = ({ frames: _frames, onPass: _onPass, onFrame: _onFrame, ...options }: BridgeOptions): GenerateOptions => options;
@@ -262,10 +267,12 @@ export async function edit(maker: Maker, source: ClipSource, options: EditOption
 }
 
 export async function inpaint(maker: Maker, source: PictureSource | ClipSource, options: InpaintOptions): Promise<Clip> {
-  const { mask, onPass: _, ...rest } = options;
+  const { mask, strength = 1, onPass: _, ...rest } = options;
   const whole = await wholeClip(maker, await pictureOrClip(source), rest);
-  const made = await maker.generate({ ...rest, ...whole.size, clips: [whole.clip], mask });
-  return joined([made], made.frames, whole.warnings, { name: 'inpaint' });
+  // What the mask leaves stands either way; of what it marks the source says how it looked.
+  const start = strength === 1 ? {} : { source: whole.frames, strength };
+  const made = await maker.generate({ ...rest, ...whole.size, clips: [whole.clip], mask, ...start });
+  return joined([made], made.frames, whole.warnings, { name: 'inpaint', ...(strength === 1 ? {} : { strength }) });
 }
 
 export async function outpaint(maker: Maker, source: PictureSource | ClipSource, options: OutpaintOptions): Promise<Clip> {
@@ -318,11 +325,18 @@ function seedOf({ seed }: TaskOptions, first: Clip | undefined, index: number): 
   return start === undefined ? {} : { seed: Math.min(start + index, Number.MAX_SAFE_INTEGER) };
 }
 
+/** Tasks whose passes have a layout of their own. */
+const WINDOWED: readonly TaskName[] = ['extend', 'loop', 'connect'];
+
+/** What the caller gave to such a task: where a pass knows frames, and that they are not pasted, is the pass's own. */
+const ofCaller = ({ places: _places, paste: _paste, ...given }: GivenParts): GivenParts => given;
+
 /** The passes as one clip. */
 function joined(parts: readonly Clip[], frames: readonly Frame[], warnings: readonly string[], task: TaskRecipe): Clip {
   const first = parts[0]!;
+  const given = WINDOWED.includes(task.name) ? ofCaller(first.given) : first.given;
   const timings: Record<string, number> = {};
   for (const [stage, secs] of parts.flatMap((part) => Object.entries(part.timings))) timings[stage] = (timings[stage] ?? 0) + secs;
   const said = [...new Set([...warnings, ...parts.flatMap((part) => part.warnings)])];
-  return new Clip({ ...first, frames, timings, warnings: said, task });
+  return new Clip({ ...first, frames, timings, warnings: said, given, task });
 }

@@ -92,7 +92,7 @@ test('a recipe of the command line is understood', () => {
     given: { image: true, lastImage: true, mask: false },
   });
   const padded = { ...picture, given: { image: 'a.png', fit: 'contain' } };
-  expect(parseRecipe(JSON.stringify(padded))!.given).toEqual({ ...givenParts({}), image: true, fit: 'contain' });
+  expect(parseRecipe(JSON.stringify(padded))!.given).toMatchObject({ ...givenParts({}), image: true, fit: 'contain' });
   expect(parseRecipe(JSON.stringify({ ...picture, given: { fit: 'stretch' } }))!.given).toEqual(givenParts({}));
   const looped = { ...line, task: 'loop', options: { ...line.options, numFrames: 9 }, given: { loop: null } };
   expect(parseRecipe(JSON.stringify(looped))!.task).toEqual({ name: 'loop', numFrames: 9 });

@@ -372,8 +372,22 @@ test('inpaint gives the clip and the mask, and takes a picture as a clip of one 
   const mask = imageData(2, 2, [255, 255, 255, 255]);
   await tasks.inpaint(host, imageData(16, 16, [1, 2, 3, 255]), { prompt, mask });
   expect(host.passes[0]).toMatchObject({ numFrames: 1, mask });
-  await tasks.inpaint(host, clipOf(5), { prompt, mask });
+  const anew = await tasks.inpaint(host, clipOf(5), { prompt, mask, strength: 1 });
   expect(host.passes[1]).toMatchObject({ numFrames: 5, mask });
+  expect(host.passes[1]).not.toHaveProperty('source');
+  expect(anew.task).toEqual({ name: 'inpaint' });
+});
+
+test('inpaint with a strength starts from what stands in the region', async () => {
+  const host = maker();
+  const mask = imageData(2, 2, [255, 255, 255, 255]);
+  const clip = await tasks.inpaint(host, clipOf(7), { prompt, mask, strength: 0.5 });
+  const [{ source, clips, strength }] = host.passes as [GenerateOptions];
+  expect([count(source), count(clips![0]!.clip), strength]).toEqual([5, 5, 0.5]);
+  expect(clip.task).toEqual({ name: 'inpaint', strength: 0.5 });
+  await expect(tasks.inpaint(host, clipOf(5), { prompt, mask, strength: 2 })).rejects.toMatchObject({
+    message: 'strength must be 0 to 1, got 2',
+  });
 });
 
 test('outpaint has the room beside the clip made, and needs some', async () => {

@@ -262,6 +262,8 @@ test('a model on the page’s own server says what it is and needs before it is 
     const use = item.getByRole('button', { name: /^Use it: the first clip fetches .+, once$/ });
     await item.getByRole('button', { name: /^See what it needs/ }).click();
     await item.locator('.found .good').filter({ hasText: 'Runs here' }).waitFor({ timeout: LONG });
+    const modes = 'Text, Image, Keyframes, Extend, Loop, Connect, Edit, Paint, Sketch, Picture, Subject, Grow, Enlarge';
+    assert.equal(await item.locator('.found .modes').innerText(), `Modes: ${modes}.`);
     await use.click();
     await page.waitForFunction(() => !document.querySelector('#models').open, undefined, { timeout: SOON });
     await page.click('#open-models');
@@ -399,6 +401,29 @@ test('a model that needs a last frame offers what it can do with one, asks for i
       .locator('#error')
       .filter({ visible: true, hasText: `Extend: Not with this model: ${why}` })
       .waitFor({ timeout: SOON });
+  }));
+
+test('what a model of the list takes is offered before it is loaded, and what not is said', () =>
+  onPage(async (page) => {
+    await page.evaluate(() => localStorage.setItem('tabreel.model', '"wan2.1-t2v-1.3b"'));
+    await page.reload();
+    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
+    const refused = 'Not with this model: the list of models does not name it';
+    for (const mode of ['image', 'keyframes', 'extend', 'loop', 'connect', 'paint', 'sketch', 'subject', 'grow']) {
+      assert.ok(await page.locator(`#mode-${mode}`).isDisabled(), mode);
+      assert.equal(await page.locator(`label:has(#mode-${mode})`).getAttribute('title'), refused);
+    }
+    for (const mode of ['text', 'picture', 'edit', 'enlarge']) assert.ok(await page.locator(`#mode-${mode}`).isEnabled(), mode);
+    await page.evaluate(() => localStorage.setItem('tabreel.model', '"wan2.2-ti2v-5b"'));
+    await page.reload();
+    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
+    await page.check('#mode-extend');
+    assert.ok(await page.locator('#direction option[value=backward]').isDisabled(), 'it goes on from a last frame alone');
+    assert.ok(await page.locator('#mode-loop').isDisabled());
+    await page.evaluate(() => localStorage.removeItem('tabreel.model'));
+    await page.reload();
+    await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
+    assert.ok(await page.locator('#mode-keyframes').isEnabled());
   }));
 
 test('a preset fills the settings, an edit goes before it, and the clip says so', () =>

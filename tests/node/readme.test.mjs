@@ -9,7 +9,7 @@ import { test } from 'node:test';
 const pkg = join(import.meta.dirname, '../../pkg');
 const tsc = join(pkg, '../node_modules/typescript/bin/tsc');
 
-const IMPORTS = `import { Tabreel, drawSmooth, edges, readClip, readPicture, readRecipe, suggestPrompt, type Clip, type Frame } from 'tabreel';\n`;
+const IMPORTS = `import { Tabreel, drawSmooth, edges, readClip, readPicture, readRecipe, recoverGiven, suggestPrompt, type Clip, type Frame } from 'tabreel';\n`;
 /** What the text around the blocks speaks of; a block may give these names to something of its own. */
 const AROUND =
   'tabreel: Tabreel, clip: Clip, other: Clip, prompt: string, file: File, canvas: HTMLCanvasElement, show: (frame: Frame) => void';

@@ -222,7 +222,11 @@ fn inspect_says_what_is_missing_what_is_left_over_and_whether_it_runs() {
         found["parts"].as_array().expect("parts").iter().filter_map(|p| p["part"].as_str()).collect();
     assert_eq!(parts, ["tokenizer", "text_encoder", "transformer", "vae"]);
     assert!(found["plan"]["vae"]["bytes"].as_u64() > Some(0), "{found}");
-    assert!(done(tabreel(&["inspect", text(&model())])).contains("runs on this machine's CPU: "));
+    let told = done(tabreel(&["inspect", text(&model())]));
+    assert!(
+        told.contains("runs on this machine's CPU: ") && told.contains("takes: text alone, a first frame, "),
+        "{told}"
+    );
 
     let folder = temp();
     let file = folder.path().join("of_any_name.bin");

@@ -166,6 +166,50 @@ fn a_painted_region_changes_and_the_rest_stays() {
 }
 
 #[test]
+fn a_region_may_start_from_what_stands_there() {
+    let shop = Workshop::new();
+    let given = shop.picture("given.png", SIDE, SIDE);
+    let inside = |i: usize| (12..36).contains(&(i % SIDE)) && (12..36).contains(&(i / SIDE));
+    let mask: Vec<u8> = (0..SIDE * SIDE).flat_map(|i| [if inside(i) { 255 } else { 0 }; 3]).collect();
+    save(&shop.at("mask.png"), &mask, SIDE, SIDE);
+    let (clip, mask) = (shop.path("given.png"), shop.path("mask.png"));
+    let make = |more: &[&str]| {
+        let (made, _) = shop.make(&sized(&[&["--clip", &clip, "--mask", &mask, "--steps", "10"], more].concat()));
+        let pixels = || made.rgb.chunks(3).zip(given.chunks(3)).enumerate();
+        assert!(pixels().filter(|(i, _)| !inside(*i)).all(|(_, (a, b))| a == b), "{more:?}");
+        let off = |(a, b): (&[u8], &[u8])| a.iter().zip(b).map(|(a, b)| usize::from(a.abs_diff(*b))).sum::<usize>();
+        let changed = pixels().filter(|(i, _)| inside(*i)).map(|(_, pair)| off(pair)).sum::<usize>();
+        (changed / (24 * 24 * 3), made)
+    };
+    let ((near, _), (_, half)) = (make(&["--strength", "0.1"]), make(&["--strength", "0.5"]));
+    let ((far, anew), (_, whole)) = (make(&[]), make(&["--strength", "1"]));
+    assert!(near < far, "a tenth changes {near} of 255, everything {far}");
+    assert_eq!(anew, whole, "1 is what is made where nobody says anything");
+    assert_ne!(anew, half);
+    assert!(shop.run("made.png", &sized(&["--clip", &clip, "--mask", &mask, "--strength", "0.5"])).status.success());
+    let told = tabreel(&["inspect", &shop.path("made.png"), "--json"]);
+    let report: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(report["recipe"]["task"], "inpaint");
+    assert_eq!(report["recipe"]["given"]["strength"], 0.5);
+}
+
+#[test]
+fn a_picture_of_lines_is_for_the_first_frame_or_held_for_all() {
+    let shop = Workshop::new();
+    shop.picture("lines.png", 2 * SIDE, 2 * SIDE);
+    let lines = shop.path("lines.png");
+    for flag in ["--control", "--edges"] {
+        let (first, _) = shop.make(&sized(&["--frames", "5", flag, &lines]));
+        let (held, _) = shop.make(&sized(&["--frames", "5", flag, &lines, "--hold"]));
+        assert_eq!(held.size, first.size);
+        assert_ne!(held.frame(4), first.frame(4), "{flag}");
+    }
+    shop.clip("clip.gif", 5);
+    shop.refused(&sized(&["--edges", &shop.path("clip.gif"), "--hold"]), 2, &["a single picture", "5 frames"]);
+    shop.refused(&sized(&["--hold"]), 2, &["--hold needs --control or --edges"]);
+}
+
+#[test]
 fn a_clip_goes_on_at_either_end() {
     let shop = Workshop::new();
     let given = shop.clip("clip.gif", 6);
@@ -383,7 +427,8 @@ fn what_does_not_go_together_is_refused_before_anything_is_made() {
     refused(&["--extend", &file, "--mask", &black], &["--extend takes no other", "--mask"]);
     refused(&["--extend", &file, "--by", "0"], &["1 to 100000 frames, got 0"]);
     refused(&["--extend", &file, "--overlap", "9"], &["1 to 8 frames in a window of 9"]);
-    refused(&["--strength", "0.5"], &["--source or --upscale"]);
+    refused(&["--strength", "0.5"], &["--source, --upscale, or --clip and --mask"]);
+    refused(&["--clip", &at("4"), "--mask", &file, "--strength", "0.5"], &["--clip and --mask"]);
     refused(&["--source", &file, "--strength", "2"], &["strength must be 0 to 1, got 2"]);
     refused(&["--source", &file, "--strength", "0.05", "--steps", "3"], &["at least one of 3 steps, got 0.05"]);
     refused(&["--source", &file, "--reference", &file], &["do not go together"]);

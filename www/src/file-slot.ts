@@ -2,6 +2,7 @@
 import { MODEL_PARTS, Tabreel, judgePlan, type EntryPart, type Inspection, type Support, type Verdict } from 'tabreel';
 import { capital, make } from './dom';
 import { asError } from './material';
+import { modesOf } from './modes';
 import { bytesWords } from './words';
 
 /** How the parts of a model are called. */
@@ -110,7 +111,7 @@ export const cautionWords = (caution: string | undefined): HTMLElement | undefin
 
 /** What whole models are told as: each part in a line, whether they run, and what memory they take. */
 export function inspectionLines(found: Inspection, support: Support | undefined): HTMLElement[] {
-  const { parts, missing, runs, reason: why } = found;
+  const { parts, missing, runs, reason: why, capabilities } = found;
   const one = parts.map(({ part, name, bytes, problem, leftOver }) => {
     const words = [`${part.replace('_', ' ')}: ${[name, bytesWords(bytes)].filter(Boolean).join(', ')}`];
     if (leftOver.length > 0) words.push(`${leftOver.length} tensors are of no use here`);
@@ -121,6 +122,7 @@ export function inspectionLines(found: Inspection, support: Support | undefined)
   return [
     make('ul', { className: 'parts' }, ...one, ...lacking),
     make('p', { className: runs ? 'good' : 'bad' }, `${runs ? 'Runs here' : 'Does not run as it is'}: ${why}.`),
+    ...(capabilities ? [make('p', { className: 'fine modes' }, modesOf(capabilities))] : []),
     ...memoryVerdicts(found, support).map(({ reason, caution }) =>
       make('p', { className: 'fine memory' }, `${capital(reason)}. `, cautionWords(caution)),
     ),

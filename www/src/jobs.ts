@@ -58,7 +58,7 @@ function shared({
 }
 
 function parts(recipe: Recipe): Parts {
-  const { direction, added, between, strength, detail, scale, hold, growTo, lines } = panelOptions();
+  const { direction, added, between, strength, detail, region, steer, seam, scale, hold, growTo, lines } = panelOptions();
   const size = padTo();
   const whole = (material: Material): Material => (size ? padded(material, size, GROUND[mode()]) : material);
   const generate = (inputs: ClipInputs): Parts => ({
@@ -108,10 +108,12 @@ function parts(recipe: Recipe): Parts {
       const marks = maskFor(need(slots.clip, 'a clip or picture'));
       // What lies beside the mask is open already, as is what lies beside the clip.
       const laid = size ? padded(marks, size, '#000') : marks;
-      return ofClip((engine, clip, hooks) => engine.inpaint(clip, { ...shared(recipe), ...hooks, mask: clipOf(laid) }));
+      return ofClip((engine, clip, hooks) =>
+        engine.inpaint(clip, { ...shared(recipe), ...hooks, mask: clipOf(laid), strength: region, seam }),
+      );
     }
     case 'sketch':
-      return generate({ control: lines === 'draw' ? drawnControl(recipe, hold) : givenControl(recipe, hold) });
+      return generate({ control: lines === 'draw' ? drawnControl(recipe, hold) : givenControl(recipe, hold), controlScale: steer });
     case 'subject': {
       const [picture] = need(slots.subject, 'a picture of the subject').frames;
       return generate({ references: [picture!] });
@@ -119,7 +121,7 @@ function parts(recipe: Recipe): Parts {
     case 'grow': {
       const { width, height } = growTo ?? recipe;
       return {
-        ...ofClip((engine, clip, hooks) => engine.outpaint(clip, { ...shared(recipe), ...hooks, width, height })),
+        ...ofClip((engine, clip, hooks) => engine.outpaint(clip, { ...shared(recipe), ...hooks, width, height, seam })),
         shape: { width, height },
       };
     }

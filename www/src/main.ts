@@ -5,6 +5,7 @@ import {
   modelHash,
   probe,
   resolveOptions,
+  type Capabilities,
   type Clip,
   type FullRecipe,
   type ModelCard,
@@ -12,7 +13,7 @@ import {
   type Support,
 } from 'tabreel';
 import { byId } from './dom';
-import { choice, isFolder, modelUrl } from './model-choice';
+import { choice, isFolder, modelUrl, promised } from './model-choice';
 import { comparable, startCompare } from './compare';
 import { startDrawer } from './drawer';
 import { startDrops, handOver } from './drops';
@@ -31,7 +32,7 @@ import { showSample } from './player';
 import { startOffline } from './offline';
 import { startQuickActions } from './quick';
 import { fromHash, type Recipe } from './recipe';
-import { startReopen } from './reopen';
+import { reuse, startReopen } from './reopen';
 import { madeWords } from './result';
 import { isRunning, lastClip, present, startRunner, submit } from './runner';
 import { adoptCard, adoptRules, buildSettings, forgetEdits, nextSeed, readSettings, writeSettings } from './settings';
@@ -139,7 +140,7 @@ async function start(): Promise<void> {
   });
   byId('reuse').addEventListener('click', () => {
     const clip = lastClip();
-    if (clip) take(clip.options);
+    if (clip) void reuse(clip);
     prompt.focus();
   });
   addEventListener('hashchange', () => take(fromHash(location.hash)));
@@ -179,19 +180,23 @@ function adoptLoaded(model: ModelInfo): void {
   adoptModelSizes(model);
 }
 
+/** What a model that is not loaded yet can do; where nobody knows, everything is offered until it says itself. */
+function adoptPromised(can: Capabilities | undefined): void {
+  if (can) adoptModes(can);
+  else allowModes();
+  adoptDirections(can);
+  adoptNeeds(can);
+}
+
 /** The form takes what the chosen model suggests: its card says it, or, of files in hand, the model that was loaded of them. */
 async function adoptChoice(): Promise<void> {
   const loaded = loadedModel();
   const chosen = choice();
   const { model } = chosen.set;
   [card, cardError] = [undefined, undefined];
+  // Of a loaded model it is known what it can do: nothing is offered meanwhile that it then takes back.
+  if (!loaded) adoptPromised(promised(chosen));
   if (isFolder(chosen) && model !== undefined) {
-    // Of a loaded model it is known what it can do: nothing is offered meanwhile that it then takes back.
-    if (!loaded) {
-      allowModes();
-      adoptDirections(undefined);
-      adoptNeeds(undefined);
-    }
     await describeModel(model).then(
       (found) => {
         // A folder in hand may have no card that says what suits it.

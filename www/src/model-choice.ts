@@ -1,5 +1,13 @@
 /** Which model the page uses, and the catalogue that it is chosen from. */
-import { catalogue, modelAddress, parseCatalogue, type CatalogueEntry, type EntryChoice, type EntryModel } from 'tabreel';
+import {
+  catalogue,
+  modelAddress,
+  parseCatalogue,
+  type Capabilities,
+  type CatalogueEntry,
+  type EntryChoice,
+  type EntryModel,
+} from 'tabreel';
 import shipped from '../../models/models.json?raw';
 import { memory } from './dom';
 
@@ -31,6 +39,26 @@ export const keepChoice = (): void => memory.set('model', modelUrl() === undefin
 /** Puts back what was there before a choice that came to nothing. */
 export function unchoose(before: Choice): void {
   chosen = before;
+}
+
+/** What the list says that a model takes, before it is loaded; undefined where it does not say, as of what the visitor added. */
+export function promised({ entry: { own, modes } }: Choice): Capabilities | undefined {
+  if (own || modes.length === 0) return undefined;
+  const has = (mode: (typeof modes)[number]): boolean => modes.includes(mode);
+  return {
+    text: has('text'),
+    classes: 0,
+    pictureOnly: false,
+    image: has('image'),
+    lastImage: has('lastImage'),
+    needsLastImage: false,
+    keyframes: has('keyframes'),
+    mask: has('mask'),
+    control: has('control'),
+    reference: has('reference'),
+    source: has('source'),
+    why: 'the list of models does not name it',
+  };
 }
 
 /** A model of one folder has a card, which is read before anything large. */

@@ -65,6 +65,19 @@ export const MODES: Record<Mode, ModeInfo> = {
 };
 
 const names = Object.keys(MODES) as Mode[];
+
+/** "Modes: Text, Edit. Not Image, …: it was trained on text alone." */
+export function modesOf(capabilities: Capabilities): string {
+  const words = (possible: boolean): string =>
+    names
+      // Only few models have classes: the others' visitors need not read of them.
+      .filter((name) => MODES[name].can(capabilities) === possible && (possible || name !== 'class'))
+      .map((name) => MODES[name].words)
+      .join(', ');
+  const [can, cannot] = [words(true), words(false)];
+  const why = capabilities.why && `: ${capabilities.why}`;
+  return [can && `Modes: ${can}.`, cannot && `Not ${cannot}${why}.`].filter(Boolean).join(' ');
+}
 const box = byId('modes');
 const radios = new Map<Mode, HTMLInputElement>();
 let current: Mode = 'text';

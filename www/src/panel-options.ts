@@ -48,7 +48,7 @@ function share(id: string, usual: string): Option<HTMLInputElement> {
   const control = make('input', { type: 'range', max: '1', step: String(SHARE_STEP) });
   const plain = option(id, 'How much changes', control, (text) => {
     const value = Number(text);
-    const words = value < 0.35 ? 'details' : value < 0.75 ? 'looks, hardly the layout' : 'nearly everything';
+    const words = value < 0.35 ? 'details' : value < 0.75 ? 'looks, hardly the layout' : value < 1 ? 'nearly everything' : 'everything';
     const isLeast = text === control.min && value > SHARE_STEP;
     return `${Math.round(value * 100)} %: ${words}${isLeast ? `; ${settings.numSteps} steps allow no less` : ''}`;
   });
@@ -69,6 +69,16 @@ export const added = option('added', 'New frames', number(1000, 24), secs);
 export const between = option('between', 'Frames between', number(200, 8), secs);
 export const strength = share('strength', '0.6');
 export const detail = share('detail', '0.3');
+/** Of what is painted over. */
+export const region = share('region', '1');
+const slider = (max: string, step: string, value: string): HTMLInputElement => make('input', { type: 'range', min: '0', max, step, value });
+/** How strongly lines steer, where nothing is said as trained. */
+export const steer = option('steer', 'How closely it is followed', slider('2', '0.1', '1'), (text) => {
+  const value = Number(text);
+  return `${Math.round(value * 100)} %: ${value === 1 ? 'as trained' : value < 1 ? 'more loosely' : 'more closely'}`;
+});
+/** How far colours are evened out beside what stands, px; the package's own where nothing is said. */
+export const seam = option('seam', 'Soft edge', slider('64', '1', '4'), (text) => `${text} px${text === '0' ? ': a hard edge' : ''}`);
 export const scale = option('scale', 'Larger by', select(['2', '2 times'], ['3', '3 times'], ['4', '4 times']));
 export const growTo = option('grow-to', 'New size', select());
 export const classLabel = option('class-label', 'What it shows', select());
@@ -88,7 +98,7 @@ export function sayFit({ label, cover, contain }: Record<'label' | Fit, string>)
 }
 
 /** Those that a recipe may set. */
-const OPTIONS = { direction, added, between, strength, detail, scale, hold, fit };
+const OPTIONS = { direction, added, between, strength, detail, region, steer, seam, scale, hold, fit, classLabel, growTo };
 
 export interface PanelOptions {
   direction: 'forward' | 'backward';
@@ -96,6 +106,10 @@ export interface PanelOptions {
   between: number;
   strength: number;
   detail: number;
+  region: number;
+  steer: number;
+  /** Px. */
+  seam: number;
   scale: number;
   hold: 'first' | 'all';
   lines: 'draw' | 'edges' | 'ready';
@@ -113,6 +127,9 @@ export const panelOptions = (): PanelOptions => ({
   between: Number(between.control.value),
   strength: Number(strength.control.value),
   detail: Number(detail.control.value),
+  region: Number(region.control.value),
+  steer: Number(steer.control.value),
+  seam: Number(seam.control.value),
   scale: Number(scale.control.value),
   hold: hold.control.value as PanelOptions['hold'],
   lines: lines.control.value as PanelOptions['lines'],

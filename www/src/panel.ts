@@ -19,8 +19,11 @@ import {
   lines,
   panelOptions,
   refreshOptions,
+  region,
   sayFit,
   scale,
+  seam,
+  steer,
   strength,
 } from './panel-options';
 import { Preview } from './preview';
@@ -101,15 +104,22 @@ const PARTS: Record<Mode, () => (HTMLElement | false)[]> = {
   loop: () => [slots.clip.box, between.box],
   connect: () => [slots.clip.box, slots.second.box, between.box],
   edit: () => [slots.clip.box, strength.box],
-  paint: () => [slots.clip.box, has(slots.clip) && slots.maskClip.box, has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box)],
+  paint: () => [
+    slots.clip.box,
+    has(slots.clip) && slots.maskClip.box,
+    has(slots.clip) && can?.source !== false && region.box,
+    has(slots.clip) && seam.box,
+    has(slots.clip) && (has(slots.maskClip) ? masked.box : mask.box),
+  ],
   sketch: () => [
     lines.box,
     !draws() && slots.control.box,
     isStill() && hold.box,
+    steer.box,
     draws() ? sketch.box : has(slots.control) && followed.box,
   ],
   subject: () => [slots.subject.box],
-  grow: () => [slots.clip.box, growTo.box],
+  grow: () => [slots.clip.box, growTo.box, seam.box],
   enlarge: () => [slots.clip.box, scale.box, detail.box],
   class: () => [classLabel.box],
 };

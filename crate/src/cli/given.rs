@@ -46,6 +46,9 @@ pub struct GivenArgs {
     /// Picture or clip whose edges the new clip follows.
     #[arg(long, value_name = "FILE")]
     edges: Option<PathBuf>,
+    /// Have every frame follow a single picture of --control or --edges, not the first frame alone.
+    #[arg(long)]
+    hold: bool,
     /// How strongly lines and known pixels steer, 0 to 10; 1 as trained.
     #[arg(long, value_name = "SCALE")]
     control_scale: Option<f32>,
@@ -55,7 +58,8 @@ pub struct GivenArgs {
     /// Clip to start from in place of noise.
     #[arg(long, value_name = "FILE", conflicts_with = "upscale")]
     source: Option<PathBuf>,
-    /// Which part of the steps is run on a --source (0.6 if left out) or --upscale (0.3): 1 keeps nothing of it.
+    /// Which part of the steps is run on a --source (0.6 if left out), an --upscale (0.3) or what the --mask of a --clip marks (1):
+    /// 1 keeps nothing of it.
     #[arg(long, value_name = "0…1")]
     strength: Option<f64>,
     /// Clip to go on from; --frames is the length of each window of it.
@@ -196,10 +200,21 @@ impl GivenArgs {
         if self.upscale.is_some() { "upscale" } else { arranged.name(options) }
     }
 
-    /// How much of a source is made anew, where there is one.
+    /// How much of a source, or of a region that starts from what stands there, is made anew.
     fn strength(&self) -> Option<f64> {
-        let usual = self.source.as_ref().map(|_| 0.6).or(self.upscale.as_ref().map(|_| 0.3))?;
-        Some(self.strength.unwrap_or(usual))
+        let usual = self.source.as_ref().map(|_| 0.6).or(self.upscale.as_ref().map(|_| 0.3));
+        usual.map(|usual| self.strength.unwrap_or(usual)).or(self.region_strength())
+    }
+
+    /// How much of what a mask marks in the clip below it is made anew, where less than everything is.
+    fn region_strength(&self) -> Option<f64> {
+        self.strength.filter(|&strength| strength != 1.0 && self.marks_region())
+    }
+
+    /// Whether a mask lies on a clip that begins with the new one, and nothing else is started from.
+    fn marks_region(&self) -> bool {
+        let begins = self.clip.iter().any(|placed| placed.at.unwrap_or_default() == 0);
+        self.mask.is_some() && begins && self.source.is_none() && self.upscale.is_none()
     }
 
     /// The flag of a task of several windows.
@@ -219,10 +234,13 @@ impl GivenArgs {
         if let (Some(task), Some((flag, _))) = (self.windows(), unused.iter().find(|(_, given)| *given)) {
             return Err(Error::options(format!("{task} takes no --{flag}: its windows have their own")));
         }
-        if self.strength.is_some() && self.source.is_none() && self.upscale.is_none() {
-            return Err(Error::options("--strength needs --source or --upscale, got neither"));
+        if self.strength.is_some() && self.source.is_none() && self.upscale.is_none() && !self.marks_region() {
+            return Err(Error::options("--strength needs --source, --upscale, or --clip and --mask, got none of them"));
         }
-        if (self.source.is_some() || self.upscale.is_some()) && !self.reference.is_empty() {
+        if self.hold && self.control.is_none() && self.edges.is_none() {
+            return Err(Error::options("--hold needs --control or --edges, got neither"));
+        }
+        if self.strength().is_some() && !self.reference.is_empty() {
             return Err(Error::options("a source clip and reference pictures do not go together"));
         }
         if let Some(placed) = self.keyframe.iter().find(|placed| placed.at.is_none()) {
@@ -289,6 +307,7 @@ impl GivenArgs {
         add("overlap", json!(self.overlap));
         add("fit", json!(self.fit.map(|fit| format!("{fit:?}").to_lowercase())));
         add("seam", json!(self.seam));
+        add("hold", if self.hold { json!(true) } else { Value::Null });
         add("backward", if self.backward { json!(true) } else { Value::Null });
         add("no-paste", if self.no_paste { json!(true) } else { Value::Null });
         Value::Object(out)
@@ -351,6 +370,10 @@ impl Given {
             let lines = self.edges.iter().map(|picture| edges(picture, options.height, options.width));
             self.pieces.push(Piece::Control(lines.collect::<Result<_>>()?));
         }
+        if self.args.hold {
+            self.hold(&options)?;
+        }
+        self.start_region();
         for piece in &self.pieces {
             // As the pipeline counts, which sees it only once the prompt is encoded.
             if let Piece::Source { strength, .. } = piece
@@ -369,6 +392,43 @@ impl Given {
             ..Condition::of(self.pieces)
         };
         Ok((Arranged::Clip(condition), options, self.notes))
+    }
+
+    /// Has every frame follow the one picture of lines.
+    fn hold(&mut self, options: &GenerateOptions) -> Result<()> {
+        const PIXEL: usize = 12; // bytes, three floats
+        let sides = [options.width, options.height, options.num_frames, PIXEL];
+        let bytes = sides.iter().fold(1u64, |all, &side| all.saturating_mul(side as u64));
+        if bytes > clips::MOST_BYTES {
+            return Err(Error::options(format!(
+                "a held picture may take at most {} bytes as a clip, {bytes} are needed: choose a smaller size or fewer frames",
+                clips::MOST_BYTES
+            )));
+        }
+        for piece in &mut self.pieces {
+            if let Piece::Control(frames) = piece {
+                let [only] = frames.as_slice() else {
+                    let found = frames.len();
+                    return Err(Error::options(format!(
+                        "--hold is for a single picture, got a clip of {found} frames"
+                    )));
+                };
+                // At the clip's size: a large one would be there as often as the clip has frames.
+                let held = only.covering(options.height, options.width)?.into_owned();
+                *frames = vec![held; options.num_frames];
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a region that is made anew in part start from what stands there: from the clip that the mask lies on.
+    fn start_region(&mut self) {
+        let Some(strength) = self.args.region_strength() else { return };
+        let marked = self.pieces.iter().find_map(|piece| match piece {
+            Piece::Clip { at: 0, frames, .. } => Some(frames.clone()),
+            _ => None,
+        });
+        self.pieces.extend(marked.map(|frames| Piece::Source { frames, strength }));
     }
 
     fn task(&mut self, window: usize, way: Way) -> Result<Task> {
@@ -460,10 +520,10 @@ impl Arranged {
             Self::Clip(condition) => condition,
         };
         let has = |wanted: fn(&Piece) -> bool| condition.pieces.iter().any(wanted);
-        if has(|piece| matches!(piece, Piece::Source { .. })) {
-            "video-to-video"
-        } else if has(|piece| matches!(piece, Piece::Mask(_))) {
+        if has(|piece| matches!(piece, Piece::Mask(_))) {
             "inpaint"
+        } else if has(|piece| matches!(piece, Piece::Source { .. })) {
+            "video-to-video"
         } else if has(|piece| matches!(piece, Piece::Clip { fit: Fit::Contain, .. })) {
             "outpaint"
         } else if has(|piece| matches!(piece, Piece::Control(_))) {

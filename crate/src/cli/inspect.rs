@@ -309,6 +309,36 @@ fn presets_words(report: &Value) -> String {
     serde_json::from_value(report["presets"].clone()).map_or(String::new(), |presets| catalogue::words(&presets))
 }
 
+/// What a model may take, by the names of its capabilities.
+const TAKEN: [(&str, &str); 8] = [
+    ("text", "text alone"),
+    ("image", "a first frame"),
+    ("lastImage", "a last frame"),
+    ("keyframes", "pictures and clips anywhere"),
+    ("mask", "masks"),
+    ("control", "a control clip"),
+    ("reference", "reference pictures"),
+    ("source", "a source clip"),
+];
+
+/// What a whole model takes, and what not and why; empty where that is not known.
+fn taken_words(can: &Value) -> String {
+    let named = |wanted: bool| {
+        let names = TAKEN.iter().filter(|(key, _)| can[*key].as_bool() == Some(wanted)).map(|(_, words)| *words);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let (yes, no) = (named(true), named(false));
+    let mut out = if yes.is_empty() { String::new() } else { format!("takes: {yes}\n") };
+    if let Some(classes) = can["classes"].as_u64().filter(|classes| *classes > 0) {
+        out += &format!("shows one of {classes} classes\n");
+    }
+    if !no.is_empty() {
+        let why = can["why"].as_str().filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(": {why}"));
+        out += &format!("takes not: {no}{why}\n");
+    }
+    out
+}
+
 /// A line for each part, and the verdict; empty where nothing was found out.
 fn found_words(found: &Value) -> String {
     let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
@@ -328,6 +358,7 @@ fn found_words(found: &Value) -> String {
             out += &format!("  problem: {}\n", text("problem"));
         }
     }
+    out += &taken_words(&found["capabilities"]);
     let planned = |key: &str| found["plan"][key].as_u64().map(size);
     if let (Some(load), Some(peak)) = (planned("loadBytes"), planned("peakBytes")) {
         out += &format!("memory on the CPU: {load} while it loads, {peak} or more for a clip of its own size\n");
@@ -430,6 +461,23 @@ mod tests {
         assert!(matches!(run(of(vec![fixture("../src")]), true), Err(Error::Fetch(_))));
         assert!(matches!(run(of(vec![fixture("wan_gguf/config.json")]), true), Err(Error::Weights { .. })));
         assert!(matches!(run(of(vec!["/nonexistent".into()]), true), Err(Error::Fetch(_))));
+    }
+
+    #[test]
+    fn what_a_model_takes_is_told_and_why_not_the_rest() {
+        use crate::condition::Capabilities;
+        let words = |can: Capabilities| taken_words(&json!(can));
+        let all = words(Capabilities::all());
+        assert!(all.starts_with("takes: text alone, a first frame, ") && all.lines().count() == 1, "{all}");
+        let first = Capabilities { image: true, ..Capabilities::text_only("it takes text and a first frame only") };
+        assert_eq!(
+            words(first),
+            "takes: text alone, a first frame, a source clip\n\
+             takes not: a last frame, pictures and clips anywhere, masks, a control clip, reference pictures: it takes text and a \
+             first frame only\n"
+        );
+        assert!(words(Capabilities::of_classes(10, true, "it shows classes")).starts_with("shows one of 10 classes\n"));
+        assert_eq!(taken_words(&Value::Null), "");
     }
 
     #[test]

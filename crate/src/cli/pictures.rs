@@ -57,3 +57,38 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Picture> {
     let (width, height) = rgba.dimensions();
     Picture::new(width as usize, height as usize, Values::Rgba(rgba.into_raw()))
 }
+
+#[cfg(test)]
+mod tests {
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{ExtendedColorType, ImageEncoder};
+
+    use super::*;
+
+    /// EXIF whose one entry says that the picture is seen turned by a quarter to the right (orientation 6).
+    const TURNED: &[u8] = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+
+    #[test]
+    fn a_picture_is_turned_as_its_exif_says() {
+        // Red on the left, blue on the right.
+        let rgb: Vec<u8> = (0..32 * 16).flat_map(|i| if i % 32 < 16 { [200, 30, 30] } else { [30, 30, 200] }).collect();
+        let mut jpeg = Vec::new();
+        JpegEncoder::new_with_quality(&mut jpeg, 95).write_image(&rgb, 32, 16, ExtendedColorType::Rgb8).unwrap();
+        let mut turned = jpeg[..2].to_vec();
+        turned.extend([0xff, 0xe1, 0, TURNED.len() as u8 + 2]);
+        turned.extend(TURNED);
+        turned.extend(&jpeg[2..]);
+        let path = std::env::temp_dir().join(format!("tabreel-pictures-{}-turned.jpg", std::process::id()));
+        let seen = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let picture = read(&path, 1 << 20).unwrap();
+            let (width, height) = picture.size();
+            let rgba = picture.rgba(height, width).unwrap();
+            let is_red = |x: usize, y: usize| rgba[(y * width + x) * 4] > 128;
+            ((width, height), is_red(2, 2), is_red(width - 3, 2), is_red(2, height - 3))
+        };
+        assert_eq!(seen(&jpeg), ((32, 16), true, false, true));
+        assert_eq!(seen(&turned), ((16, 32), true, true, false), "what was left is above");
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -11,6 +11,7 @@ use super::files::{LoraFile, ModelFiles, is_weight_file};
 use super::load::{self, COMPONENTS, IMAGE_ENCODER, Opened, TEXT_COMPONENTS};
 use super::plan::{Plan, TAB_MEMORY, bytes_on, in_words};
 use super::{Parts, Pipeline, TextStage};
+use crate::condition::Capabilities;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::host::{Host, SilentHost};
@@ -48,6 +49,10 @@ pub struct Inspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub caution: Option<String>,
+    /// What the model can be given besides text; only of a whole model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub capabilities: Option<Capabilities>,
 }
 
 /// What is told of one part.
@@ -106,7 +111,7 @@ pub async fn inspect(
     let looks = denoiser.as_ref().is_some_and(|denoiser| denoiser.looks()).then_some(IMAGE_ENCODER);
     let needed = COMPONENTS.into_iter().filter(|name| needs_text || !TEXT_COMPONENTS.contains(name)).chain(looks);
     let missing: Vec<String> = needed.filter(|name| !has(name)).map(str::to_owned).collect();
-    let (mut plan, mut cpu_plan, mut caution) = (None, None, None);
+    let (mut plan, mut cpu_plan, mut caution, mut capabilities) = (None, None, None, None);
     let mut problem = parts.iter().find_map(|part| part.problem.as_ref().map(|why| format!("{}: {why}", part.part)));
     if let (Some(text), Some(denoiser), Some(codec)) = (text, denoiser, codec) {
         let none = Rc::new(WeightSet::default());
@@ -125,6 +130,7 @@ pub async fn inspect(
         (plan, cpu_plan) = (choices.first().copied(), on_cpu.as_ref().and_then(|choices| choices.first().copied()));
         match whole(registry, &files, compute.clone(), (text, image), denoiser, codec).await {
             Ok(mut pipeline) => {
+                capabilities = Some(pipeline.capabilities());
                 // Of the same zeros what it would take on each.
                 cpu_plan = cpu.zip(on_cpu).and_then(|(cpu, choices)| pipeline.planned_on(cpu, &choices));
                 plan = pipeline.planned_on(compute.clone(), &choices);
@@ -135,7 +141,8 @@ pub async fn inspect(
     }
     let refused = plan.and_then(|plan| plan.check(compute, budget, free_here(compute)).err());
     let (runs, reason) = verdict(&missing, problem, plan.as_ref(), refused);
-    Ok(Inspection { parts, missing, plan, cpu_plan, runs, reason, caution: caution.filter(|_| runs) })
+    let caution = caution.filter(|_| runs);
+    Ok(Inspection { parts, missing, plan, cpu_plan, runs, reason, caution, capabilities })
 }
 
 /// Bytes of main memory that a model and its clips can have, where that is known beforehand.
@@ -444,6 +451,7 @@ mod tests {
         let found = found_on(&Compute::pretended_gpu(128 << 20), None);
         let (gpu, cpu) = (found.plan.unwrap(), found.cpu_plan.unwrap());
         assert!(found.runs && found.caution.is_none(), "{} {:?}", found.reason, found.caution);
+        assert_eq!(found.capabilities, Some(Capabilities::all()));
         for plan in [gpu, cpu] {
             let resident = plan.resident_bytes;
             assert!(resident < plan.load_bytes && plan.peak_bytes > Some(resident), "{plan:?}");
