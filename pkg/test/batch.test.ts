@@ -37,7 +37,7 @@ const together: Behaviour = (job, tell, worker) => {
   tell({ type: 'clips', first: 0, count: 2 });
   tell({ type: 'stage', stage: 'denoise' });
   for (const step of [1, 2]) tell({ type: 'step', step, numSteps: 2, seconds: 0.5 });
-  job.clips.forEach((clip, first) => {
+  job.clips.forEach((_, first) => {
     tell({ type: 'clips', first, count: 1 });
     tell({ type: 'stage', stage: 'decode' });
     makeOne(job, tell, first);
