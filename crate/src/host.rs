@@ -49,6 +49,13 @@ pub enum Event {
         /// The component's folder name.
         what: &'static str,
     },
+    /// What comes from here on is about these clips of a batch.
+    Clips {
+        /// The first of them, counted from 0.
+        first: usize,
+        /// How many.
+        count: usize,
+    },
     /// A stage began.
     Stage {
         /// Which.

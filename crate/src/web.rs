@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use js_sys::{Function, Promise, Reflect, Uint8Array};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::host::{Event, GpuLedger, Host, SilentHost};
 use crate::kernels::check::{REVISION, prepare_with, trust};
 use crate::models::registry::Registry;
-use crate::options::{GivenOptions, suggested};
-use crate::pipeline::{Inputs, Pipeline, inspect};
+use crate::options::{GenerateOptions, GivenOptions, suggested};
+use crate::pipeline::{Clip, Inputs, Pipeline, inspect};
 
 mod memory;
 mod source;
@@ -59,7 +60,7 @@ pub fn start() {
 #[wasm_bindgen]
 pub struct Engine {
     compute: Compute,
-    pipeline: RefCell<Option<std::rc::Rc<Pipeline>>>,
+    pipeline: RefCell<Option<Rc<Pipeline>>>,
 }
 
 #[derive(Deserialize)]
@@ -119,7 +120,7 @@ impl Engine {
         let pipeline = pipeline.map_err(to_js_error)?;
         pipeline.warm_up(&host).await.map_err(to_js_error)?;
         let info = to_js(&EngineModel::new(&pipeline));
-        *self.pipeline.borrow_mut() = Some(std::rc::Rc::new(pipeline));
+        *self.pipeline.borrow_mut() = Some(Rc::new(pipeline));
         info
     }
 
@@ -143,14 +144,31 @@ impl Engine {
         };
         let inputs = Inputs { condition, ..Inputs::default() };
         let options: GivenOptions = from_js(options)?;
-        // Cloned so that no borrow is held across an await.
-        let pipeline = self.pipeline.borrow().clone();
-        let pipeline = pipeline.ok_or_else(|| to_js_error(Error::options("load a model before generating")))?;
-        let card = pipeline.card();
-        let suggested = suggested(&card.default, &card.presets, options.preset.as_deref()).map_err(to_js_error)?;
-        let options = options.settle(&suggested);
+        let pipeline = self.loaded()?;
+        let options = settle(options, &pipeline)?;
         let clip = pipeline.generate(&options, &inputs, &host).await.map_err(to_js_error)?;
         to_js(&EngineResult::new(&clip, &options, &self.compute))
+    }
+
+    /// Makes clips of text, of any sizes, as many as the device has room for in one pass of the model; each is what `generate`
+    /// makes of it. An event `clips` says which of them the next events are about; `made(place, result)` is called for each, in
+    /// order, after its frames.
+    #[wasm_bindgen(js_name = generateBatch)]
+    pub async fn generate_batch(&self, clips: JsValue, made: Function, host: JsValue) -> Result<(), JsValue> {
+        let host = JsHost::new(host)?;
+        let asked: Vec<GivenOptions> = from_js(clips)?;
+        let pipeline = self.loaded()?;
+        let clips = asked.into_iter().map(|options| settle(options, &pipeline)).collect::<Result<Vec<_>, _>>()?;
+        let mut tell = |place: usize, clip: Clip| -> Result<()> {
+            let Some(options) = clips.get(place) else {
+                return Err(Error::Internal("a clip that was not asked for".into()));
+            };
+            to_js(&EngineResult::new(&clip, options, &self.compute))
+                .and_then(|result| made.call2(&JsValue::NULL, &(place as f64).into(), &result))
+                .map(drop)
+                .map_err(|thrown| Error::Internal(format!("made threw: {thrown:?}")))
+        };
+        pipeline.generate_packed(&clips, &host, &mut tell).await.map_err(to_js_error)
     }
 
     /// Frees the model.
@@ -158,6 +176,21 @@ impl Engine {
         self.pipeline.borrow_mut().take();
         self.compute.release_unused();
     }
+}
+
+impl Engine {
+    /// The model; a clone, so that no borrow is held across an await.
+    fn loaded(&self) -> Result<Rc<Pipeline>, JsValue> {
+        let pipeline = self.pipeline.borrow().clone();
+        pipeline.ok_or_else(|| to_js_error(Error::options("load a model before generating")))
+    }
+}
+
+/// What is asked for, with what the model suggests where it is left open.
+fn settle(asked: GivenOptions, pipeline: &Pipeline) -> Result<GenerateOptions, JsValue> {
+    let card = pipeline.card();
+    let suggested = suggested(&card.default, &card.presets, asked.preset.as_deref()).map_err(to_js_error)?;
+    Ok(asked.settle(&suggested))
 }
 
 /// A [`Host`] on the JavaScript side: `{ event(event, rgba?), aborted(): boolean, tick(): Promise<void>, gpu?: ledger }`.

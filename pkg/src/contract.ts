@@ -480,7 +480,15 @@ total: number,
 /**
  * The component's folder name.
  */
-what: string, } | { "type": "stage", 
+what: string, } | { "type": "clips", 
+/**
+ * The first of them, counted from 0.
+ */
+first: number, 
+/**
+ * How many.
+ */
+count: number, } | { "type": "stage", 
 /**
  * Which.
  */

@@ -1,14 +1,15 @@
 /** `Tabreel`: loads a model into a worker and turns prompts into clips. */
 import { adapterName, type AdapterFacts } from './adapter.js';
+import { Batch, resolveBatch, type BatchOptions, type Sent } from './batch.js';
 import { cardBytes, type ModelCard } from './card.js';
 import { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError, type TabreelErrorCode } from './errors.js';
-import type { Frame } from './frame.js';
+import { frameOf, type Frame } from './frame.js';
 import type { Inspection } from './contract.js';
-import { buffersOf, checkInputs, givenParts, placesOf, readInputs, type ClipInputs } from './inputs.js';
+import { buffersOf, checkInputs, givenParts, placesOf, readInputs, type ClipInputs, type GivenParts } from './inputs.js';
 import { LISTENER_FAILED, WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
-import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
+import { resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules, type Preset } from './options.js';
 import { PolicyWatch } from './policy.js';
 import type { ClipSource } from './read-clip.js';
 import type { PictureSource } from './read-picture.js';
@@ -257,13 +258,8 @@ export class Tabreel {
   async generate(options: GenerateOptions): Promise<Clip> {
     const settings = resolveOptions(options, this.model);
     checkInputs(options, settings, this.model.capabilities);
-    if (this.#busy) throw new TabreelError('invalid-options', 'already generating: wait for the clip, or stop it first');
-    throwIfAborted(options.signal, 'generating');
-    const { dead } = this.#link;
-    if (dead) throw new TabreelError(dead.code, `the engine is gone (${dead.message}); load the model again`);
-
-    const frames: Frame[] = [];
-    const warnings: string[] = [];
+    const { signal } = options;
+    const [frames, warnings]: [Frame[], string[]] = [[], []];
     const onEvent = (event: EngineEvent): void => {
       switch (event.type) {
         case 'stage':
@@ -279,44 +275,76 @@ export class Tabreel {
           frames[event.index] = frameOf(event);
           return options.onFrame?.({ index: event.index, ...frames[event.index]! });
         case 'loading':
-          return undefined; // comes only while a model loads
+        case 'clips':
+        case 'made':
+          return undefined; // comes only otherwise
       }
     };
+    return this.#alone(signal, async () => {
+      const { condition, warnings: said } = await readInputs(options, settings, signal);
+      said.forEach((message) => onEvent({ type: 'warning', message }));
+      const job = { type: 'generate', options: { ...settings, preview: options.onPreview !== undefined }, condition } as const;
+      const transfer = condition === undefined ? [] : buffersOf(condition);
+      const result = await this.#link.run(job, { ...this.#generating, signal, onEvent, transfer });
+      const given = givenParts(options, placesOf(condition, settings.numFrames));
+      return this.#clip(result as GenerateResult, settings, { frames, warnings }, given);
+    });
+  }
+
+  /**
+   * Makes clips of text, of any sizes, lengths and settings, in the order given; each is what `generate` makes of it. As many as
+   * the device has room for are denoised together, which takes less time than one after another; a model that takes one at a
+   * time makes them so. All are checked before any is made. An error of one names its place, `clips[1]: …`, and ends the
+   * batch; clips that `onClip` has got are whole.
+   *
+   * @throws TabreelError as `generate`
+   */
+  async generateBatch(clips: readonly ClipOptions[], options: BatchOptions = {}): Promise<Clip[]> {
+    const settings = resolveBatch(clips, options, this.model);
+    const { signal } = options;
+    const batch = new Batch(settings.length, options, (result, clip, sent) => this.#clip(result, settings[clip]!, sent, givenParts({})));
+    return this.#alone(signal, async () => {
+      const onEvent = (event: EngineEvent): void => batch.hear(event);
+      await this.#link.run({ type: 'batch', clips: settings }, { ...this.#generating, signal, onEvent }).catch((thrown: unknown) => {
+        throw batch.blame(thrown);
+      });
+      return batch.clips();
+    });
+  }
+
+  /** How the worker is asked for clips. */
+  get #generating(): { what: string; silenceMs: number } {
+    // One block on the CPU can be long, and nothing can be heard during it.
+    return { what: 'generating', silenceMs: (this.device === 'gpu' ? 180 : 600) * SECOND };
+  }
+
+  /** Makes something while nothing else is made. */
+  async #alone<T>(signal: AbortSignal | undefined, make: () => Promise<T>): Promise<T> {
+    if (this.#busy) throw new TabreelError('invalid-options', 'already generating: wait for the clip, or stop it first');
+    throwIfAborted(signal, 'generating');
+    const { dead } = this.#link;
+    if (dead) throw new TabreelError(dead.code, `the engine is gone (${dead.message}); load the model again`);
     this.#busy = true;
     try {
-      const { condition, warnings: said } = await readInputs(options, settings, options.signal);
-      said.forEach((message) => onEvent({ type: 'warning', message }));
-      const result = (await this.#link.run(
-        { type: 'generate', options: { ...settings, preview: options.onPreview !== undefined }, condition },
-        {
-          what: 'generating',
-          // One block on the CPU can be long, and nothing can be heard during it.
-          silenceMs: (this.device === 'gpu' ? 180 : 600) * SECOND,
-          signal: options.signal,
-          onEvent,
-          transfer: condition === undefined ? [] : buffersOf(condition),
-        },
-      )) as GenerateResult;
-      if (Object.keys(frames).length !== result.numFrames) {
-        const got = Object.keys(frames).length;
-        throw new TabreelError('internal', `the engine announced ${result.numFrames} frames but sent ${got}`);
-      }
-      const { width, height, fps, seed, timings, tokens } = result;
-      const { name, hash } = this.model;
-      const by = {
-        backend: this.device,
-        adapter: this.adapter,
-        model: { name: name || this.model.card.name, hash },
-        memory: result.memory,
-      };
-      const given = givenParts(options, placesOf(condition, settings.numFrames));
-      const from = { options: settings, given, task: { name: 'generate' as const } };
-      return new Clip({ frames, width, height, fps, seed, timings, tokens, warnings, ...by, ...from });
+      return await make();
     } catch (thrown) {
       throw toTabreelError(thrown, this.device);
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** A clip of what the engine has sent. */
+  #clip(result: GenerateResult, options: ClipRecipe, { frames, warnings }: Sent, given: GivenParts): Clip {
+    const got = Object.keys(frames).length;
+    if (got !== result.numFrames) {
+      throw new TabreelError('internal', `the engine announced ${result.numFrames} frames but sent ${got}`);
+    }
+    const { width, height, fps, seed, timings, tokens, memory } = result;
+    const { name, hash } = this.model;
+    const by = { backend: this.device, adapter: this.adapter, model: { name: name || this.model.card.name, hash } };
+    const from = { options, given, task: { name: 'generate' as const } };
+    return new Clip({ frames, width, height, fps, seed, timings, tokens, memory, warnings, ...by, ...from });
   }
 
   /**
@@ -398,8 +426,8 @@ export class Tabreel {
   }
 
   /**
-   * Holds a running `generate` within one block of the model; all that it has made stays in memory, and `signal` still stops
-   * it. A later `generate` waits too. The clip's timings count the pause.
+   * Holds a running `generate` or `generateBatch` within one block of the model; all that it has made stays in memory, and
+   * `signal` still stops it. A later one waits too. The clips' timings count the pause.
    */
   pause(): void {
     this.#pause(true);
@@ -426,12 +454,6 @@ function withoutRoom(cpu: TabreelError, gpu: TabreelError): TabreelError {
   if (cpu.code !== 'out-of-memory' || gpu.code !== 'out-of-memory') return cpu;
   return new TabreelError(cpu.code, `${cpu.message}; before that, ${gpu.message}`, { cause: cpu, device: 'cpu' });
 }
-
-const frameOf = (event: { width: number; height: number; rgba: Uint8Array<ArrayBuffer> }): Frame => ({
-  width: event.width,
-  height: event.height,
-  data: new Uint8ClampedArray(event.rgba.buffer, event.rgba.byteOffset, event.rgba.byteLength),
-});
 
 /** @throws TabreelError `invalid-options` */
 function checkLoad<T extends Pick<LoadOptions, 'device' | 'memory'>>(options: T): T {

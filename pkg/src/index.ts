@@ -11,6 +11,7 @@ export {
   type OptionSpec,
 } from './contract.js';
 export { adapterName, type AdapterFacts } from './adapter.js';
+export type { BatchOptions } from './batch.js';
 export { cardBytes, type ModelCard, type ModelFile } from './card.js';
 export {
   ENTRY_PARTS,

@@ -8,7 +8,7 @@ import type { FolderDescription } from './source/open.js';
 
 export type { Backend, EngineInfo, EngineModel, EngineResult, Stage };
 
-/** What the worker answers to a 'generate'. */
+/** What the worker tells of a clip that is made. */
 export type GenerateResult = EngineResult & { memory: MemoryUse };
 
 /** How much memory a generation took, bytes. */
@@ -26,7 +26,9 @@ export interface MemoryUse {
 /** What the engine tells while it works. `rgba` is `width × height × 4` bytes, rows top to bottom. */
 export type EngineEvent =
   | Exclude<contract.EngineEvent, { type: 'preview' | 'frame' }>
-  | (Extract<contract.EngineEvent, { type: 'preview' | 'frame' }> & { rgba: Uint8Array<ArrayBuffer> });
+  | (Extract<contract.EngineEvent, { type: 'preview' | 'frame' }> & { rgba: Uint8Array<ArrayBuffer> })
+  /** A clip of a batch is done, its place counted from 0. */
+  | { type: 'made'; clip: number; result: GenerateResult };
 
 /** A file of a model folder, read by range. */
 export interface EngineFile {
@@ -60,6 +62,8 @@ export type ToWorker =
   /** Tells what the folder is, and what it lacks. */
   | { type: 'inspect'; id: number; folder: FolderDescription; budget?: number | undefined }
   | { type: 'generate'; id: number; options: ClipRecipe & { preview: boolean }; condition?: EngineCondition | undefined }
+  /** Several clips of text. */
+  | { type: 'batch'; id: number; clips: ClipRecipe[] }
   /** Stops the job with this id at its next poll. */
   | { type: 'abort'; id: number }
   /** Whatever runs waits from its next poll on, or goes on. */

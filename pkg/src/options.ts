@@ -47,16 +47,7 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
   for (const name of Object.keys(options)) {
     if (!KNOWN.has(name)) throw invalid(`unknown option ${name}${didYouMean(name)}`);
   }
-  for (const name of LISTENERS) {
-    const listener = options[name];
-    if (listener !== undefined && typeof listener !== 'function') {
-      throw invalid(`${name} must be a function, got ${show(listener)}`);
-    }
-  }
-  const signal = options['signal'];
-  if (signal !== undefined && !(typeof signal === 'object' && signal !== null && 'aborted' in signal)) {
-    throw invalid(`signal must be an AbortSignal, got ${show(signal)}`);
-  }
+  checkListeners(options, LISTENERS);
   // A number of steps asked for goes before the levels that the model suggests.
   const preset = pickPreset(options['preset'], rules);
   const defaults: Record<string, unknown> = preset === undefined ? { ...rules.defaults } : { ...withPreset(rules.defaults, preset) };
@@ -81,6 +72,25 @@ export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
     throw invalid('prompt must not be empty (a model of classes takes classLabel instead)');
   }
   return settled as ClipRecipe;
+}
+
+/**
+ * Refuses listeners that cannot be called, and a signal that is none.
+ *
+ * @throws TabreelError `invalid-options`
+ */
+export function checkListeners(given: object, names: readonly string[]): void {
+  const options = given as Record<string, unknown>;
+  for (const name of names) {
+    const listener = options[name];
+    if (listener !== undefined && typeof listener !== 'function') {
+      throw invalid(`${name} must be a function, got ${show(listener)}`);
+    }
+  }
+  const signal = options['signal'];
+  if (signal !== undefined && !(typeof signal === 'object' && signal !== null && 'aborted' in signal)) {
+    throw invalid(`signal must be an AbortSignal, got ${show(signal)}`);
+  }
 }
 
 /**

@@ -7,7 +7,7 @@ import { GpuLedger } from './gpu-ledger.js';
 import { patchWebGpu, type Trial } from './gpu-patch.js';
 import { deleteKernelReports, keepKernelReport, keptKernelReport, type KernelReport } from './kernel-report.js';
 import type { Inspection } from './contract.js';
-import type { EngineEvent, EngineFile, EngineHost, EngineModel, FromWorker, GenerateResult, ToWorker } from './messages.js';
+import type { EngineEvent, EngineFile, EngineHost, EngineModel, EngineResult, FromWorker, GenerateResult, ToWorker } from './messages.js';
 import { Pause } from './pause.js';
 import { PolicyWatch } from './policy.js';
 import { blobSource } from './source/memory.js';
@@ -110,17 +110,26 @@ async function handle(job: Exclude<ToWorker, { type: 'abort' | 'pause' }>, signa
       return reading(job, signal, async (_, files) => (await alive().inspect(files, job.budget)) as Inspection);
     case 'generate': {
       ledger.startPeak();
-      const result = await alive().generate(job.options, job.condition, hostFor(job.id, signal));
-      const { wasmMemoryBytes } = alive().info();
-      const memory = {
-        wasmBytes: wasmMemoryBytes,
-        gpuBytes: ledger.bytes,
-        gpuPeakBytes: ledger.peakBytes,
-        gpuPlannedBytes: result.plannedBytes ?? 0,
-      };
-      return { ...result, memory } satisfies GenerateResult;
+      return withMemory(await alive().generate(job.options, job.condition, hostFor(job.id, signal)));
+    }
+    case 'batch': {
+      ledger.startPeak();
+      const made = (clip: number, result: EngineResult): void => send(job.id, { type: 'made', clip, result: withMemory(result) });
+      return alive().generateBatch(job.clips, made, hostFor(job.id, signal));
     }
   }
+}
+
+/** What was made, with the memory that it has taken. */
+function withMemory(result: EngineResult): GenerateResult {
+  const { wasmMemoryBytes } = alive().info();
+  const memory = {
+    wasmBytes: wasmMemoryBytes,
+    gpuBytes: ledger.bytes,
+    gpuPeakBytes: ledger.peakBytes,
+    gpuPlannedBytes: result.plannedBytes ?? 0,
+  };
+  return { ...result, memory };
 }
 
 async function load(job: LoadJob, signal: AbortSignal): Promise<EngineModel> {

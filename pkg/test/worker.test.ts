@@ -11,8 +11,14 @@ vi.mock('../wasm/tabreel.js', () => ({
   default: async ({ module_or_path }: { module_or_path: Response }) => void (await module_or_path.arrayBuffer()),
   Engine: {
     create: async () => ({
-      info: () => ({ device: 'cpu' }),
+      info: () => ({ device: 'cpu', wasmMemoryBytes: 3 }),
       generate: () => generating(),
+      // A clip, and then whatever the test says.
+      generateBatch: async (_: unknown, made: (place: number, result: object) => void, host: { event(event: object): void }) => {
+        host.event({ type: 'clips', first: 0, count: 1 });
+        made(0, { seed: 7, plannedBytes: 5 });
+        await generating();
+      },
       // As it does after each kernel.
       checkKernels: async (_: unknown, host: { tick(): Promise<void> }) => (await host.tick(), { revision: '00', findings: [] }),
     }),
@@ -121,4 +127,20 @@ test("a refusal of the engine's own leaves the worker alive, and the next clip i
   expect(await caught(link.run(GENERATE, options))).toMatchObject({ code: 'invalid-options' });
   generating = async () => ({ numFrames: 1 });
   expect(await link.run(GENERATE, options)).toMatchObject({ numFrames: 1 });
+});
+
+test('each clip of a batch is told when it is made, with its memory, whatever comes of the next', async () => {
+  const { link } = await startWorker(small);
+  const told: unknown[] = [];
+  const batch = { type: 'batch', clips: [{ prompt: 'a ball' }, { prompt: 'a cube' }] } as never;
+  generating = () => Promise.reject({ code: 'out-of-memory', message: 'no room' });
+  const error = await caught(link.run(batch, { ...options, onEvent: (event) => void told.push(event) }));
+  expect(error).toMatchObject({ code: 'out-of-memory', message: 'no room' });
+  const memory = { wasmBytes: 3, gpuBytes: 0, gpuPeakBytes: 0, gpuPlannedBytes: 5 };
+  expect(told).toEqual([
+    { type: 'clips', first: 0, count: 1 },
+    { type: 'made', clip: 0, result: { seed: 7, plannedBytes: 5, memory } },
+  ]);
+  generating = async () => undefined;
+  await expect(link.run(batch, options)).resolves.toBeUndefined();
 });

@@ -65,6 +65,14 @@ const calls = {
     const clip = await engine.generate(options, condition, host);
     return { clip, events, ticks, info: engine.info(), memory: memory() };
   },
+  /** Generates clips of text in one call; each one's result is an event `made`, after its frames. */
+  async batch({ clips, abortAfterTicks = null }) {
+    const { host, events } = listen(abortAfterTicks);
+    const made = (place, clip) => events.push({ type: 'made', place, clip });
+    ledger.startPeak();
+    await engine.generateBatch(clips, made, host);
+    return { events, ticks, memory: memory() };
+  },
   async dispose() {
     engine.dispose();
   },

@@ -52,6 +52,7 @@ export async function startEngine({ device, poor = false }) {
       load: (folder, more) => call('load', { folder, ...more }),
       loose: (files, more) => call('loose', { files, ...more }),
       generate: (options, more) => call('generate', { options, ...more }),
+      batch: (clips, more) => call('batch', { clips, ...more }),
       read: () => call('read'),
       dispose: () => call('dispose'),
       stop,

@@ -48,9 +48,10 @@ fn asked() -> Vec<GenerateOptions> {
     ]
 }
 
-/// Keeps frames and steps, and cancels once so many blocks are done.
+/// Keeps frames, steps and which clips it hears about, and cancels once so many blocks are done.
 #[derive(Default)]
 struct Watcher {
+    about: RefCell<Vec<(usize, usize)>>,
     frames: RefCell<Vec<Vec<u8>>>,
     steps: RefCell<Vec<(usize, usize)>>,
     asked: Cell<usize>,
@@ -66,6 +67,7 @@ impl Host for Watcher {
                 self.frames.borrow_mut().push(rgba);
             }
             Event::Step { step, num_steps, .. } => self.steps.borrow_mut().push((step, num_steps)),
+            Event::Clips { first, count } => self.about.borrow_mut().push((first, count)),
             _ => {}
         }
     }
@@ -126,6 +128,9 @@ fn clips_made_together_are_what_they_are_alone() {
         }
         // A step is one of the pack; clips of fewer are done earlier.
         assert_eq!(*host.steps.borrow(), [(1, 3), (2, 3), (3, 3)], "{which}");
+        // Each is checked, then its prompt encoded; the steps are about all; each is decoded.
+        let each = [(0, 1), (1, 1), (2, 1)];
+        assert_eq!(*host.about.borrow(), [&each[..], &each, &[(0, 3)], &each].concat(), "{which}");
     }
 }
 
@@ -144,6 +149,7 @@ fn clips_are_made_one_by_one_where_the_model_or_the_memory_allows_no_more() {
     assert_eq!(packs(&pipeline, &clips, &host), [1, 1, 1]);
     assert_eq!(together(&pipeline, &clips, &host).expect("clips").len(), 3);
     assert_eq!(host.steps.borrow().len(), 2 + 2 + 3);
+    assert!(host.about.borrow().iter().all(|(_, count)| *count == 1), "{:?}", host.about.borrow());
 }
 
 #[test]
@@ -160,6 +166,7 @@ fn a_pack_is_checked_before_anything_is_made_and_can_be_cancelled() {
     let host = Watcher::default();
     let why = together(&pipeline, &clips, &host).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(why.contains("num_frames must be 4n + 1") && host.steps.borrow().is_empty(), "{why}");
+    assert_eq!(host.about.borrow().last(), Some(&(2, 1)), "the one that is refused was heard of last");
     assert!(together(&pipeline, &[], &host).expect("none").is_empty());
     let mut refuse = |_: usize, _: Clip| -> Result<(), Error> { Err(Error::Fetch("the disk is full".into())) };
     let ended = block_on(pipeline.generate_packed(&asked(), &SilentHost, &mut refuse));

@@ -7,13 +7,13 @@ use tabreel::config;
 use tabreel::device::Compute;
 use tabreel::host::SilentHost;
 use tabreel::models::clip::{self, ClipVision, ClipVisionConfig};
-use tabreel::models::family::{Denoiser, ImageEncoder, Request, Room};
+use tabreel::models::family::{Alone, Denoiser, ImageEncoder, Request, Room};
 use tabreel::models::wan::config::{TRANSFORMER_CLASSES, VAE_CLASSES};
 use tabreel::models::wan::{TransformerConfig, Vae, VaeConfig, WanDenoiser, WanTransformer};
 use tabreel::nn::loader::Loader;
 use tabreel::noise::TorchRng;
 use tabreel::pace::{Later, Pace};
-use tabreel::sampling::{AfterStep, Sampling, draw_noise};
+use tabreel::sampling::{self, AfterStep, Sampling, draw_noise};
 use tabreel::schedulers::{Scheduler, SchedulerConfig};
 use tabreel::size::ClipSize;
 use tabreel::weights::WeightSet;
@@ -40,7 +40,7 @@ struct Model {
     denoiser: WanDenoiser,
     codec: Vae,
     image: Option<ClipVision>,
-    scheduler: Scheduler,
+    scheduler: SchedulerConfig,
     condition: Condition,
 }
 
@@ -70,9 +70,7 @@ fn model(name: &str, compute: &Compute) -> Model {
         "_class_name": if flow_map { "FlowMapEulerDiscreteScheduler" } else { "UniPCMultistepScheduler" },
         "prediction_type": "flow_prediction", "use_flow_sigmas": true,
     });
-    let scheduler: SchedulerConfig = serde_json::from_value(scheduler).expect("a scheduler");
-    let mut scheduler = Scheduler::new(&scheduler).expect("a scheduler");
-    scheduler.set_timesteps(2).expect("two steps");
+    let scheduler = serde_json::from_value(scheduler).expect("a scheduler");
     let picture = |level: u8| {
         let rgba = (0..SIZE.height * SIZE.width).flat_map(|i| [(i * 5) as u8, (i / 48 * 7) as u8, level, 255]);
         Picture::new(SIZE.width, SIZE.height, Values::Rgba(rgba.collect())).expect("a picture")
@@ -87,9 +85,9 @@ fn one_batch_of_two_equals_two_passes_of_one() {
     let compute = Compute::cpu();
     let pace = Pace::new(&SilentHost, &compute);
     for name in ["pipe_t2v", "pipe_ti2v", "pipe_flf2v", "pipe_vace", "pipe_anyflow", "pipe_clip"] {
-        let mut model = model(name, &compute);
+        let model = model(name, &compute);
         let timeline = model.condition.merge(SIZE, &model.denoiser.capabilities()).expect("what it can take");
-        let mut guided = |batched: bool, guidance_scale: f64| {
+        let guided = |batched: bool, guidance_scale: f64| {
             let mut rng = TorchRng::new(9);
             let mut draw = |shape: [usize; 5]| draw_noise(&mut rng, shape, compute.device());
             let prompt = |x: Tensor<5>| x.reshape([1, 6, model.denoiser.text_dim()]);
@@ -99,15 +97,11 @@ fn one_batch_of_two_equals_two_passes_of_one() {
             let (codec, room) = (&model.codec, Room::ENDLESS);
             let request = Request { timeline: &timeline, codec, room, image_encoder, prompts, batched };
             let prepared = block_on(model.denoiser.prepare(request, &pace)).expect("a clip that it can make");
-            model.scheduler.reset();
-            let mut sampling = Sampling {
-                prepared: prepared.as_ref(),
-                scheduler: &mut model.scheduler,
-                guidance_scale,
-                start_step: 0,
-                rng: &mut TorchRng::new(1),
-            };
-            Array::from_tensor(block_on(sampling.run(latents, &pace, &mut NoPreview)).expect("latents"))
+            let mut scheduler = Scheduler::new(&model.scheduler).expect("a scheduler");
+            scheduler.set_timesteps(2).expect("two steps");
+            let clip = Sampling { latents, scheduler, start_step: 0, rng: TorchRng::new(1), guidance_scale };
+            let latents = block_on(sampling::run(&Alone(prepared), vec![clip], &pace, &mut NoPreview));
+            Array::from_tensor(latents.expect("latents").remove(0))
         };
         let (both, each) = (guided(true, 4.0), guided(false, 4.0));
         let off = both.relative_l2(&each).expect("the same shape");

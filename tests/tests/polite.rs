@@ -42,7 +42,7 @@ impl Host for Impatient {
             }
             Event::Frame { index, .. } => format!("frame {index}"),
             Event::Warning { message } => message,
-            Event::Loading { .. } => return,
+            Event::Loading { .. } | Event::Clips { .. } => return,
         };
         self.seen.borrow_mut().push(word);
     }

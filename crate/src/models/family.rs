@@ -188,13 +188,11 @@ pub trait Denoiser {
     fn prepare<'a>(&'a self, request: Request<'a>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Prepared + 'a>>;
 
     /// Whether several clips of text can go through it in one pass.
-    #[cfg(not(target_arch = "wasm32"))]
     fn packs(&self) -> bool {
         false
     }
 
     /// As [`Denoiser::prepare`] for several clips of text that go through it in one pass; asked only of a model that packs.
-    #[cfg(not(target_arch = "wasm32"))]
     fn prepare_packed<'a>(&'a self, _: Vec<Request<'a>>, _: &'a Pace<'_>) -> Later<'a, Box<dyn Packed + 'a>> {
         Box::pin(std::future::ready(Err(Error::Internal("several clips for a model that takes one at a time".into()))))
     }
@@ -270,8 +268,7 @@ pub trait Prepared {
     }
 }
 
-/// A denoiser ready for several clips in one pass.
-#[cfg(not(target_arch = "wasm32"))]
+/// A denoiser ready for clips that go through it in one pass.
 pub trait Packed {
     /// Each clip as if it were alone, in the order of the requests.
     fn clips(&self) -> Vec<&dyn Prepared>;
@@ -281,7 +278,6 @@ pub trait Packed {
 }
 
 /// A step of one clip in a pass of several.
-#[cfg(not(target_arch = "wasm32"))]
 #[derive(Debug, Clone)]
 pub struct PackedStep {
     /// Which clip, by the order of the requests.
@@ -290,6 +286,25 @@ pub struct PackedStep {
     pub latents: Tensor<5>,
     /// Where its step begins and ends; clips may differ in it.
     pub step: Interval,
+}
+
+/// One clip, of any model, as a pack of one.
+pub struct Alone<'p>(pub Box<dyn Prepared + 'p>);
+
+impl Packed for Alone<'_> {
+    fn clips(&self) -> Vec<&dyn Prepared> {
+        vec![self.0.as_ref()]
+    }
+
+    fn velocities<'a>(&'a self, steps: &'a [PackedStep], pace: &'a Pace<'_>) -> Later<'a, Vec<Vec<Tensor<5>>>> {
+        Box::pin(async move {
+            let mut velocities = Vec::with_capacity(steps.len());
+            for PackedStep { latents, step, .. } in steps {
+                velocities.push(self.0.velocity(latents, *step, pace).await?);
+            }
+            Ok(velocities)
+        })
+    }
 }
 
 /// How one kind of component is recognised and built.

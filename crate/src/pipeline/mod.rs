@@ -5,12 +5,12 @@ mod embedded;
 mod files;
 mod inspect;
 mod load;
-#[cfg(not(target_arch = "wasm32"))]
 mod packed;
 mod plan;
 mod preview;
 mod stages;
 mod subject;
+mod walk;
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,6 @@ pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
 pub use inspect::{InspectedPart, Inspection, LOOSE, draft, inspect};
 pub use load::{DMD_SIGMAS, card_of};
 pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, TAB_MEMORY, bytes_on};
-use preview::Preview;
 use stages::{Stages, Work};
 
 use crate::condition::{Capabilities, Condition, Timeline};
@@ -33,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::host::{Event, Host, Quiet, Stage};
 use crate::memory::{StageMemory, buffer_of};
 use crate::models::classes::Classes;
-use crate::models::family::{Denoiser, ImageEncoder, Prepared, Request, Room, TextEncoder, VideoCodec};
+use crate::models::family::{Denoiser, ImageEncoder, Prepared, Room, TextEncoder, VideoCodec};
 use crate::models::footage::Pictures;
 use crate::noise::TorchRng;
 use crate::options::{GenerateOptions, GivenOptions, ModelDefaults, Rules};
@@ -111,6 +110,15 @@ pub struct Clip {
     pub planned_bytes: Option<u64>,
     /// Seconds spent, by stage.
     pub timings: BTreeMap<&'static str, f64>,
+}
+
+/// Gets each clip, by its place in the order that was asked for, when its last frame has gone to the host.
+pub type Made<'a> = dyn FnMut(usize, Clip) -> Result<()> + 'a;
+
+/// A clip that can be made, and what is known of it.
+struct Asked<'a> {
+    options: &'a GenerateOptions,
+    timeline: Timeline<'a>,
 }
 
 impl Pipeline {
@@ -235,12 +243,21 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidOptions`] before anything is computed; [`Error::Aborted`] within one block of a cancel.
     pub async fn generate(&self, options: &GenerateOptions, inputs: &Inputs, host: &dyn Host) -> Result<Clip> {
+        let asked = [self.asked(options, &inputs.condition, host)?];
+        let mut made = None;
+        let mut keep = |_: usize, clip: Clip| -> Result<()> {
+            made = Some(clip);
+            Ok(())
+        };
+        self.run(None, &asked, inputs, host, &mut keep).await?;
+        made.ok_or_else(|| Error::Internal("no clip came of the walk".into()))
+    }
+
+    /// A clip that is checked before anything is computed.
+    fn asked<'a>(&self, options: &'a GenerateOptions, condition: &'a Condition, host: &dyn Host) -> Result<Asked<'a>> {
         options.check(self.rules())?;
         self.check_room(options.size(), host)?;
-        let timeline = self.check(options, &inputs.condition)?;
-        let clip = self.run(options, inputs, &timeline, host).await;
-        self.end_stage(inputs, host, &[]);
-        clip
+        Ok(Asked { options, timeline: self.check(options, condition)? })
     }
 
     /// Whether a clip can be made so, without making it; what is known laid out.
@@ -365,56 +382,6 @@ impl Pipeline {
         Err(Error::OutOfMemory(format!("{frames} frames of {width} × {height} px {why}: {hint}")))
     }
 
-    async fn run(
-        &self,
-        options: &GenerateOptions,
-        inputs: &Inputs,
-        timeline: &Timeline<'_>,
-        host: &dyn Host,
-    ) -> Result<Clip> {
-        let Parts { denoiser, codec, .. } = &self.parts;
-        let mut clock = StageClock::new(host);
-        let pace = Pace::new(host, &self.compute);
-
-        let (prompts, tokens) = self.embed(options, inputs, &mut clock, &pace).await?;
-        self.end_stage(inputs, host, &prompts.iter().map(buffer_of).collect::<Vec<_>>());
-
-        clock.start(Stage::Condition);
-        let seen = self.stages().prompts(timeline.size, prompts.len(), self.max_tokens());
-        let (batched, known) = (seen.rows > 1, timeline.video.is_some());
-        let planned_bytes = self.planned_bytes(Work { size: timeline.size, tokens: tokens.0, prompts: seen, known });
-        let image_encoder = self.parts.image.as_deref();
-        let request = Request { timeline, codec: codec.as_ref(), room: self.room(), image_encoder, prompts, batched };
-        let prepared = denoiser.prepare(request, &pace).await?;
-        let start = self.start(options, inputs, timeline, prepared.as_ref(), &pace).await?;
-
-        clock.start(Stage::Denoise);
-        let Start { latents, mut scheduler, start_step, mut rng } = start;
-        let lead = prepared.lead_frames();
-        let mut preview = Preview { codec: codec.as_ref(), pace: &pace, wanted: options.preview, lead };
-        let mut sampling = Sampling {
-            prepared: prepared.as_ref(),
-            scheduler: &mut scheduler,
-            guidance_scale: options.guidance_scale,
-            start_step,
-            rng: &mut rng,
-        };
-        let latents = sampling.run(latents, &pace, &mut preview).await?;
-        drop(prepared);
-        drop(scheduler); // It remembers earlier steps: as long as it does, nothing of the stage is freed.
-        pace.settle().await?;
-        self.end_stage(inputs, host, &[buffer_of(&latents)]);
-
-        let latents_shape = latents.dims();
-        let values = values_of(&latents).await?;
-        clock.start(Stage::Decode);
-        let frames = latents_shape[2];
-        self.decode(latents.narrow(2, lead, frames - lead), timeline, &pace).await?;
-        let timings = clock.finish();
-
-        Ok(Clip { latents: values, latents_shape, tokens, planned_bytes, timings })
-    }
-
     /// The prompt and, guided, the negative prompt (or a class and none) as embeddings; and how many tokens were used of how
     /// many.
     async fn embed(
@@ -510,7 +477,7 @@ impl Pipeline {
         timeline: &Timeline<'_>,
         prepared: &dyn Prepared,
         pace: &Pace<'_>,
-    ) -> Result<Start> {
+    ) -> Result<Sampling> {
         let codec = self.parts.codec.as_ref();
         let [frames, height, width] = codec.stride().cells(timeline.size)?;
         let shape = [1, codec.latent_channels(), frames + prepared.lead_frames(), height, width];
@@ -564,7 +531,7 @@ impl Pipeline {
                 latents = scheduler.add_noise(clean, latents, start_step)?;
             }
         }
-        Ok(Start { latents, scheduler, start_step, rng })
+        Ok(Sampling { latents, scheduler, start_step, rng, guidance_scale: options.guidance_scale })
     }
 
     /// Decodes a latent frame at a time and sends the frames on, with what is known in its place.
@@ -598,14 +565,6 @@ impl Pipeline {
         );
         self.memory.stage_ended(&self.compute, host, &live);
     }
-}
-
-/// Where sampling starts.
-struct Start {
-    latents: Tensor<5>,
-    scheduler: Scheduler,
-    start_step: usize,
-    rng: TorchRng,
 }
 
 /// Latents on the host, looked at before they are decoded: pixels are clamped, and what is not finite would be a white or a black

@@ -4,17 +4,13 @@
 
 use std::ops::Range;
 
-use super::clock::StageClock;
 use super::plan::StagePeaks;
-use super::{Clip, Inputs, Parts, Pipeline, Start, values_of};
+use super::{Asked, Inputs, Made, Parts, Pipeline};
 use crate::condition::Condition;
 use crate::error::Result;
-use crate::host::{Host, Stage};
-use crate::memory::buffer_of;
-use crate::models::family::{Prompts, Request};
+use crate::host::{Event, Host};
+use crate::models::family::Prompts;
 use crate::options::GenerateOptions;
-use crate::pace::Pace;
-use crate::sampling::{PackedClip, run_packed};
 
 /// Tokens of a pack at most, those of a guided clip counted twice. A clip of 832 × 480 px and 81 frames has as many: a device is
 /// as busy as it can be with fewer.
@@ -22,8 +18,8 @@ const MOST_TOKENS: usize = 32_768;
 
 /// What one or several clips are for the model when all their prompts go through it together.
 #[derive(Debug, Clone, Copy, Default)]
-struct Load {
-    tokens: usize,
+pub(super) struct Load {
+    pub tokens: usize,
     /// Bytes of the largest tensor.
     largest: u64,
     /// Bytes of main memory, at least.
@@ -43,31 +39,24 @@ impl Load {
     }
 }
 
-/// Gets each clip, by its place in the order that was asked for, when its last frame has gone to the host.
-pub type Made<'a> = dyn FnMut(usize, Clip) -> Result<()> + 'a;
-
 impl Pipeline {
     /// Clips of text of any sizes, one after another as frames go, but denoised together as far as the device has room and the
-    /// model can: each is what [`Pipeline::generate`] makes of it. There are no previews. A step that is told is one of a whole
-    /// pack; of a clip's timings, encoding and denoising are its share of its pack's, by tokens.
+    /// model can: each is what [`Pipeline::generate`] makes of it. [`Event::Clips`] says which of them the host hears about. Those
+    /// that are made together show no previews; a step that is told is one of all of them, and encoding and denoising are in a
+    /// clip's timings by its share of their tokens.
     ///
     /// # Errors
     /// As [`Pipeline::generate`], of all clips before any is made; and whatever `made` returns.
     pub async fn generate_packed(&self, clips: &[GenerateOptions], host: &dyn Host, made: &mut Made<'_>) -> Result<()> {
-        for options in clips {
-            options.check(self.rules())?;
-            self.check_room(options.size(), host)?;
-            self.check(options, &Condition::default())?;
+        let (inputs, text_alone) = (Inputs::default(), Condition::default());
+        let mut asked = Vec::with_capacity(clips.len());
+        for (first, options) in clips.iter().enumerate() {
+            host.event(Event::Clips { first, count: 1 });
+            asked.push(self.asked(options, &text_alone, host)?);
         }
         for pack in self.packs(clips, host) {
-            match clips.get(pack.clone()).unwrap_or_default() {
-                [options] => made(pack.start, self.generate(options, &Inputs::default(), host).await?)?,
-                several => {
-                    let done = self.run_pack(pack.start, several, host, made).await;
-                    self.end_stage(&Inputs::default(), host, &[]);
-                    done?;
-                }
-            }
+            let first = Some(pack.start);
+            self.run(first, asked.get(pack).unwrap_or_default(), &inputs, host, made).await?;
         }
         Ok(())
     }
@@ -94,7 +83,7 @@ impl Pipeline {
         packs
     }
 
-    fn load_of(&self, options: &GenerateOptions) -> Load {
+    pub(super) fn load_of(&self, options: &GenerateOptions) -> Load {
         let Parts { denoiser, codec, .. } = &self.parts;
         let (size, rows) = (options.size(), if options.guided() { 2 } else { 1 });
         Load {
@@ -119,78 +108,16 @@ impl Pipeline {
     }
 
     /// As [`Pipeline::planned_bytes`], for a pack.
-    fn planned_pack(&self, clips: &[GenerateOptions]) -> Option<u64> {
+    pub(super) fn planned_pack(&self, asked: &[Asked<'_>]) -> Option<u64> {
         let plan = self.plan.as_ref().filter(|_| self.compute.is_gpu())?;
         let Parts { text, codec, .. } = &self.parts;
-        let load = clips.iter().map(|options| self.load_of(options)).fold(Load::default(), Load::and);
+        let load = asked.iter().map(|clip| self.load_of(clip.options)).fold(Load::default(), Load::and);
+        let decode = asked.iter().map(|clip| codec.peak_bytes(clip.timeline.size, self.room())).max();
         Some(plan.peak(StagePeaks {
             encode: text.as_ref().map_or(0, |text| text.encoder.peak_bytes(self.max_tokens())),
             look: 0,
             denoise: load.peak.saturating_mul(2),
-            decode: clips.iter().map(|options| codec.peak_bytes(options.size(), self.room())).max().unwrap_or_default(),
+            decode: decode.unwrap_or_default(),
         }))
-    }
-
-    /// Clips that go through the model together; the first is number `first` for `made`.
-    async fn run_pack(
-        &self,
-        first: usize,
-        clips: &[GenerateOptions],
-        host: &dyn Host,
-        made: &mut Made<'_>,
-    ) -> Result<()> {
-        let Parts { denoiser, codec, .. } = &self.parts;
-        let (inputs, condition) = (Inputs::default(), Condition::default());
-        let mut clock = StageClock::new(host);
-        let pace = Pace::new(host, &self.compute);
-        let timelines = clips.iter().map(|options| self.check(options, &condition)).collect::<Result<Vec<_>>>()?;
-
-        let (mut prompts, mut tokens) = (Vec::with_capacity(clips.len()), Vec::with_capacity(clips.len()));
-        for options in clips {
-            let (of_clip, count) = self.embed(options, &inputs, &mut clock, &pace).await?;
-            prompts.push(of_clip);
-            tokens.push(count);
-        }
-        self.end_stage(&inputs, host, &prompts.iter().flatten().map(buffer_of).collect::<Vec<_>>());
-
-        clock.start(Stage::Condition);
-        let (room, planned_bytes) = (self.room(), self.planned_pack(clips));
-        let mut requests = Vec::with_capacity(clips.len());
-        for (timeline, prompts) in timelines.iter().zip(prompts) {
-            let codec = codec.as_ref();
-            requests.push(Request { timeline, codec, room, image_encoder: None, prompts, batched: false });
-        }
-        let packed = denoiser.prepare_packed(requests, &pace).await?;
-        let mut ready = Vec::with_capacity(clips.len());
-        for ((options, timeline), prepared) in clips.iter().zip(&timelines).zip(packed.clips()) {
-            let start = self.start(options, &inputs, timeline, prepared, &pace).await?;
-            let Start { latents, scheduler, rng, .. } = start;
-            ready.push(PackedClip { latents, scheduler, rng, guidance_scale: options.guidance_scale });
-        }
-
-        clock.start(Stage::Denoise);
-        let latents = run_packed(packed.as_ref(), ready, &pace).await?;
-        drop(packed);
-        pace.settle().await?;
-        let kept: Vec<_> = latents.iter().map(buffer_of).collect();
-        self.end_stage(&inputs, host, &kept);
-
-        let together = clock.finish();
-        let loads: Vec<f64> = clips.iter().map(|options| self.load_of(options).tokens as f64).collect();
-        let all: f64 = loads.iter().sum();
-        let each = latents.iter().zip(&timelines).zip(tokens).zip(loads);
-        for (place, (((latents, timeline), tokens), load)) in each.enumerate() {
-            let (latents_shape, values) = (latents.dims(), values_of(latents).await?);
-            let mut clock = StageClock::new(host);
-            clock.start(Stage::Decode);
-            self.decode(latents.clone(), timeline, &pace).await?;
-            self.end_stage(&inputs, host, &kept);
-            let mut timings = clock.finish();
-            for (stage, seconds) in &together {
-                *timings.entry(*stage).or_default() += *seconds * load / all;
-            }
-            made(first + place, Clip { latents: values, latents_shape, tokens, planned_bytes, timings })?;
-        }
-        Ok(())
     }
 }

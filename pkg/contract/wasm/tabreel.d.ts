@@ -27,5 +27,10 @@ export class Engine {
   inspect(files: EngineFile[], budget?: number): Promise<Inspection>;
   /** Walks from prompt to frames; everything it makes goes to `host.event`. */
   generate(options: object, condition: EngineCondition | undefined, host: EngineHost): Promise<EngineResult>;
+  /**
+   * Makes clips of text; an event 'clips' says which of them the next events are about. `made` is called for each, in order, after
+   * its frames.
+   */
+  generateBatch(clips: object[], made: (place: number, result: EngineResult) => void, host: EngineHost): Promise<void>;
   dispose(): void;
 }

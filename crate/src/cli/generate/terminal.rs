@@ -144,7 +144,7 @@ impl Host for TerminalHost {
                 frames.rgb[end - bytes..end].iter_mut().zip(rgb).for_each(|(into, value)| *into = value);
                 frames.count = frames.count.max(index + 1);
             }
-            Event::Preview { .. } => {}
+            Event::Preview { .. } | Event::Clips { .. } => {}
         }
     }
 

@@ -9,9 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::condition::{first_last_channels, vace_control};
 use super::config::{FLOW_MAP_CLASS, SECOND_TIME, TRANSFORMER_CLASSES, TransformerConfig};
 use super::configure;
-#[cfg(not(target_arch = "wasm32"))]
-use super::prepared::WanPacked;
-use super::prepared::{Form, WanPrepared};
+use super::prepared::{Form, WanPacked, WanPrepared};
 use super::rehearsal;
 use super::transformer::WanTransformer;
 use super::vace::Control;
@@ -19,10 +17,8 @@ use crate::condition::{Capabilities, Timeline};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::memory::pool::Pool;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::models::family::Packed;
 use crate::models::family::{
-    Component, Denoiser, Entry, ImageEncoder, Prepared, Prompts, Request, Room, VideoCodec, nothing_usual,
+    Component, Denoiser, Entry, ImageEncoder, Packed, Prepared, Prompts, Request, Room, VideoCodec, nothing_usual,
 };
 use crate::pace::{Later, Pace};
 use crate::size::{ClipSize, Stride};
@@ -296,13 +292,11 @@ impl Denoiser for WanDenoiser {
         })
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn packs(&self) -> bool {
         // A flow-map model is told one pair of times for all tokens.
         !self.is_flow_map()
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn prepare_packed<'a>(&'a self, requests: Vec<Request<'a>>, pace: &'a Pace<'_>) -> Later<'a, Box<dyn Packed + 'a>> {
         Box::pin(async move {
             let mut clips = Vec::with_capacity(requests.len());

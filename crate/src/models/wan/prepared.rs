@@ -6,11 +6,8 @@ use super::fixed::Fixed;
 use super::time::Timesteps;
 use super::transformer::WanTransformer;
 use super::vace::Control;
-#[cfg(not(target_arch = "wasm32"))]
 use crate::error::Error;
-use crate::models::family::{Interval, Prepared};
-#[cfg(not(target_arch = "wasm32"))]
-use crate::models::family::{Packed, PackedStep};
+use crate::models::family::{Interval, Packed, PackedStep, Prepared};
 use crate::pace::{Later, Pace};
 
 /// What is known, in the form that the checkpoint takes it.
@@ -87,13 +84,11 @@ fn with_first(latents: Tensor<5>, first: &Tensor<5>) -> Tensor<5> {
 }
 
 /// Ready for several clips; every prompt of each is a row of its own.
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) struct WanPacked<'a> {
     pub transformer: &'a WanTransformer,
     pub clips: Vec<WanPrepared<'a>>,
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 impl Packed for WanPacked<'_> {
     fn clips(&self) -> Vec<&dyn Prepared> {
         self.clips.iter().map(|clip| clip as &dyn Prepared).collect()
