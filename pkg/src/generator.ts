@@ -119,6 +119,9 @@ const isEverywhere = ({ code, message }: TabreelError): boolean =>
 /** What a GPU may fail of and a CPU not. */
 const CPU_MAY_HELP: ReadonlySet<TabreelErrorCode> = new Set(['unsupported-device', 'device-lost', 'out-of-memory', 'internal']);
 
+/** True for what a GPU failed of and the CPU may do. */
+export const cpuMayHelp = (error: TabreelError): boolean => error.device === 'gpu' && CPU_MAY_HELP.has(error.code) && !isEverywhere(error);
+
 /** A loaded model in a worker of its own: generates one clip at a time, until it is closed. */
 export class Tabreel {
   /** What is known about the loaded model. */
@@ -163,7 +166,7 @@ export class Tabreel {
         return await Tabreel.#build(started, folder, card, options);
       } catch (thrown) {
         const error = toTabreelError(thrown, started.info.device);
-        if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code) || isEverywhere(error)) throw error;
+        if (device !== 'auto' || !cpuMayHelp(error)) throw error;
         const why = `The GPU could not take the model (${error.message}), so clips are made on the CPU.`;
         const cpu = await start('cpu', undefined, why, options);
         return await Tabreel.#build(cpu, folder, card, options).catch((thrown: unknown) => {
