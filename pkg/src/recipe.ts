@@ -72,8 +72,8 @@ function promisedBy(card: string): ModelFile[] {
   }
 }
 
-/** A GIF's comment lies before its first frame: so many bytes are looked at. */
-const GIF_HEAD_BYTES = 2 ** 20;
+/** The comment of a PNG or GIF lies before its pixels: so many bytes are looked at. */
+const HEAD_BYTES = 2 ** 20;
 
 /**
  * The recipe in a file that `Clip.toBlob` or the command line wrote (MP4, WebM, PNG, GIF); undefined where there is none, as in files of
@@ -83,12 +83,12 @@ const GIF_HEAD_BYTES = 2 ** 20;
  */
 export async function readRecipe(file: Blob): Promise<FullRecipe | undefined> {
   if (!['Blob', 'File'].includes(tagOf(file))) throw invalid(`a recipe is read from a Blob, got ${show(file)}`);
-  const bytes = (length?: number): Promise<Uint8Array> => bytesOf(file, 'a file with a recipe', length);
+  const bytes = (length: number): Promise<Uint8Array> => bytesOf(file, 'a file with a recipe', length);
   const begins = String.fromCharCode(...(await bytes(4)));
   const comment = begins.endsWith('PNG')
-    ? pngText(await bytes())
+    ? pngText(await bytes(HEAD_BYTES))
     : begins === 'GIF8'
-      ? gifText(await bytes(GIF_HEAD_BYTES))
+      ? gifText(await bytes(HEAD_BYTES))
       : await videoComment(file);
   return comment === undefined ? undefined : parseRecipe(comment);
 }

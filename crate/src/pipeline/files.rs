@@ -33,7 +33,7 @@ pub struct LoraFile {
 }
 
 /// Longest configuration, card or tokenizer that is read, bytes: umT5's `tokenizer.json` takes 17 million.
-const MOST_TEXT: u64 = 64 << 20;
+pub const MOST_TEXT_BYTES: u64 = 64 << 20;
 
 impl ModelFiles {
     /// Adds or replaces a file in memory; `path` is relative to the folder, with forward slashes.
@@ -123,8 +123,8 @@ impl ModelFiles {
     pub async fn require(&self, path: &str) -> Result<Vec<u8>> {
         let source = self.files.get(path).ok_or_else(|| Error::Fetch(format!("the model folder has no {path}")))?;
         let length = source.len();
-        if length > MOST_TEXT {
-            return Err(Error::weights(path, format!("at most {MOST_TEXT} bytes"), format!("{length} bytes")));
+        if length > MOST_TEXT_BYTES {
+            return Err(Error::weights(path, format!("at most {MOST_TEXT_BYTES} bytes"), format!("{length} bytes")));
         }
         Ok(source.read(0..length).await?.here().into_owned())
     }

@@ -17,7 +17,7 @@ use burn::tensor::Tensor;
 
 use clock::StageClock;
 use embedded::Embedded;
-pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
+pub use files::{CARD, LoraFile, MOST_TEXT_BYTES, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{folder_files, part_files};
 pub use inspect::{InspectedPart, Inspection, LOOSE, draft, inspect};
