@@ -8,7 +8,7 @@ import type { Inspection } from './contract.js';
 import { buffersOf, checkInputs, givenParts, readInputs, type ClipInputs } from './inputs.js';
 import { LISTENER_FAILED, WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
-import { resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
+import { checkObject, resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
 import { PolicyWatch } from './policy.js';
 import type { ClipSource } from './read-clip.js';
 import type { PictureSource } from './read-picture.js';
@@ -329,7 +329,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   extend(clip: ClipSource, options: tasks.ExtendOptions): Promise<Clip> {
-    return tasks.extend(this, clip, options);
+    return task(options, () => tasks.extend(this, clip, options));
   }
 
   /**
@@ -340,7 +340,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   loop(clip: ClipSource | undefined, options: tasks.LoopOptions): Promise<Clip> {
-    return tasks.loop(this, clip, options);
+    return task(options, () => tasks.loop(this, clip, options));
   }
 
   /**
@@ -349,7 +349,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   connect(from: ClipSource, to: ClipSource, options: tasks.BridgeOptions): Promise<Clip> {
-    return tasks.connect(this, from, to, options);
+    return task(options, () => tasks.connect(this, from, to, options));
   }
 
   /**
@@ -358,7 +358,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   edit(clip: ClipSource, options: tasks.EditOptions): Promise<Clip> {
-    return tasks.edit(this, clip, options);
+    return task(options, () => tasks.edit(this, clip, options));
   }
 
   /**
@@ -367,7 +367,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   inpaint(clip: PictureSource | ClipSource, options: tasks.InpaintOptions): Promise<Clip> {
-    return tasks.inpaint(this, clip, options);
+    return task(options, () => tasks.inpaint(this, clip, options));
   }
 
   /**
@@ -376,7 +376,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   outpaint(clip: PictureSource | ClipSource, options: tasks.OutpaintOptions): Promise<Clip> {
-    return tasks.outpaint(this, clip, options);
+    return task(options, () => tasks.outpaint(this, clip, options));
   }
 
   /**
@@ -385,7 +385,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   upscale(clip: ClipSource, options: tasks.UpscaleOptions): Promise<Clip> {
-    return tasks.upscale(this, clip, options);
+    return task(options, () => tasks.upscale(this, clip, options));
   }
 
   /** Words of a prompt that the model was not trained on; none where its card has no vocabulary. */
@@ -419,6 +419,16 @@ export class Tabreel {
   /** Ends the worker and frees everything it held. A running `generate` rejects with code 'aborted'. */
   dispose(): void {
     this.#link.end(new TabreelError('aborted', 'the generator was disposed'));
+  }
+}
+
+/** A task whose promise rejects as every one does, also where a listener throws between two passes. */
+async function task(options: unknown, make: () => Promise<Clip>): Promise<Clip> {
+  try {
+    checkObject(options);
+    return await make();
+  } catch (thrown) {
+    throw toTabreelError(thrown);
   }
 }
 
