@@ -309,6 +309,21 @@ describe('recipes, history, queue', () => {
         .waitFor({ timeout: SOON });
       const own = await onDevice();
       assert.equal(own.length, 2);
+      // A disk that is full when the entry is written keeps no video of it either.
+      await page.evaluate(() => {
+        const { createWritable } = FileSystemFileHandle.prototype;
+        FileSystemFileHandle.prototype.createWritable = function (...given) {
+          if (!this.name.endsWith('.json')) return createWritable.apply(this, given);
+          window.refused = true;
+          return Promise.reject(new DOMException('full', 'QuotaExceededError'));
+        };
+      });
+      await page.click('#generate');
+      await page.locator('#working').waitFor({ timeout: SOON });
+      assert.equal(await finished(page), undefined);
+      await page.waitForFunction(() => window.refused, null, { timeout: SOON });
+      for (let tries = 0; tries < 50 && (await onDevice()).length > own.length; tries++) await page.waitForTimeout(100);
+      assert.deepEqual(await onDevice(), own);
       // A video whose entry was never written, an entry cut short, one of another version of the page, and a video of this moment.
       const now = `${String(Date.now()).padStart(15, '0')}.mp4`;
       const left = {

@@ -97,7 +97,10 @@ export async function keepClip(clip: Clip, thumb: string, made: string, scale: n
   }
   const kept: Kept = { name, thumb, made, bytes: file?.size ?? 0, format, parts };
   const written = (!file || (await write(`${name}.${format}`, file))) && (await write(`${name}.json`, JSON.stringify(kept)));
-  return written ? kept : undefined;
+  if (written) return kept;
+  // A video without an entry would only take the room that was missing.
+  await forgetClip(kept);
+  return undefined;
 }
 
 async function write(name: string, content: Blob | string): Promise<boolean> {
