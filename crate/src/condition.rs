@@ -29,6 +29,9 @@ pub const DEFAULT_SEAM_PX: usize = 4;
 /// The most that a caller may ask for, px.
 pub const MAX_SEAM_PX: usize = 64;
 
+/// The most bytes of pixels (RGBA) that a given clip may have: a minute of 1080p is refused before it fills a machine, or a tab.
+pub const MOST_CLIP_BYTES: u64 = 4 << 30;
+
 /// One thing that is known.
 #[derive(Debug, Clone)]
 pub enum Piece {

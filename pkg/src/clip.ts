@@ -3,7 +3,7 @@ import type { TokenCount } from './contract.js';
 import type { Backend, MemoryUse } from './messages.js';
 import type { ClipRecipe } from './options.js';
 import { enlarge } from './enlarge.js';
-import { TabreelError } from './errors.js';
+import { TabreelError, toTabreelError } from './errors.js';
 import type { Frame } from './frame.js';
 import type { GivenParts } from './inputs.js';
 import { contactSheet } from './picture.js';
@@ -119,9 +119,18 @@ export class Clip {
    * Encodes the clip. MP4 is H.264 where the browser can, else AV1 or VP9; WebM is VP9, else AV1 or VP8.
    * Its recipe goes into the file as JSON (the comment tag of a video, the comment of a PNG): `readRecipe` finds it there.
    *
-   * @throws TabreelError `unsupported-device` when no codec of that format can be encoded here
+   * @throws TabreelError `unsupported-device` when no codec of that format can be encoded here, `invalid-options`, `out-of-memory`,
+   *   `aborted`
    */
-  async toBlob({ format, scale = 1, recipe = true, signal }: SaveOptions): Promise<Blob> {
+  async toBlob(options: SaveOptions): Promise<Blob> {
+    try {
+      return await this.#encoded(options);
+    } catch (thrown) {
+      throw toTabreelError(thrown);
+    }
+  }
+
+  async #encoded({ format, scale = 1, recipe = true, signal }: SaveOptions): Promise<Blob> {
     if (!Number.isInteger(scale) || scale < 1 || scale > 8) {
       throw new TabreelError('invalid-options', `scale must be a whole number from 1 to 8, got ${String(scale)}`);
     }

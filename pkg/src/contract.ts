@@ -727,6 +727,12 @@ export const MEMORY_BUDGET = { least: 1073741824, most: 6442450944, bindings: 2,
 /** The most frames that a task may add to a clip. */
 export const MOST_ADDED = 100000;
 
+/** The most bytes of pixels (RGBA) that a given clip may have. */
+export const MOST_CLIP_BYTES = 4294967296;
+
+/** The longest configuration, card or tokenizer that is read, bytes. */
+export const MOST_TEXT_BYTES = 67108864;
+
 /** Names of weights without an ending, as diffusers and transformers write them. */
 export const WEIGHT_STEMS: readonly string[] = ['diffusion_pytorch_model', 'model'];
 

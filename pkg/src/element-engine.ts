@@ -1,7 +1,7 @@
 /** Engines that the elements of a page share: one for each model and device, which makes one clip after the other. */
 import type { Clip } from './clip.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
-import { Tabreel, type GenerateOptions, type LoadOptions, type LoadProgress } from './generator.js';
+import { Tabreel, cpuMayHelp, type GenerateOptions, type LoadOptions, type LoadProgress } from './generator.js';
 
 interface Engine {
   readonly loaded: Promise<Tabreel>;
@@ -14,6 +14,8 @@ interface Engine {
 }
 
 const engines = new Map<string, Engine>();
+/** Those whose GPU failed at a clip, where any device would do: the next engine is the CPU's. */
+const onCpu = new Set<string>();
 
 export interface ClipJob {
   /** Absolute address of the model. */
@@ -61,6 +63,8 @@ export async function makeClip(user: object, job: ClipJob): Promise<Clip> {
   try {
     await untilAborted(before, signal).finally(() => clearTimeout(waiting));
     if (tabreel.alive) return await tabreel.generate(job.options);
+  } catch (thrown) {
+    throw job.device === 'auto' ? withoutGpu(key, tabreel, thrown) : thrown;
   } finally {
     // One that stopped waiting keeps its place in the queue until it is its turn.
     void before.then(() => done());
@@ -68,6 +72,15 @@ export async function makeClip(user: object, job: ClipJob): Promise<Clip> {
   }
   // It died at another's clip, or while nobody looked.
   return makeClip(user, job);
+}
+
+/** A GPU that failed at a clip would fail at the next one too, and a visitor of the element has no other button to press. */
+function withoutGpu(key: string, tabreel: Tabreel, thrown: unknown): unknown {
+  const error = toTabreelError(thrown);
+  if (!cpuMayHelp(error)) return thrown;
+  onCpu.add(key);
+  tabreel.dispose();
+  return new TabreelError(error.code, `${error.message}; the next clip is made on the CPU`, { cause: error, device: 'gpu' });
 }
 
 /** The user is gone: an engine that nobody has left is closed, also while it still loads. */
@@ -79,7 +92,8 @@ function start(key: string, { model, device, load }: ClipJob): Engine {
   const listeners: Engine['listeners'] = new Set();
   const cancel = new AbortController();
   const onProgress = (progress: LoadProgress): void => listeners.forEach((listener) => listener(progress));
-  const loaded = Tabreel.load({ ...load, model, device, onProgress, signal: cancel.signal });
+  const chosen = onCpu.has(key) ? 'cpu' : device;
+  const loaded = Tabreel.load({ ...load, model, device: chosen, onProgress, signal: cancel.signal });
   const engine: Engine = { loaded, listeners, users: new Set(), cancel, queue: Promise.resolve() };
   engines.set(key, engine);
   // What failed is tried anew by the next one who asks.

@@ -9,7 +9,11 @@ import type { Inspection } from './contract.js';
 import { buffersOf, checkInputs, givenParts, placesOf, readInputs, type ClipInputs, type GivenParts } from './inputs.js';
 import { LISTENER_FAILED, WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
+<<<<<<< HEAD
 import { resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules, type Preset } from './options.js';
+=======
+import { checkObject, resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
+>>>>>>> audit13
 import { PolicyWatch } from './policy.js';
 import type { ClipSource } from './read-clip.js';
 import type { PictureSource } from './read-picture.js';
@@ -121,6 +125,9 @@ const isEverywhere = ({ code, message }: TabreelError): boolean =>
 /** What a GPU may fail of and a CPU not. */
 const CPU_MAY_HELP: ReadonlySet<TabreelErrorCode> = new Set(['unsupported-device', 'device-lost', 'out-of-memory', 'internal']);
 
+/** True for what a GPU failed of and the CPU may do. */
+export const cpuMayHelp = (error: TabreelError): boolean => error.device === 'gpu' && CPU_MAY_HELP.has(error.code) && !isEverywhere(error);
+
 /** A loaded model in a worker of its own: generates one clip at a time, until it is closed. */
 export class Tabreel {
   /** What is known about the loaded model. */
@@ -165,7 +172,7 @@ export class Tabreel {
         return await Tabreel.#build(started, folder, card, options);
       } catch (thrown) {
         const error = toTabreelError(thrown, started.info.device);
-        if (device !== 'auto' || started.info.device !== 'gpu' || !CPU_MAY_HELP.has(error.code) || isEverywhere(error)) throw error;
+        if (device !== 'auto' || !cpuMayHelp(error)) throw error;
         const why = `The GPU could not take the model (${error.message}), so clips are made on the CPU.`;
         const cpu = await start('cpu', undefined, why, options);
         return await Tabreel.#build(cpu, folder, card, options).catch((thrown: unknown) => {
@@ -356,7 +363,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   extend(clip: ClipSource, options: tasks.ExtendOptions): Promise<Clip> {
-    return tasks.extend(this, clip, options);
+    return task(options, () => tasks.extend(this, clip, options));
   }
 
   /**
@@ -367,7 +374,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   loop(clip: ClipSource | undefined, options: tasks.LoopOptions): Promise<Clip> {
-    return tasks.loop(this, clip, options);
+    return task(options, () => tasks.loop(this, clip, options));
   }
 
   /**
@@ -376,7 +383,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   connect(from: ClipSource, to: ClipSource, options: tasks.BridgeOptions): Promise<Clip> {
-    return tasks.connect(this, from, to, options);
+    return task(options, () => tasks.connect(this, from, to, options));
   }
 
   /**
@@ -385,7 +392,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   edit(clip: ClipSource, options: tasks.EditOptions): Promise<Clip> {
-    return tasks.edit(this, clip, options);
+    return task(options, () => tasks.edit(this, clip, options));
   }
 
   /**
@@ -394,7 +401,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   inpaint(clip: PictureSource | ClipSource, options: tasks.InpaintOptions): Promise<Clip> {
-    return tasks.inpaint(this, clip, options);
+    return task(options, () => tasks.inpaint(this, clip, options));
   }
 
   /**
@@ -403,7 +410,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   outpaint(clip: PictureSource | ClipSource, options: tasks.OutpaintOptions): Promise<Clip> {
-    return tasks.outpaint(this, clip, options);
+    return task(options, () => tasks.outpaint(this, clip, options));
   }
 
   /**
@@ -412,7 +419,7 @@ export class Tabreel {
    * @throws TabreelError as `generate`
    */
   upscale(clip: ClipSource, options: tasks.UpscaleOptions): Promise<Clip> {
-    return tasks.upscale(this, clip, options);
+    return task(options, () => tasks.upscale(this, clip, options));
   }
 
   /** Words of a prompt that the model was not trained on; none where its card has no vocabulary. */
@@ -446,6 +453,16 @@ export class Tabreel {
   /** Ends the worker and frees everything it held. A running `generate` rejects with code 'aborted'. */
   dispose(): void {
     this.#link.end(new TabreelError('aborted', 'the generator was disposed'));
+  }
+}
+
+/** A task whose promise rejects as every one does, also where a listener throws between two passes. */
+async function task(options: unknown, make: () => Promise<Clip>): Promise<Clip> {
+  try {
+    checkObject(options);
+    return await make();
+  } catch (thrown) {
+    throw toTabreelError(thrown);
   }
 }
 

@@ -34,16 +34,21 @@ const LISTENERS = ['onStep', 'onPreview', 'onStage', 'onFrame', 'onWarning'] as 
 
 const KNOWN = new Set<string>(['signal', ...LISTENERS, ...INPUTS, ...NAMES]);
 
+/** @throws TabreelError `invalid-options` */
+export function checkObject(given: unknown): asserts given is Record<string, unknown> {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw invalid(`options must be an object with a prompt, got ${show(given)}`);
+  }
+}
+
 /**
  * Fills in what was left open (the model's suggestion, else the table's default) and checks every rule.
  *
  * @throws TabreelError `invalid-options`, whose message is rule + value + unit.
  */
 export function resolveOptions(given: unknown, rules: ModelRules): ClipRecipe {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw invalid(`options must be an object with a prompt, got ${show(given)}`);
-  }
-  const options = given as Record<string, unknown>;
+  checkObject(given);
+  const options = given;
   for (const name of Object.keys(options)) {
     if (!KNOWN.has(name)) throw invalid(`unknown option ${name}${didYouMean(name)}`);
   }

@@ -1,10 +1,24 @@
 /** Clips given by a caller, decoded to frames at the rate of the clip to be made. */
 import { BlobSource, Input, VideoSampleSink, type InputVideoTrack } from 'mediabunny';
+import { MOST_CLIP_BYTES } from './contract.js';
 import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import type { Frame } from './frame.js';
 import { WORK_MS, inTime, isLate } from './patience.js';
-import { MAX_SIDE_PX, invalid, isFrame, isPicture, readPicture, show, tagOf, within, type PictureSource } from './read-picture.js';
-import { VIDEO_FORMATS, sniff } from './sniff.js';
+import {
+  MAX_SIDE_PX,
+  bytesOf,
+  invalid,
+  isFrame,
+  isPicture,
+  isUnreadable,
+  readPicture,
+  show,
+  tagOf,
+  unreadable,
+  within,
+  type PictureSource,
+} from './read-picture.js';
+import { SNIFFED_BYTES, VIDEO_FORMATS, sniff } from './sniff.js';
 
 /** Frames with a rate: a `Clip` is one. */
 export interface ClipFrames {
@@ -69,8 +83,8 @@ export const notClip = (name: string, value: unknown): TabreelError =>
 /**
  * Decodes a clip to RGBA frames, upright, as `generate()` and the tasks do.
  *
- * @throws TabreelError `invalid-options` when it is no clip or does not decode, `unsupported-device` when this browser has no
- *   decoder for it, `aborted`
+ * @throws TabreelError `invalid-options` when it is no clip, cannot be read, does not decode or has more than 4 GiB of pixels,
+ *   `unsupported-device` when this browser has no decoder for it, `out-of-memory`, `aborted`
  */
 export async function readClip(source: ClipSource, options: ReadClipOptions = {}): Promise<ReadClip> {
   const { fps, maxFrames = MAX_FRAMES, name = 'clip', signal } = options;
@@ -85,7 +99,7 @@ export async function readClip(source: ClipSource, options: ReadClipOptions = {}
     return { frames, fps: undefined, warnings: cutShort(name, source.length, maxFrames) };
   }
   const file = source as Blob;
-  const { kind, type } = await sniff(file);
+  const { kind, type } = sniff(await bytesOf(file, name, SNIFFED_BYTES), file.type);
   try {
     if (kind === 'still') return { frames: [await readPicture(file, name)], fps: undefined, warnings: [] };
     const reading = { ...options, maxFrames, name };
@@ -94,7 +108,10 @@ export async function readClip(source: ClipSource, options: ReadClipOptions = {}
     throwIfAborted(signal, 'reading a clip');
     if (thrown instanceof TabreelError) throw thrown;
     if (isLate(thrown)) throw new TabreelError('unsupported-device', `${name} could not be decoded: ${(thrown as Error).message}`);
-    throw invalid(`${name} must be a clip that this browser can decode, got ${show(file)} (${toTabreelError(thrown).message})`, thrown);
+    if (isUnreadable(thrown)) throw unreadable(file, name, thrown);
+    const { code, message } = toTabreelError(thrown);
+    if (code === 'out-of-memory') throw new TabreelError(code, `no room for the frames of ${name}: ${message}`, { cause: thrown });
+    throw invalid(`${name} must be a clip that this browser can decode, got ${show(file)} (${message})`, thrown);
   }
 }
 
@@ -133,7 +150,7 @@ async function readVideo(file: Blob, { fps: wanted, maxFrames, cover, name, sign
     const half = 0.5 / Math.max(fps, own);
     const times = Array.from({ length: Math.min(count, maxFrames) }, (_, index) => start + index / fps + half);
     const frames: Frame[] = [];
-    for await (const frame of framesAt(track, times, cover, signal)) frames.push(frame);
+    for await (const frame of framesAt(track, times, name, cover, signal)) frames.push(frame);
     if (frames.length === 0) throw invalid(`${name} must have one frame at least, got ${show(file)} without any`);
     return { frames, fps, warnings: [...otherRate(name, own, wanted), ...cutShort(name, count, maxFrames)] };
   } finally {
@@ -144,6 +161,7 @@ async function readVideo(file: Blob, { fps: wanted, maxFrames, cover, name, sign
 async function* framesAt(
   track: InputVideoTrack,
   times: number[],
+  name: string,
   cover: ReadClipOptions['cover'],
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Frame> {
@@ -157,7 +175,7 @@ async function* framesAt(
       if (sample === null) continue;
       try {
         throwIfAborted(signal, 'reading a clip');
-        context ??= canvasFor({ width: sample.displayWidth, height: sample.displayHeight }, cover);
+        context ??= canvasFor({ width: sample.displayWidth, height: sample.displayHeight }, times.length, name, cover);
         const { width, height } = context.canvas;
         context.clearRect(0, 0, width, height);
         sample.draw(context, 0, 0, width, height);
@@ -191,28 +209,33 @@ async function readAnimation(file: Blob, type: string, { fps: wanted, maxFrames,
     const warning = `${name}: this browser decodes only the first picture of an animation (no ImageDecoder)`;
     return { frames: [await readPicture(file, name)], fps: undefined, warnings: [warning] };
   }
-  const decoder = new ImageDecoder({ data: await file.arrayBuffer(), type });
+  const decoder = new ImageDecoder({ data: await bytesOf(file, name), type });
   try {
     await inTime(Promise.all([decoder.tracks.ready, decoder.completed]), 'ImageDecoder', WORK_MS);
     const total = decoder.tracks.selectedTrack?.frameCount ?? 0;
+    // A single frame is the first picture; else the times of all say which is shown when.
+    const decoded = maxFrames === 1 ? Math.min(total, 1) : Math.min(total, MAX_FRAMES);
     const pictures: Frame[] = [];
     const ends: number[] = [];
     let context: OffscreenCanvasRenderingContext2D | undefined;
-    for (let frameIndex = 0; frameIndex < Math.min(total, MAX_FRAMES); frameIndex++) {
+    for (let frameIndex = 0; frameIndex < decoded; frameIndex++) {
       throwIfAborted(signal, 'reading a clip');
       const { image } = await inTime(decoder.decode({ frameIndex }), 'ImageDecoder', WORK_MS, (unused) => unused.image.close());
-      context ??= canvasFor({ width: image.displayWidth, height: image.displayHeight }, cover);
-      const { width, height } = context.canvas;
-      context.clearRect(0, 0, width, height);
-      context.drawImage(image, 0, 0, width, height);
-      pictures.push(pixels(context));
-      // Players show a picture without a time for a tenth of a second.
-      ends.push((ends.at(-1) ?? 0) + (image.duration || 100_000) / 1e6);
-      image.close();
+      try {
+        context ??= canvasFor({ width: image.displayWidth, height: image.displayHeight }, decoded, name, cover);
+        const { width, height } = context.canvas;
+        context.clearRect(0, 0, width, height);
+        context.drawImage(image, 0, 0, width, height);
+        pictures.push(pixels(context));
+        // Players show a picture without a time for a tenth of a second.
+        ends.push((ends.at(-1) ?? 0) + (image.duration || 100_000) / 1e6);
+      } finally {
+        image.close();
+      }
     }
     if (pictures.length === 0) throw invalid(`${name} must have one picture at least, got ${show(file)} without any`);
     const own = pictures.length / ends.at(-1)!;
-    if (pictures.length === 1) return { frames: pictures, fps: undefined, warnings: [] };
+    if (pictures.length === 1) return { frames: pictures, fps: undefined, warnings: cutShort(name, total, maxFrames) };
     const fps = wanted ?? Math.round(own * 1000) / 1000;
     const seen = seenAt(ends, fps);
     const count = seen.length;
@@ -223,10 +246,21 @@ async function readAnimation(file: Blob, type: string, { fps: wanted, maxFrames,
   }
 }
 
-function canvasFor(size: { width: number; height: number }, cover: ReadClipOptions['cover']): OffscreenCanvasRenderingContext2D {
+/** What `count` frames of a clip are drawn on, one after the other; refused before more of them are held than there is room for. */
+function canvasFor(
+  size: { width: number; height: number },
+  count: number,
+  name: string,
+  cover: ReadClipOptions['cover'],
+): OffscreenCanvasRenderingContext2D {
   const largest = MAX_SIDE_PX / Math.max(size.width, size.height);
   const covering = cover ? Math.max(cover.width / size.width, cover.height / size.height) : 1;
   const { width, height } = within(size, Math.min(largest, covering));
+  const bytes = count * width * height * 4;
+  if (bytes > MOST_CLIP_BYTES) {
+    const found = `${count} frames of ${width} × ${height} px make them ${bytes}`;
+    throw invalid(`${name} must have at most ${MOST_CLIP_BYTES} bytes of pixels, its ${found}: cut it or make it smaller`);
+  }
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
   if (context === null) throw new TabreelError('out-of-memory', `no canvas of ${width} × ${height} px for a clip`);
   context.imageSmoothingQuality = 'high';

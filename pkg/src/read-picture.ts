@@ -61,6 +61,8 @@ export async function readPicture(source: PictureSource, name = 'image'): Promis
     bitmap = await inTime(decoding, 'the picture decoder', WORK_MS, (unused) => unused.close());
   } catch (error) {
     if (isLate(error)) throw new TabreelError('unsupported-device', `${name} could not be decoded: ${(error as Error).message}`);
+    // To a decoder a file that cannot be read is one that it does not know.
+    if (tag === 'Blob' || tag === 'File') await bytesOf(source as Blob, name, 1);
     throw invalid(`${name} must be a picture that this browser can decode (PNG, JPEG, WebP, …), got ${show(source)}`, error);
   }
   try {
@@ -69,6 +71,32 @@ export async function readPicture(source: PictureSource, name = 'image'): Promis
     bitmap.close();
   }
 }
+
+/**
+ * The bytes of a file in hand, or the first `length` of them; `name` is what an error calls it.
+ *
+ * @throws TabreelError `invalid-options` when it cannot be read
+ */
+export async function bytesOf(file: Blob, name: string, length = file.size): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    const reading = file.slice(0, length).arrayBuffer();
+    return new Uint8Array(await inTime(reading, 'the file', WORK_MS));
+  } catch (error) {
+    throw unreadable(file, name, error);
+  }
+}
+
+/** Browsers hand out a file as it was when it was picked, and a dropped folder as a file. */
+export function unreadable(file: Blob, name: string, error: unknown): TabreelError {
+  const { name: kind, message } = error as Error;
+  if (error instanceof RangeError) return new TabreelError('out-of-memory', `no room for ${show(file)}`, { cause: error });
+  const gone = isUnreadable(error) ? 'it was changed, moved or deleted since it was picked, or it is a folder' : message || kind;
+  return invalid(`${name} must be a file that can be read, got ${show(file)}: ${gone}`, error);
+}
+
+/** True for what reading a file rejects with when the file is not there as it was. */
+export const isUnreadable = (error: unknown): boolean =>
+  error instanceof DOMException && (error.name === 'NotFoundError' || error.name === 'NotReadableError');
 
 /** Eight bits a channel in sRGB and not too large: as it is. */
 function isPixels(source: PictureSource, tag: string): source is Frame {

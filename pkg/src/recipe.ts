@@ -5,7 +5,7 @@ import type { ClipRecipe } from './contract.js';
 import { gifText } from './gif-text.js';
 import type { GivenParts } from './inputs.js';
 import { pngText } from './png-text.js';
-import { invalid, show, tagOf } from './read-picture.js';
+import { bytesOf, invalid, show, tagOf } from './read-picture.js';
 import { INDEX } from './source/discover.js';
 import { VIDEO_FORMATS } from './sniff.js';
 
@@ -72,24 +72,23 @@ function promisedBy(card: string): ModelFile[] {
   }
 }
 
-/** A GIF's comment lies before its first frame: so many bytes are looked at. */
-const GIF_HEAD_BYTES = 2 ** 20;
+/** The comment of a PNG or GIF lies before its pixels: so many bytes are looked at. */
+const HEAD_BYTES = 2 ** 20;
 
 /**
  * The recipe in a file that `Clip.toBlob` or the command line wrote (MP4, WebM, PNG, GIF); undefined where there is none, as in files of
  * other programs and in those that a site or an editor has written anew.
  *
- * @throws TabreelError `invalid-options` when it is no file
+ * @throws TabreelError `invalid-options` when it is no file, or one that cannot be read
  */
 export async function readRecipe(file: Blob): Promise<FullRecipe | undefined> {
   if (!['Blob', 'File'].includes(tagOf(file))) throw invalid(`a recipe is read from a Blob, got ${show(file)}`);
-  const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
-  const begins = String.fromCharCode(...start);
-  const bytes = async (part: Blob): Promise<Uint8Array> => new Uint8Array(await part.arrayBuffer());
+  const bytes = (length: number): Promise<Uint8Array> => bytesOf(file, 'a file with a recipe', length);
+  const begins = String.fromCharCode(...(await bytes(4)));
   const comment = begins.endsWith('PNG')
-    ? pngText(await bytes(file))
+    ? pngText(await bytes(HEAD_BYTES))
     : begins === 'GIF8'
-      ? gifText(await bytes(file.slice(0, GIF_HEAD_BYTES)))
+      ? gifText(await bytes(HEAD_BYTES))
       : await videoComment(file);
   return comment === undefined ? undefined : parseRecipe(comment);
 }

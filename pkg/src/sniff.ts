@@ -11,20 +11,22 @@ export interface FileKind {
   type: string;
 }
 
+/** So many bytes of a file are looked at. */
+export const SNIFFED_BYTES = 4096;
+
 const STILL: FileKind = { kind: 'still', type: '' };
 const VIDEO: FileKind = { kind: 'video', type: '' };
 const animation = (type: string): FileKind => ({ kind: 'animation', type });
 
-/** What a file is; an animation may turn out to have one picture. */
-export async function sniff(file: Blob): Promise<FileKind> {
-  const bytes = new Uint8Array(await file.slice(0, 4096).arrayBuffer());
+/** What a file of this type is that starts so; an animation may turn out to have one picture. */
+export function sniff(bytes: Uint8Array, mediaType: string): FileKind {
   const text = (from: number, to: number): string => String.fromCharCode(...bytes.subarray(from, to));
   if (text(0, 4) === 'GIF8') return animation('image/gif');
   if (text(1, 4) === 'PNG') return includes(bytes, 'acTL') ? animation('image/png') : STILL;
   if (text(0, 4) === 'RIFF' && text(8, 12) === 'WEBP') return includes(bytes.subarray(0, 64), 'ANIM') ? animation('image/webp') : STILL;
   if (text(4, 12) === 'ftypavis') return animation('image/avif');
   if (text(4, 12) === 'ftypavif' || (bytes[0] === 0xff && bytes[1] === 0xd8) || text(0, 2) === 'BM') return STILL;
-  return file.type.startsWith('image/') ? STILL : VIDEO;
+  return mediaType.startsWith('image/') ? STILL : VIDEO;
 }
 
 function includes(bytes: Uint8Array, word: string): boolean {

@@ -10,7 +10,7 @@ import {
   canEncodeVideo,
 } from 'mediabunny';
 import { enlarge } from './enlarge.js';
-import { TabreelError, throwIfAborted } from './errors.js';
+import { TabreelError, throwIfAborted, toTabreelError } from './errors.js';
 import type { Frame } from './frame.js';
 import { inTime } from './patience.js';
 
@@ -93,7 +93,10 @@ export async function encodeVideo(frames: readonly Frame[], options: VideoOption
       return { blob, codec, width, height };
     } catch (error) {
       throwIfAborted(signal, 'saving');
-      failures.push(`${codec}: ${(error as Error).message}`);
+      // Another codec would need as much.
+      const { code, message } = toTabreelError(error);
+      if (code === 'out-of-memory') throw new TabreelError(code, `no room to encode the clip: ${message}`, { cause: error });
+      failures.push(`${codec}: ${message}`);
     }
   }
   const why = failures.length > 0 ? ` (${failures.join('; ')})` : '';

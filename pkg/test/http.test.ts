@@ -3,7 +3,7 @@ import { startFaultyServer, type Fault, type FaultyServer } from '../../tests/fa
 import { HttpSource } from '../src/source/http.js';
 import { KeptSource, type Keeping } from '../src/source/kept.js';
 import { PART_BYTES } from '../src/source/parts.js';
-import { identify, type RequestOptions, type Timing } from '../src/source/request.js';
+import { fetchText, identify, type RequestOptions, type Timing } from '../src/source/request.js';
 import { sha256 } from '../src/source/sha256.js';
 import { caught, randomBytes } from './fakes.js';
 
@@ -160,6 +160,25 @@ test('parts of two versions never mix', async () => {
   server.fault = ({ range }) => ({ version: range![0] === 0 ? '"one"' : '"two"' });
   const error = await caught(whole(source()));
   expect(error).toMatchObject({ code: 'fetch', message: expect.stringContaining('small was replaced on the server while it was fetched') });
+});
+
+test('a text without end is refused at the longest that there can be, and its transfer ended', async () => {
+  const piece = new Uint8Array(16 * 2 ** 20).fill(32);
+  const cancel = vi.fn();
+  let sent = 0;
+  const body = new ReadableStream<Uint8Array>({ pull: (stream) => (sent++, stream.enqueue(piece)), cancel });
+  vi.stubGlobal('fetch', async () => new Response(body, { headers: { 'content-type': 'application/json' } }));
+  try {
+    const error = await caught(fetchText('https://host/m/tabreel.json', 'tabreel.json', { timing }));
+    expect([error?.code, error?.message]).toEqual([
+      'weights',
+      'tabreel.json must be at most 67108864 bytes, https://host/m/tabreel.json sent more',
+    ]);
+    expect(sent).toBeLessThan(8);
+    expect(cancel).toHaveBeenCalledOnce();
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 test('an abort ends it at once, in the package’s words', async () => {

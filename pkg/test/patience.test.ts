@@ -111,6 +111,18 @@ test('a kept part that is not given is fetched anew; a file that does not open i
   expect([isLate(error), createSyncAccessHandle.mock.calls.length]).toEqual([true, 3]);
 });
 
+test('parts that a damaged journal names beyond the end of the file are none', async () => {
+  const journal = (...lines: object[]): FileSystemDirectoryHandle => {
+    const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+    return { getFileHandle: async () => ({ getFile: async () => new Blob([text]) }) } as unknown as FileSystemDirectoryHandle;
+  };
+  const head = { path: 'a.bin', version: '1', bytes: 9 << 20, partBytes: 8 << 20 };
+  const parts = [0, 2, -1, 0.5, 1e9].map((part) => ({ part, sha256: '00' }));
+  const file = await StoredFile.open(journal(head, ...parts), 'x');
+  expect([file?.parts, file?.whole, file?.landed]).toEqual([[0], false, 8 << 20]);
+  expect(await StoredFile.open(journal({ ...head, bytes: -1 }), 'x')).toBeUndefined();
+});
+
 test('an estimate does not hold a download up', async () => {
   vi.stubGlobal('navigator', { storage: { estimate: async () => ({ quota: 10e6, usage: 4e6 }) } });
   expect(await settled(noRoomFor(20e6))).toBe('it takes 20 MB and the browser allows this site 6 MB more');

@@ -1,7 +1,8 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Clip } from '../src/clip.js';
 import { givenParts } from '../src/inputs.js';
 import { enlarge } from '../src/enlarge.js';
+import { TabreelError } from '../src/errors.js';
 import type { Frame } from '../src/frame.js';
 import { sheetShape } from '../src/picture.js';
 import { encodeVideo, toI420 } from '../src/video.js';
@@ -113,6 +114,21 @@ describe('a clip', () => {
       message: 'format must be mp4, webm or png, got avi',
     });
     await expect(clip.toBlob({ format: 'mp4', scale: 1.5 })).rejects.toMatchObject({ code: 'invalid-options' });
+  });
+
+  test('rejects in the package’s own words where the browser refuses the picture', async () => {
+    vi.stubGlobal('ImageData', class {});
+    vi.stubGlobal(
+      'OffscreenCanvas',
+      class {
+        getContext = (): object => ({ putImageData: () => undefined });
+        convertToBlob = (): Promise<never> => Promise.reject(new DOMException('the canvas is too large', 'EncodingError'));
+      },
+    );
+    const error: unknown = await clip.toBlob({ format: 'png' }).catch((thrown: unknown) => thrown);
+    vi.unstubAllGlobals();
+    expect(error).toBeInstanceOf(TabreelError);
+    expect(error).toMatchObject({ code: 'internal', message: 'the canvas is too large' });
   });
 
   test('says so where video cannot be encoded', async () => {

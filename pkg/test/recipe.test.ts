@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import hashes from '../../tests/fixtures/model_hash.json' with { type: 'json' };
 import { gifText } from '../src/gif-text.js';
 import { givenParts } from '../src/inputs.js';
@@ -34,6 +34,13 @@ test('a PNG carries its recipe, whatever the prompt’s letters', async () => {
   // the checksum of "iTXt" and an empty comment, from another implementation
   const bytes = new Uint8Array(await (await withPngText(png(), '')).arrayBuffer());
   expect(new DataView(bytes.buffer).getUint32(33 + 8 + 12)).toBe(0xe1994435);
+});
+
+test('of a large picture no more than its head is read', async () => {
+  const file = new Blob([await withPngText(png(), JSON.stringify(RECIPE)), new Uint8Array(3 * 2 ** 20)]);
+  const slice = vi.spyOn(file, 'slice');
+  expect(await readRecipe(file)).toEqual(RECIPE);
+  expect(Math.max(...slice.mock.calls.map(([start = 0, end = file.size]) => end - start))).toBeLessThanOrEqual(2 ** 20);
 });
 
 /** The beginning of a GIF as the command line writes it: two colours, how often it plays, a comment in blocks, a frame. */

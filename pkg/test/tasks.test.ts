@@ -3,10 +3,11 @@ import cases from '../../tests/fixtures/windows.json' with { type: 'json' };
 import { Clip } from '../src/clip.js';
 import type { Capabilities } from '../src/contract.js';
 import type { Frame } from '../src/frame.js';
-import type { GenerateOptions, ModelInfo } from '../src/generator.js';
+import { TabreelError } from '../src/errors.js';
+import { Tabreel, type GenerateOptions, type ModelInfo } from '../src/generator.js';
 import { checkInputs, givenParts } from '../src/inputs.js';
 import * as tasks from '../src/tasks.js';
-import { EVERYTHING, clipOf, imageData } from './fakes.js';
+import { EVERYTHING, caught, clipOf, imageData } from './fakes.js';
 
 const model = {
   widthMultiple: 16,
@@ -407,6 +408,20 @@ test('upscale keeps to the steps of the model', async () => {
   await expect(tasks.upscale(host, clipOf(5), { prompt, scale: 1 })).rejects.toMatchObject({
     message: 'scale must be above 1 up to 8, got 1',
   });
+});
+
+test('what a listener throws between two passes, and options that are none, reject in the package’s own words', async () => {
+  const host = maker() as unknown as Tabreel;
+  const fails = (): never => {
+    throw new Error('my bug');
+  };
+  for (const listeners of [{ onPass: fails }, { onFrame: fails }]) {
+    const error = await caught(Tabreel.prototype.extend.call(host, clipOf(12), { prompt, frames: 4, ...listeners }));
+    expect(error).toBeInstanceOf(TabreelError);
+    expect(error).toMatchObject({ code: 'internal', message: 'my bug' });
+  }
+  const none = await caught(Tabreel.prototype.loop.call(host, clipOf(6), undefined as never));
+  expect(none).toMatchObject({ code: 'invalid-options', message: 'options must be an object with a prompt, got undefined' });
 });
 
 test('what is no clip is refused before anything is made', async () => {

@@ -314,6 +314,7 @@ test('whatever lies in the storage, the page makes a clip', () => {
     'null',
     '[[[]]]',
     '{"numSteps":"many","width":null,"device":"tpu"}',
+    `{"name":"1","made":"x","thumb":"data:image/","parts":{"given":{},"options":{"prompt":"x"}}}`,
   ];
   const keys = ['settings', 'drawer', 'memoryBytes', 'model', 'pace.cpu', 'pace.gpu'];
   return withPage({}, async (page) => {
@@ -331,6 +332,8 @@ test('whatever lies in the storage, the page makes a clip', () => {
       );
       await page.reload();
       if (round === 0) assert.equal(await generate(page), undefined);
+      // Of the history only what makes a clip is shown.
+      assert.ok((await page.locator('#history-strip li').count()) <= 1, value);
       // Ready, and Generate answers.
       await page.locator('#needs-line', { hasText: /Generate first fetches|Ready/ }).waitFor();
       await page.fill('#prompt', '');

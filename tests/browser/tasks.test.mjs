@@ -354,6 +354,84 @@ describe('recipes, history, queue', () => {
     }
   });
 
+  test('what a crash left of the history is deleted, and Clear leaves nothing; a clip whose video is gone says so', async () => {
+    const profile = temporaryFolder();
+    const context = await launchProfile(profile.path);
+    try {
+      const page = await context.newPage();
+      const onDevice = () =>
+        page.evaluate(async () => {
+          const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-history');
+          const names = [];
+          for await (const name of folder.keys()) names.push(name);
+          return names.sort();
+        });
+      await page.goto(site.server.url);
+      await configure(page, QUICK);
+      await page.fill('#prompt', PROMPT);
+      await page.click('#generate');
+      assert.equal(await finished(page), undefined);
+      await page
+        .locator('#history-size')
+        .filter({ hasText: /MB on this device/ })
+        .waitFor({ timeout: SOON });
+      const own = await onDevice();
+      assert.equal(own.length, 2);
+      // A disk that is full when the entry is written keeps no video of it either.
+      await page.evaluate(() => {
+        const { createWritable } = FileSystemFileHandle.prototype;
+        FileSystemFileHandle.prototype.createWritable = function (...given) {
+          if (!this.name.endsWith('.json')) return createWritable.apply(this, given);
+          window.refused = true;
+          return Promise.reject(new DOMException('full', 'QuotaExceededError'));
+        };
+      });
+      await page.click('#generate');
+      await page.locator('#working').waitFor({ timeout: SOON });
+      assert.equal(await finished(page), undefined);
+      await page.waitForFunction(() => window.refused, null, { timeout: SOON });
+      for (let tries = 0; tries < 50 && (await onDevice()).length > own.length; tries++) await page.waitForTimeout(100);
+      assert.deepEqual(await onDevice(), own);
+      // A video whose entry was never written, an entry cut short, one of another version of the page, and a video of this moment.
+      const now = `${String(Date.now()).padStart(15, '0')}.mp4`;
+      const left = {
+        '000000000000001.mp4': 'x',
+        '000000000000002.json': '{',
+        '000000000000002.mp4': 'x',
+        '000000000000003.json': '{}',
+        [now]: 'x',
+      };
+      await page.evaluate(async (left) => {
+        const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-history');
+        for (const [name, text] of Object.entries(left)) {
+          const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
+          await stream.write(text);
+          await stream.close();
+        }
+      }, left);
+      await page.reload();
+      await page.locator('#history-strip li').waitFor({ timeout: SOON });
+      assert.deepEqual(await onDevice(), [...own, '000000000000003.json', now].sort());
+      await page.evaluate(
+        async (name) => {
+          const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-history');
+          await folder.removeEntry(name);
+        },
+        own.find((name) => !name.endsWith('.json')),
+      );
+      await page.click('#history-strip button[aria-label^="Save"]');
+      await page.locator('#error').filter({ visible: true, hasText: 'no longer on this device' }).waitFor({ timeout: SOON });
+      await page.click('#history-clear');
+      await page.locator('#history').waitFor({ state: 'hidden' });
+      await page.reload();
+      await page.locator('#needs-line').filter({ hasNotText: 'Looking' }).waitFor({ timeout: SOON });
+      assert.deepEqual(await onDevice(), []);
+    } finally {
+      await context.close();
+      profile.remove();
+    }
+  });
+
   test('a job that is pressed for while another runs waits, can be moved and dropped, and is then made', () =>
     onPage(async (page) => {
       await configure(page, { steps: 30 });

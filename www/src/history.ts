@@ -1,10 +1,12 @@
 /** The strip of what was made here: each clip can be shown again, saved and deleted, after a reload too. */
-import type { Clip } from 'tabreel';
+import { TabreelError, type Clip } from 'tabreel';
 import { byId, make } from './dom';
+import { showError } from './error';
+import { asError } from './material';
 import { announce } from './progress';
 import { subjectOf, type Recipe } from './recipe';
 import { download, fileName, scaleFor } from './result';
-import { LIMIT_BYTES, forgetClip, keepClip, keptClips, keptFile, openKept, type Kept } from './store';
+import { LIMIT_BYTES, forgetAll, forgetClip, keepClip, keptClips, keptFile, openKept, type Kept } from './store';
 import { megabytes } from './words';
 
 /** A clip of this visit, kept on the device or not; or one of an earlier visit. */
@@ -36,11 +38,10 @@ let hooks: HistoryHooks;
 export function startHistory(given: HistoryHooks): void {
   hooks = given;
   byId('history-clear').addEventListener('click', async () => {
-    const gone = entries;
     entries = [];
     render();
     byId('prompt').focus();
-    for (const { kept } of gone) if (kept) await forgetClip(kept);
+    await forgetAll();
     announce('The history was deleted.');
   });
   void keptClips().then((found) => {
@@ -87,6 +88,7 @@ async function save(entry: Entry): Promise<void> {
   const name = fileName(entry.recipe);
   if (file) download(file, `${name}.${entry.kept!.format}`);
   else if (entry.clip) download(await entry.clip.toBlob({ format: 'png' }), `${name}.png`);
+  else throw new TabreelError('invalid-options', 'This clip is no longer on this device; a click on its picture takes its settings');
 }
 
 async function drop(entry: Entry): Promise<void> {
@@ -119,10 +121,11 @@ function item(entry: Entry): HTMLElement {
     image,
     make('span', {}, whole ? entry.made : 'Settings'),
   );
-  thumb.addEventListener('click', () => void show(entry));
+  const tell = (thrown: unknown): void => showError(asError(thrown), undefined);
+  thumb.addEventListener('click', () => void show(entry).catch(tell));
   const act = (words: string, run: () => Promise<void>): HTMLButtonElement => {
     const button = make('button', { type: 'button', className: 'quiet', ariaLabel: `${words}: ${prompt}` }, words);
-    button.addEventListener('click', () => void run());
+    button.addEventListener('click', () => void run().catch(tell));
     return button;
   };
   const actions = make(

@@ -3,6 +3,7 @@
  * clip. Every failure (private windows, full disks, browsers without it) only costs the history.
  */
 import { Clip, readClip, resolveOptions } from 'tabreel';
+import { isAmount, isObject } from './dom';
 
 /** What is kept of a clip besides its frames. */
 export interface Kept {
@@ -35,7 +36,11 @@ async function folder(): Promise<FileSystemDirectoryHandle | undefined> {
 
 /** One that an older page wrote, or nobody, is left out: what is shown must make a clip. */
 function isKept({ name, thumb, made, parts }: Partial<Kept>): boolean {
-  if (typeof name !== 'string' || typeof made !== 'string' || !thumb?.startsWith('data:image/') || parts?.given === undefined) return false;
+  if (typeof name !== 'string' || typeof made !== 'string' || !thumb?.startsWith('data:image/') || !isObject(parts)) return false;
+  // What is told of a clip beside its settings.
+  const { given, task, memory, model, timings, warnings } = parts;
+  if (![given, task, memory, model, timings].every(isObject) || !Array.isArray(warnings)) return false;
+  if (!Object.values(timings).every(isAmount) || ![parts.width, parts.height, parts.fps].every(isAmount)) return false;
   try {
     resolveOptions(parts.options, { widthMultiple: 1, heightMultiple: 1, frameMultiple: 1, defaults: {} });
     return true;
@@ -44,25 +49,39 @@ function isKept({ name, thumb, made, parts }: Partial<Kept>): boolean {
   }
 }
 
-/** Everything that is kept, newest first. */
+/** Everything that is kept, newest first. What a crash left of others is deleted. */
 export async function keptClips(): Promise<Kept[]> {
   const found: Kept[] = [];
-  try {
-    const entries = (await folder()) as unknown as { values(): AsyncIterable<FileSystemFileHandle> } | undefined;
-    if (entries === undefined) return [];
-    for await (const entry of entries.values()) {
-      if (!entry.name.endsWith('.json')) continue;
-      try {
-        const kept = JSON.parse(await (await entry.getFile()).text()) as Kept;
-        if (isKept(kept)) found.push(kept);
-      } catch {
-        // Cut short by a crash: as good as none.
-      }
+  const told = new Set<string>();
+  const files = await fileNames();
+  for (const file of files.filter((name) => name.endsWith('.json'))) {
+    try {
+      const handle = await (await folder())?.getFileHandle(file);
+      const kept = JSON.parse((await (await handle?.getFile())?.text()) ?? '') as Kept;
+      told.add(stemOf(file));
+      if (isKept(kept)) found.push(kept);
+    } catch {
+      // Cut short: as good as none.
     }
+  }
+  for (const file of files) if (!told.has(stemOf(file)) && isOld(file)) await remove(file);
+  return found.sort((a, b) => b.name.localeCompare(a.name));
+}
+
+const stemOf = (file: string): string => file.split('.', 1)[0]!;
+
+/** Another tab may be writing a clip of today: its video lies there before its entry. */
+const isOld = (file: string): boolean => Number(stemOf(file)) < Date.now() - 24 * 3600 * 1000;
+
+async function fileNames(): Promise<string[]> {
+  const found: string[] = [];
+  try {
+    const names = (await folder()) as unknown as { keys(): AsyncIterable<string> } | undefined;
+    if (names) for await (const name of names.keys()) found.push(name);
   } catch {
     // See the head of this file.
   }
-  return found.sort((a, b) => b.name.localeCompare(a.name));
+  return found;
 }
 
 /** Keeps a clip; returns what deletes it again, or undefined when it could not be kept. */
@@ -78,7 +97,10 @@ export async function keepClip(clip: Clip, thumb: string, made: string, scale: n
   }
   const kept: Kept = { name, thumb, made, bytes: file?.size ?? 0, format, parts };
   const written = (!file || (await write(`${name}.${format}`, file))) && (await write(`${name}.json`, JSON.stringify(kept)));
-  return written ? kept : undefined;
+  if (written) return kept;
+  // A video without an entry would only take the room that was missing.
+  await forgetClip(kept);
+  return undefined;
 }
 
 async function write(name: string, content: Blob | string): Promise<boolean> {
@@ -114,6 +136,11 @@ export async function openKept(kept: Kept): Promise<Clip | undefined> {
   } catch {
     return undefined;
   }
+}
+
+/** Deletes everything, what no entry shows too. */
+export async function forgetAll(): Promise<void> {
+  for (const file of await fileNames()) await remove(file);
 }
 
 export async function forgetClip({ name, format }: Kept): Promise<void> {

@@ -18,8 +18,6 @@ use crate::error::{Error, Result};
 
 /// The most frames that are read of a file: what a minute and a bit has.
 const MOST_FRAMES: usize = 4096;
-/// The most bytes of pixels that a clip may have: a minute of 1080p is cut here before it fills a machine.
-pub const MOST_BYTES: u64 = 4 << 30;
 /// Bytes of a pixel in memory.
 const PIXEL: u64 = 4;
 /// Rates that differ by less are taken for the same: a GIF counts in hundredths of a second.
@@ -62,7 +60,8 @@ impl Timed {
     }
 }
 
-/// Reads a clip and brings it to `fps` frames a second; it may have `most_bytes` bytes of pixels, usually [`MOST_BYTES`].
+/// Reads a clip and brings it to `fps` frames a second; it may have `most_bytes` bytes of pixels, usually
+/// [`crate::condition::MOST_CLIP_BYTES`].
 ///
 /// # Errors
 /// [`Error::Fetch`] when it cannot be read, or needs ffmpeg and there is none; [`Error::InvalidOptions`] when it is damaged,
@@ -205,6 +204,7 @@ fn rate_note(path: &Path, rate: f64, fps: f64, count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::MOST_CLIP_BYTES;
 
     fn clip(seconds: &[f64]) -> Timed {
         let frame = |i: usize| Picture::new(1, 1, Values::Rgba(vec![i as u8, 0, 0, 255])).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn seen(seconds: &[f64], fps: f64) -> (Vec<u8>, Vec<String>) {
-        let clip = resampled(clip(seconds), fps, Path::new("a.gif"), MOST_BYTES);
+        let clip = resampled(clip(seconds), fps, Path::new("a.gif"), MOST_CLIP_BYTES);
         (clip.frames.iter().map(|f| f.rgba(1, 1).unwrap()[0]).collect(), clip.notes)
     }
 
@@ -244,8 +244,11 @@ mod tests {
         assert_eq!(told("W2 H2", 16), "");
         let rule = "a.y4m must have at most 15 bytes of pixels, its frame 0 of 2 × 2 px makes them 16: cut it or make it smaller";
         assert_eq!(told("W2 H2", 15), rule);
-        assert!(told("W65535 H65535", MOST_BYTES).contains("at most"));
-        assert!(told("W16000 H16000", MOST_BYTES).contains("cut off"), "and nothing is held for what is not there");
+        assert!(told("W65535 H65535", MOST_CLIP_BYTES).contains("at most"));
+        assert!(
+            told("W16000 H16000", MOST_CLIP_BYTES).contains("cut off"),
+            "and nothing is held for what is not there"
+        );
     }
 
     #[test]

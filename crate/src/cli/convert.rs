@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::models::names;
+use crate::pipeline::{WEIGHTS, part_files};
 use crate::weights::source::DiskFile;
 use crate::weights::{ShardIndex, StoredType, WeightFile, WeightSet, gguf_write, lora};
 
@@ -54,11 +55,15 @@ impl TypeArg {
 /// Runs `convert`.
 ///
 /// # Errors
-/// [`Error::Fetch`] when a file cannot be read or written, [`Error::Weights`] when the input is damaged, is a LoRA, or holds
-/// values that are not finite, [`Error::InvalidOptions`] when OUT does not end in `.gguf`.
+/// [`Error::Fetch`] when a file cannot be read or written, or OUT is a folder, [`Error::Weights`] when the input is damaged, is a
+/// LoRA, or holds values that are not finite, [`Error::InvalidOptions`] when OUT does not end in `.gguf`.
 pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
     if args.output.extension().is_none_or(|e| e != "gguf") {
         return Err(Error::InvalidOptions(format!("the output must end in .gguf, got {}", args.output.display())));
+    }
+    // Else an hour's work would end at the renaming.
+    if args.output.is_dir() {
+        return Err(Error::Fetch(format!("the output must be a file, {} is a folder", args.output.display())));
     }
     let target = args.kind.stored();
     let set = read_component(&args.input)?;
@@ -101,31 +106,37 @@ pub fn run(args: ConvertArgs, json: bool) -> Result<()> {
     })
 }
 
-/// The weights of a component: a file, or all of a folder's (by its index where there is one).
+/// The weights of a component: a file, or those of a folder that a load takes.
 fn read_component(path: &Path) -> Result<WeightSet> {
     if !path.is_dir() {
         return WeightSet::new(vec![read_file(path)?]);
     }
-    let entries = std::fs::read_dir(path).map_err(|e| io_error(path, &e))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    files.sort();
-    let named = |end: &str| files.iter().filter(|f| f.to_string_lossy().ends_with(end)).cloned().collect::<Vec<_>>();
-    if let Some(index_path) = named(".safetensors.index.json").first() {
-        let text = std::fs::read_to_string(index_path).map_err(|e| io_error(index_path, &e))?;
-        let index = ShardIndex::parse(&text, &index_path.to_string_lossy())?;
-        let shards: Result<Vec<WeightFile>> = index.files().iter().map(|shard| read_file(&path.join(shard))).collect();
-        let set = WeightSet::new(shards?)?;
-        index.check(&set)?;
-        return Ok(set);
-    }
-    let weights = [named(".safetensors"), named(".gguf")].concat();
+    let names = part_files(path)?;
+    let weights: Vec<&String> = names.iter().filter(|name| WEIGHTS.iter().any(|end| name.ends_with(end))).collect();
     if weights.is_empty() {
-        let has_weights = |dir: &&PathBuf| dir.is_dir() && dir.join("config.json").is_file();
-        let parts: Vec<String> = files.iter().filter(has_weights).map(|d| d.display().to_string()).collect();
-        let hint = if parts.is_empty() { String::new() } else { format!("; did you mean {}?", parts.join(" or ")) };
-        return Err(Error::Fetch(format!("{} holds no .safetensors or .gguf file{hint}", path.display())));
+        return Err(Error::Fetch(format!(
+            "{} holds no weights ({}){}",
+            path.display(),
+            WEIGHTS.join(", "),
+            hint(path)?
+        )));
     }
-    WeightSet::new(weights.iter().map(|f| read_file(f)).collect::<Result<_>>()?)
+    let set = WeightSet::new(weights.iter().map(|name| read_file(&path.join(name))).collect::<Result<_>>()?)?;
+    for name in names.iter().filter(|name| name.ends_with(".index.json")) {
+        let index = path.join(name);
+        let text = std::fs::read_to_string(&index).map_err(|e| io_error(&index, &e))?;
+        ShardIndex::parse(&text, &index.to_string_lossy())?.check(&set)?;
+    }
+    Ok(set)
+}
+
+/// Which folders below may have been meant, in words; empty where there are none.
+fn hint(path: &Path) -> Result<String> {
+    let entries = std::fs::read_dir(path).map_err(|e| io_error(path, &e))?;
+    let folders = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|dir| dir.join("config.json").is_file());
+    let mut parts: Vec<String> = folders.map(|dir| dir.display().to_string()).collect();
+    parts.sort();
+    Ok(if parts.is_empty() { String::new() } else { format!("; did you mean {}?", parts.join(" or ")) })
 }
 
 fn read_file(path: &Path) -> Result<WeightFile> {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{clips, pictures};
-use crate::condition::{Condition, DEFAULT_SEAM_PX, Fit, Picture, Piece, edges};
+use crate::condition::{Condition, DEFAULT_SEAM_PX, Fit, MOST_CLIP_BYTES, Picture, Piece, edges};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::{GenerateOptions, GivenOptions};
@@ -160,7 +160,7 @@ impl GivenArgs {
         self.check()?;
         let mut notes = Vec::new();
         let mut clip = |path: &Path| {
-            let clip = clips::read(path, fps, clips::MOST_BYTES)?;
+            let clip = clips::read(path, fps, MOST_CLIP_BYTES)?;
             notes.extend(clip.notes);
             Ok::<_, Error>(clip.frames)
         };
@@ -169,7 +169,7 @@ impl GivenArgs {
         let ends = [(0, &self.image), (-1, &self.last_image)].into_iter().filter_map(|(at, f)| Some((at, f.as_ref()?)));
         let keyframes = self.keyframe.iter().map(|placed| (placed.at.unwrap_or_default(), &placed.file));
         for (at, file) in ends.chain(keyframes) {
-            pieces.push(Piece::Frame { at, picture: pictures::read(file, clips::MOST_BYTES)?, fit });
+            pieces.push(Piece::Frame { at, picture: pictures::read(file, MOST_CLIP_BYTES)?, fit });
         }
         for Placed { at, file } in &self.clip {
             pieces.push(Piece::Clip { at: at.unwrap_or_default().max(0) as usize, frames: clip(file)?, fit });
@@ -184,7 +184,7 @@ impl GivenArgs {
             pieces.push(Piece::Control(clip(file)?));
         }
         for file in &self.reference {
-            pieces.push(Piece::Reference(pictures::read(file, clips::MOST_BYTES)?));
+            pieces.push(Piece::Reference(pictures::read(file, MOST_CLIP_BYTES)?));
         }
         if let (Some(file), Some(strength)) = (self.source.as_ref().or(self.upscale.as_ref()), self.strength()) {
             pieces.push(Piece::Source { frames: clip(file)?, strength });

@@ -19,7 +19,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::models::registry::{Registry, Role};
 use crate::options::Presets;
-use crate::pipeline::{Inspection, LOOSE, ModelCard, ModelFiles, WEIGHTS, inspect};
+use crate::pipeline::{Inspection, LOOSE, ModelCard, ModelFiles, WEIGHTS, inspect, part_files};
 use crate::weights::source::DiskFile;
 use crate::weights::{FileFormat, WeightFile};
 
@@ -101,11 +101,8 @@ fn component_report(path: &Path) -> Result<Value> {
     let role = kind["role"].as_str().unwrap_or_default();
     if let Some(part) = Role::ALL.iter().find(|known| known.words() == role) {
         let mut files = ModelFiles::default();
-        for path in entries(path)?.iter().filter(|path| path.is_file()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.ends_with(".json") || WEIGHTS.iter().any(|end| name.ends_with(end)) {
-                files.add(format!("{}/{name}", part.part()), Rc::new(DiskFile::open(path)?));
-            }
+        for name in part_files(path)? {
+            files.add(format!("{}/{name}", part.part()), Rc::new(DiskFile::open(&path.join(&name))?));
         }
         report["inspection"] = json!(found(&files)?);
     }
@@ -403,9 +400,10 @@ fn read_json(path: &Path) -> Value {
     std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
+/// The weights that a load of a part takes.
 fn weight_paths(dir: &Path) -> Result<Vec<PathBuf>> {
-    let is_weights = |p: &PathBuf| p.is_file() && WEIGHTS.iter().any(|end| p.to_string_lossy().ends_with(end));
-    Ok(entries(dir)?.into_iter().filter(is_weights).collect())
+    let is_weights = |name: &String| WEIGHTS.iter().any(|end| name.ends_with(end));
+    Ok(part_files(dir)?.into_iter().filter(is_weights).map(|name| dir.join(name)).collect())
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {

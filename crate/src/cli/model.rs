@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use crate::error::{Error, Result};
-use crate::pipeline::{LoraFile, ModelFiles, WEIGHTS};
+use crate::error::Result;
+use crate::pipeline::{LoraFile, ModelFiles, part_files};
 use crate::weights::source::DiskFile;
 
 /// A folder, loose files, or a folder of which loose files replace parts.
@@ -46,7 +46,7 @@ impl ModelArgs {
     /// The files; none is read.
     ///
     /// # Errors
-    /// [`Error::Fetch`] naming the path when one cannot be opened.
+    /// [`crate::error::Error::Fetch`] naming the path when one cannot be opened; as [`part_files`].
     pub fn files(&self) -> Result<ModelFiles> {
         let mut files = match &self.model {
             Some(folder) => ModelFiles::read_dir(folder)?,
@@ -78,16 +78,7 @@ fn replace(files: &mut ModelFiles, part: &str, path: &Path) -> Result<()> {
     if !path.is_dir() {
         return add(files, part, path);
     }
-    let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", path.display()));
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(failed)?.path();
-        let name = file.to_string_lossy();
-        let known = WEIGHTS.iter().chain(&[".json", ".model"]).any(|end| name.ends_with(end));
-        if known && file.is_file() {
-            add(files, part, &file)?;
-        }
-    }
-    Ok(())
+    part_files(path)?.iter().try_for_each(|name| add(files, part, &path.join(name)))
 }
 
 fn add(files: &mut ModelFiles, part: &str, path: &Path) -> Result<()> {

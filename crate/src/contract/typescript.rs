@@ -9,7 +9,7 @@ use super::{
     EngineCondition, EngineInfo, EngineModel, EnginePicture, EnginePiece, EngineResult, KernelFinding, KernelReport,
     TokenCount,
 };
-use crate::condition::{Capabilities, Fit};
+use crate::condition::{Capabilities, Fit, MOST_CLIP_BYTES};
 use crate::device::{AdapterInfo, DeviceChoice};
 use crate::error::{ErrorCode, ErrorReport};
 use crate::host::{Event, Stage};
@@ -19,8 +19,8 @@ use crate::options::{
     Value,
 };
 use crate::pipeline::{
-    BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, TAB_BUDGET, TAB_MEMORY,
-    WEIGHT_STEMS, WEIGHTS,
+    BINDINGS, InspectedPart, Inspection, LEAST_BUDGET, MOST_BUDGET, MOST_TEXT_BYTES, Plan, PlannedPart, TAB_BUDGET,
+    TAB_MEMORY, WEIGHT_STEMS, WEIGHTS,
 };
 use crate::tasks::MOST_ADDED;
 
@@ -126,7 +126,7 @@ fn options(out: &mut String) {
     let names = |of: &[&str]| quoted(of.iter().copied()).join(", ");
     let _ = write!(
         out,
-        "\n/** The most frames that a task may add to a clip. */\nexport const MOST_ADDED = {MOST_ADDED};\n\n/** Names of weights without an ending, as diffusers and transformers write them. */\nexport const WEIGHT_STEMS: readonly string[] = [{}];\n\n/** Endings of weights, the first that is there is taken. */\nexport const WEIGHT_ENDINGS: readonly string[] = [{}];\n",
+        "\n/** The most frames that a task may add to a clip. */\nexport const MOST_ADDED = {MOST_ADDED};\n\n/** The most bytes of pixels (RGBA) that a given clip may have. */\nexport const MOST_CLIP_BYTES = {MOST_CLIP_BYTES};\n\n/** The longest configuration, card or tokenizer that is read, bytes. */\nexport const MOST_TEXT_BYTES = {MOST_TEXT_BYTES};\n\n/** Names of weights without an ending, as diffusers and transformers write them. */\nexport const WEIGHT_STEMS: readonly string[] = [{}];\n\n/** Endings of weights, the first that is there is taken. */\nexport const WEIGHT_ENDINGS: readonly string[] = [{}];\n",
         names(&WEIGHT_STEMS),
         names(&WEIGHTS)
     );

@@ -12,7 +12,7 @@ use crate::options::{GivenOptions, ModelDefaults, Presets};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::weights::source::DiskFile;
 use crate::weights::source::{ByteSource, Memory};
-use crate::weights::{ShardIndex, WeightFile, WeightSet};
+use crate::weights::{ShardIndex, WeightFile, WeightSet, lora};
 
 /// The files of a model, by their paths in its folder; they stay where they are and are read by range.
 #[derive(Debug, Default, Clone)]
@@ -35,7 +35,7 @@ pub struct LoraFile {
 }
 
 /// Longest configuration, card or tokenizer that is read, bytes: umT5's `tokenizer.json` takes 17 million.
-const MOST_TEXT: u64 = 64 << 20;
+pub const MOST_TEXT_BYTES: u64 = 64 << 20;
 
 impl ModelFiles {
     /// Adds or replaces a file in memory; `path` is relative to the folder, with forward slashes.
@@ -136,8 +136,8 @@ impl ModelFiles {
     pub async fn require(&self, path: &str) -> Result<Vec<u8>> {
         let source = self.files.get(path).ok_or_else(|| Error::Fetch(format!("the model folder has no {path}")))?;
         let length = source.len();
-        if length > MOST_TEXT {
-            return Err(Error::weights(path, format!("at most {MOST_TEXT} bytes"), format!("{length} bytes")));
+        if length > MOST_TEXT_BYTES {
+            return Err(Error::weights(path, format!("at most {MOST_TEXT_BYTES} bytes"), format!("{length} bytes")));
         }
         Ok(source.read(0..length).await?.here().into_owned())
     }
@@ -146,13 +146,19 @@ impl ModelFiles {
     ///
     /// # Errors
     /// [`Error::Fetch`] when the component has no weight file or one cannot be read, [`Error::Weights`] when one is
-    /// damaged or a shard is missing.
+    /// damaged or a LoRA, or a shard is missing.
     pub async fn weights(&self, component: &str) -> Result<WeightSet> {
         let prefix = format!("{component}/");
         let inside = || self.files.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         let mut files = Vec::new();
         for (path, source) in inside().filter(|(path, _)| is_weight_file(path)) {
-            files.push(WeightFile::open(source.clone(), path).await?);
+            let file = WeightFile::open(source.clone(), path).await?;
+            // As weights its tensors would be left over, and the clip made without it.
+            if lora::downs(&file).next().is_some() {
+                let found = "a LoRA, which is given beside the model (--lora, loras)";
+                return Err(Error::weights(path, "the weights of a part of a model", found));
+            }
+            files.push(file);
         }
         if files.is_empty() {
             return Err(Error::Fetch(format!(
@@ -192,13 +198,24 @@ const FOLDERS: [&str; 6] = ["image_encoder", "scheduler", "text_encoder", "token
 /// [`Error::Fetch`] when the folder cannot be read.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn folder_files(folder: &std::path::Path) -> Result<Vec<String>> {
-    let mut out = files_in(folder, "")?;
+    let mut out = files_in(folder)?;
     for name in FOLDERS {
         let inside = folder.join(name);
         if inside.is_dir() {
-            out.extend(one_set(&inside, files_in(&inside, &format!("{name}/"))?)?);
+            out.extend(part_files(&inside)?.into_iter().map(|file| format!("{name}/{file}")));
         }
     }
+    out.sort();
+    Ok(out)
+}
+
+/// The files of a part's own folder that a load needs, by their names, sorted: of several sets of weights one.
+///
+/// # Errors
+/// [`Error::Fetch`] when the folder cannot be read, [`Error::Weights`] when its list of shards is damaged.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn part_files(folder: &std::path::Path) -> Result<Vec<String>> {
+    let mut out = one_set(folder, files_in(folder)?)?;
     out.sort();
     Ok(out)
 }
@@ -211,8 +228,7 @@ pub const WEIGHT_STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 /// first. Names of nobody's are all taken. As `listFolder` of pkg/src/source/discover.ts has it.
 #[cfg(not(target_arch = "wasm32"))]
 fn one_set(folder: &std::path::Path, files: Vec<String>) -> Result<Vec<String>> {
-    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let has = |wanted: &str| files.iter().any(|path| name(path) == wanted);
+    let has = |wanted: &str| files.iter().any(|name| name == wanted);
     let index = WEIGHT_STEMS.map(|stem| format!("{stem}.safetensors.index.json")).into_iter().find(|index| has(index));
     let chosen: Vec<String> = match index {
         Some(index) => {
@@ -228,21 +244,20 @@ fn one_set(folder: &std::path::Path, files: Vec<String>) -> Result<Vec<String>> 
             vec![named]
         }
     };
-    let is_other =
-        |path: &String| (is_weight_file(path) || path.ends_with(".index.json")) && !chosen.contains(&name(path));
-    Ok(files.into_iter().filter(|path| !is_other(path)).collect())
+    let is_other = |name: &String| (is_weight_file(name) || name.ends_with(".index.json")) && !chosen.contains(name);
+    Ok(files.into_iter().filter(|name| !is_other(name)).collect())
 }
 
-/// The configurations and weights that lie directly in a folder, `prefix` before their names.
+/// The names of the configurations and weights that lie directly in a folder.
 #[cfg(not(target_arch = "wasm32"))]
-fn files_in(dir: &std::path::Path, prefix: &str) -> Result<Vec<String>> {
+fn files_in(dir: &std::path::Path) -> Result<Vec<String>> {
     let failed = |e: std::io::Error| Error::Fetch(format!("{}: {e}", dir.display()));
     let mut out = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if is_model_file(&name) && path.is_file() {
-            out.push(format!("{prefix}{name}"));
+            out.push(name.into_owned());
         }
     }
     Ok(out)

@@ -18,9 +18,9 @@ use burn::tensor::Tensor;
 
 use clock::StageClock;
 use embedded::Embedded;
+pub use files::{CARD, LoraFile, MOST_TEXT_BYTES, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
 #[cfg(not(target_arch = "wasm32"))]
-pub use files::folder_files;
-pub use files::{CARD, LoraFile, ModelCard, ModelFiles, WEIGHT_STEMS, WEIGHTS};
+pub use files::{folder_files, part_files};
 pub use inspect::{InspectedPart, Inspection, LOOSE, draft, inspect};
 pub use load::{DMD_SIGMAS, card_of};
 pub use plan::{BINDINGS, LEAST_BUDGET, MOST_BUDGET, Plan, PlannedPart, StagePeaks, TAB_BUDGET, TAB_MEMORY, bytes_on};

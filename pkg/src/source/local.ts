@@ -3,6 +3,7 @@ import { CARD, parseCard, type ModelCard } from '../card.js';
 import { TabreelError } from '../errors.js';
 import { WEIGHT_ENDINGS, WEIGHT_STEMS } from '../contract.js';
 import { COMPONENTS, INDEX, WEIGHTS, shardsOf } from './discover.js';
+import { textOf } from './memory.js';
 
 /** What a file in hand may be. */
 export type Content = Blob | ArrayBuffer | Uint8Array;
@@ -51,7 +52,8 @@ async function keepOneSet(files: Record<string, Blob>): Promise<void> {
     const index = among(WEIGHT_STEMS.map((stem) => `${stem}.safetensors.index.json`));
     const named = among(WEIGHT_STEMS.flatMap((stem) => ENDINGS.map((ending) => `${stem}.${ending}`)));
     if (index === undefined && named === undefined) continue;
-    const shards = index === undefined ? [named] : shardsOf(await files[index]!.text(), index).map((name) => `${component}/${name}`);
+    const shards =
+      index === undefined ? [named] : shardsOf(await textOf(index, files[index]!), index).map((name) => `${component}/${name}`);
     for (const path of inside) {
       const isWeight = ENDINGS.some((ending) => path.endsWith(`.${ending}`)) || path.endsWith('.index.json');
       if (isWeight && path !== index && !shards.includes(path)) delete files[path];
@@ -62,7 +64,7 @@ async function keepOneSet(files: Record<string, Blob>): Promise<void> {
 /** The card in the folder, or one without a word; either way with the files that are there. Weights beside the set are let go. */
 export async function localCard({ name, files }: { name: string; files: Record<string, Blob> }): Promise<ModelCard> {
   await keepOneSet(files);
-  const text = (await files[CARD]?.text()) ?? '{}';
+  const text = files[CARD] === undefined ? '{}' : await textOf(CARD, files[CARD]);
   const listed = Object.entries(files).map(([path, file]) => ({ path, bytes: file.size }));
   const card = parseCard(text, CARD, listed);
   return { ...card, name: card.name || name || 'local folder' };

@@ -25,6 +25,15 @@ export function blobSource(label: string, blob: Blob, signal?: AbortSignal): Byt
   return source;
 }
 
+/** A small file as text. @throws TabreelError `fetch` where it was changed, moved or deleted since it was picked */
+export async function textOf(label: string, blob: Blob): Promise<string> {
+  try {
+    return await blob.text();
+  } catch (error) {
+    throw unreadable(label, error as Error);
+  }
+}
+
 /** Browsers hand out a file as it was when it was picked: a later change or a deletion shows when it is read. */
 function unreadable(label: string, error: Error): TabreelError {
   // An ArrayBuffer too large for this tab is a RangeError, or NotReadableError in Chromium with "could not be allocated".

@@ -1,4 +1,5 @@
 /** One range of a file from a web server: retried while that may help, resumed where it broke off. */
+import { MOST_TEXT_BYTES } from '../contract.js';
 import { TabreelError, throwIfAborted } from '../errors.js';
 import { allocate, type Bytes } from './source.js';
 
@@ -122,7 +123,7 @@ export async function identify(url: string, what: string, given: RequestOptions)
 /**
  * A short text, asked for anew; or in words why there is no such file.
  *
- * @throws TabreelError `fetch`, `aborted`
+ * @throws TabreelError `fetch`, `weights` (too long), `aborted`
  */
 export async function fetchText(
   url: string,
@@ -139,7 +140,13 @@ export async function fetchText(
     checkStatus(response, url, what, [200]);
     const decoder = new TextDecoder();
     let text = '';
-    for await (const chunk of chunks(response, what, watch)) text += decoder.decode(chunk, { stream: true });
+    let length = 0;
+    for await (const chunk of chunks(response, what, watch)) {
+      length += chunk.length;
+      // Nothing else says how long it is: a server may go on for ever.
+      if (length > MOST_TEXT_BYTES) throw new TabreelError('weights', `${what} must be at most ${MOST_TEXT_BYTES} bytes, ${url} sent more`);
+      text += decoder.decode(chunk, { stream: true });
+    }
     return { text: text + decoder.decode() };
   });
 }

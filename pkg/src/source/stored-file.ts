@@ -48,12 +48,14 @@ export class StoredFile implements FileVersion {
   static async open(folder: FileSystemDirectoryHandle, name: string): Promise<StoredFile | undefined> {
     const lines = (await readJournal(folder, name + JOURNAL)) as (Line | null)[];
     const head = lines.find((line) => line?.path !== undefined);
-    if (typeof head?.path !== 'string' || typeof head.version !== 'string' || !Number.isSafeInteger(head.bytes)) return undefined;
+    if (typeof head?.path !== 'string' || typeof head.version !== 'string' || !isCount(head.bytes)) return undefined;
     if (head.partBytes !== PART_BYTES) return undefined;
+    // What a damaged line names beyond the file's end is no part of it.
+    const isPart = (index: unknown): index is number => isCount(index) && index < partCount(head.bytes!);
     const parts = new Map<number, string>();
     let verified = false;
     for (const line of lines) {
-      if (typeof line?.part === 'number' && typeof line.sha256 === 'string') parts.set(line.part, line.sha256);
+      if (isPart(line?.part) && typeof line?.sha256 === 'string') parts.set(line.part, line.sha256);
       if (typeof line?.gone === 'number') parts.delete(line.gone);
       if (typeof line?.verified === 'boolean') verified = line.verified;
     }
@@ -183,6 +185,8 @@ export class StoredFile implements FileVersion {
     return next;
   }
 }
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 async function remove(folder: FileSystemDirectoryHandle, name: string): Promise<void> {
   try {

@@ -87,6 +87,7 @@ pub fn run(args: &GenerateArgs, file: &Path, json: bool) -> Result<()> {
 /// The clips of a batch; `all` is where those go that name no file of their own.
 fn lines(text: &str, file: &str, all: Option<&Path>) -> Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
+    let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
     for (at, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         let place = format!("{file}, line {}", at + 1);
         let (asked, own) = parse(text.trim()).map_err(|e| blame(&place, e))?;
@@ -99,12 +100,9 @@ fn lines(text: &str, file: &str, all: Option<&Path>) -> Result<Vec<Line>> {
                 )));
             }
         };
-        if let Some(other) = lines.iter().find(|line| line.out == out) {
-            return Err(Error::options(format!(
-                "each clip must have a file of its own, got {} in {} and {place}",
-                out.display(),
-                other.place
-            )));
+        if let Some(other) = taken.insert(resolved(&out), place.clone()) {
+            let found = format!("{} in {other} and {place}", out.display());
+            return Err(Error::options(format!("each clip must have a file of its own, got {found}")));
         }
         lines.push(Line { place, asked, out });
     }
@@ -193,6 +191,12 @@ fn over(line: GivenOptions, common: &GivenOptions) -> GivenOptions {
     line.or(&common)
 }
 
+/// Where a file will lie: `a.gif`, `./a.gif` and `b/../a.gif` are one. A folder that is not there is refused later.
+fn resolved(out: &Path) -> PathBuf {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(out.file_name().unwrap_or_default())
+}
+
 /// `clip.gif` → `clip-3.gif`
 fn numbered(out: &Path, number: usize) -> PathBuf {
     let mut name = out.file_stem().unwrap_or_default().to_owned();
@@ -266,6 +270,8 @@ a red fox in snow
             twice,
             "each clip must have a file of its own, got a.gif in batch.jsonl, line 1 and batch.jsonl, line 2",
         );
+        let spelled = "{\"out\": \"a.gif\"}\n{\"out\": \"src/.././a.gif\"}";
+        refused(spelled, "got src/.././a.gif in batch.jsonl, line 1 and batch.jsonl, line 2");
         let why = read("a ball", None).unwrap_err();
         assert!(why.contains("line 1: \"out\" must name the clip's file where --out names none for all"), "{why}");
     }

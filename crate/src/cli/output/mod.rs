@@ -7,6 +7,7 @@ mod video;
 mod y4m;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ fn check_extension(path: &Path) -> Result<()> {
     }
 }
 
-/// The file that a clip will be written to: made beside its target before anything is computed, so that a target that cannot
+/// The file that a clip will be written to: tried beside its target before anything is computed, so that a target that cannot
 /// be written is found out then; it takes the target's place once it is whole, and is removed if it never is.
 #[derive(Debug)]
 pub struct Partial {
@@ -62,7 +63,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Makes the file.
+    /// Tries whether the file can be made.
     ///
     /// # Errors
     /// As [`check_extension`]; [`Error::Fetch`] when the target is a folder, its folder cannot be written, or it is a video and there
@@ -81,6 +82,8 @@ impl Partial {
         if video::is_video(&extension) {
             video::try_out(&extension, &partial.path)?;
         }
+        // Nothing lies there until there is something to write: a run that is stopped leaves no stump.
+        let _ = std::fs::remove_file(&partial.path);
         Ok(partial)
     }
 
@@ -106,7 +109,8 @@ impl Drop for Partial {
 ///
 /// # Errors
 /// [`Error::InvalidOptions`] for a size the format cannot hold or data that do not fit the
-/// size; [`Error::Fetch`] when the file cannot be written.
+/// size; [`Error::Fetch`] when the file cannot be written. The clip itself is then kept among the system's temporary files, if
+/// that can be done, and the error says where.
 pub fn write(
     out: Partial,
     rgb: &[u8],
@@ -128,8 +132,7 @@ pub fn write(
         return Err(Error::InvalidOptions(format!("fps must be finite and above 0, got {fps}")));
     }
     let clip = Clip { rgb, width, height, fps, recipe };
-    let path = &out.path;
-    let written = match extension(&out.target).as_str() {
+    let encode = |extension: &str, path: &Path| match extension {
         "gif" => with_file(path, |out| animated::write(clip, out)),
         "png" => with_file(path, |out| sheet::write(clip, out)),
         "jpg" | "jpeg" => with_file(path, |out| sheet::write_jpeg(clip, out)),
@@ -137,11 +140,37 @@ pub fn write(
         video if video::is_video(video) => video::write(clip, video, path),
         _ => write_tensors(path, rgb, [frames, height, width, 3], latents, recipe),
     };
-    written.map_err(|error| match error {
-        Error::Fetch(why) => Error::Fetch(format!("{}: {why}", out.target.display())),
+    let target = out.target.clone();
+    let extension = extension(&target);
+    let written = encode(&extension, &out.path).map_err(|error| match error {
+        Error::Fetch(why) => Error::Fetch(format!("{}: {why}", target.display())),
         other => other,
-    })?;
-    out.finish()
+    });
+    let Err(error) = written.and_then(|()| out.finish()) else { return Ok(()) };
+    let kept = |place: &Path| format!("the clip is kept as {}", place.display());
+    Err(match (rescue(&target, &extension, encode), error) {
+        (Some(place), Error::Fetch(why)) => Error::Fetch(format!("{why}; {}", kept(&place))),
+        (Some(place), Error::InvalidOptions(why)) => Error::InvalidOptions(format!("{why}; {}", kept(&place))),
+        (_, error) => error,
+    })
+}
+
+/// Keeps a clip that could not be written where it was to go, for it may hold hours of work: among the system's temporary files, as
+/// it was asked for or, where the format is what failed, as Y4M. `None` where that fails too.
+fn rescue(target: &Path, extension: &str, encode: impl Fn(&str, &Path) -> Result<()>) -> Option<PathBuf> {
+    [extension, "y4m"].into_iter().find_map(|extension| {
+        let mut name = OsString::from(format!("tabreel-{}-", std::process::id()));
+        name.push(target.file_stem().unwrap_or_default());
+        name.push(format!(".{extension}"));
+        let path = std::env::temp_dir().join(name);
+        match encode(extension, &path) {
+            Ok(()) => Some(path),
+            Err(_) => {
+                let _ = std::fs::remove_file(&path);
+                None
+            }
+        }
+    })
 }
 
 fn write_tensors(
