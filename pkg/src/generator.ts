@@ -9,11 +9,15 @@ import type { Inspection } from './contract.js';
 import { buffersOf, checkInputs, givenParts, placesOf, readInputs, type ClipInputs, type GivenParts } from './inputs.js';
 import { LISTENER_FAILED, WorkerLink, type WorkerLike } from './link.js';
 import type { Backend, EngineEvent, EngineInfo, EngineModel, GenerateResult, Stage } from './messages.js';
-<<<<<<< HEAD
-import { resolveOptions, type ClipOptions, type ClipRecipe, type ModelDefaults, type ModelRules, type Preset } from './options.js';
-=======
-import { checkObject, resolveOptions, type ClipOptions, type ModelDefaults, type ModelRules, type Preset } from './options.js';
->>>>>>> audit13
+import {
+  checkObject,
+  resolveOptions,
+  type ClipOptions,
+  type ClipRecipe,
+  type ModelDefaults,
+  type ModelRules,
+  type Preset,
+} from './options.js';
 import { PolicyWatch } from './policy.js';
 import type { ClipSource } from './read-clip.js';
 import type { PictureSource } from './read-picture.js';

@@ -1,6 +1,8 @@
-<<<<<<< HEAD
-import { expect, test } from 'vitest';
-import { seenAt } from '../src/read-clip.js';
+/** Which pictures of an animation are taken, and clips that are larger than there is room for; decoding itself is the browser's, and
+ * tests/browser does it in Chromium. */
+import { afterEach, expect, test, vi } from 'vitest';
+import { readClip, seenAt } from '../src/read-clip.js';
+import { imageData } from './fakes.js';
 
 /** The times at which pictures go that are shown for so long each. */
 function ends(...seconds: number[]): number[] {
@@ -24,11 +26,6 @@ test('one whose times are rounded to hundredths has every picture once', () => {
 });
 
 test('the last tick may lie behind the last picture', () => expect(seenAt(ends(0.1, 0.06), 10)).toEqual([0, 1]));
-=======
-/** Clips that are larger than there is room for; decoding itself is the browser's, and tests/browser does it in Chromium. */
-import { afterEach, expect, test, vi } from 'vitest';
-import { readClip } from '../src/read-clip.js';
-import { imageData } from './fakes.js';
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -91,4 +88,3 @@ test('memory that runs out is told as such, and not as a file that does not deco
     message: expect.stringContaining('no room for the frames of source: '),
   });
 });
->>>>>>> audit13

@@ -85,15 +85,16 @@ impl Pool {
 
     /// Frames of one clip.
     pub fn frames(&self, channels: u64, frames: u64, pixels: u64) -> Frames {
-        let taken = self.take(channels.saturating_mul(frames).saturating_mul(pixels));
-        Frames { taken, channels, frames, pixels, view: false }
+        let _taken = self.take(channels.saturating_mul(frames).saturating_mul(pixels));
+        Frames { _taken, channels, frames, pixels, view: false }
     }
 }
 
 /// A tensor `[1, C, F, H, W]` that is rehearsed.
 #[derive(Debug, Clone)]
 pub struct Frames {
-    taken: Taken,
+    /// Never read, as [`Taken`]'s place.
+    _taken: Taken,
     /// C
     pub channels: u64,
     /// F
