@@ -399,10 +399,10 @@ impl Given {
         const PIXEL: usize = 12; // bytes, three floats
         let sides = [options.width, options.height, options.num_frames, PIXEL];
         let bytes = sides.iter().fold(1u64, |all, &side| all.saturating_mul(side as u64));
-        if bytes > clips::MOST_BYTES {
+        if bytes > MOST_CLIP_BYTES {
             return Err(Error::options(format!(
                 "a held picture may take at most {} bytes as a clip, {bytes} are needed: choose a smaller size or fewer frames",
-                clips::MOST_BYTES
+                MOST_CLIP_BYTES
             )));
         }
         for piece in &mut self.pieces {
