@@ -176,7 +176,7 @@ test('an entry by address with files of one’s own is looked at, added, used, e
     await page.click('#add-look');
     await page
       .locator('#add-found')
-      .filter({ hasText: /small-world, 12 MB, licence: free to use/ })
+      .filter({ hasText: /small-world, 14 MB, licence: free to use/ })
       .waitFor({ timeout: SOON });
     await page.getByLabel('Licence, as its card says').fill('MIT');
     await page.click('#add-submit');
@@ -253,7 +253,7 @@ test('a model on the page’s own server says what it is and needs before it is 
     await page.click('#add-look');
     await page
       .locator('#add-found')
-      .filter({ hasText: /small-world, 12 MB/ })
+      .filter({ hasText: /small-world, 14 MB/ })
       .waitFor({ timeout: SOON });
     await page.click('#add-submit');
     const item = entry(page, 'twin');

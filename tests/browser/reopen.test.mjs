@@ -38,7 +38,7 @@ describe('what made a clip', () => {
         far(at(made[8], 3, 3), [150, 190, 235]) <= 3 && far(at(made[8], 16, 16), [215, 40, 35]) <= 3,
         'the last frame is the picture',
       );
-      const white = (frame) => [...Array(32).keys()].filter((x) => at(frame, x, 16).every((value) => value > 200));
+      const white = (frame) => [...Array(32).keys()].filter((x) => at(frame, x, 12).every((value) => value > 200));
       assert.ok(white(made[3])[0] > white(made[0])[0] + 4, 'the first four are the clip');
       assert.ok(made.slice(4, 8).every((frame) => deviation(frame) > 10));
       const saved = readFileSync(await save(page, '#save-mp4', site.folder.path));

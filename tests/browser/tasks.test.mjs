@@ -380,6 +380,7 @@ describe('recipes, history, queue', () => {
       // A disk that is full when the entry is written keeps no video of it either.
       await page.evaluate(() => {
         const { createWritable } = FileSystemFileHandle.prototype;
+        window.mend = () => (FileSystemFileHandle.prototype.createWritable = createWritable);
         FileSystemFileHandle.prototype.createWritable = function (...given) {
           if (!this.name.endsWith('.json')) return createWritable.apply(this, given);
           window.refused = true;
@@ -402,6 +403,7 @@ describe('recipes, history, queue', () => {
         [now]: 'x',
       };
       await page.evaluate(async (left) => {
+        window.mend();
         const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('tabreel-history');
         for (const [name, text] of Object.entries(left)) {
           const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();

@@ -224,7 +224,8 @@ fn inspect_says_what_is_missing_what_is_left_over_and_whether_it_runs() {
     assert!(found["plan"]["vae"]["bytes"].as_u64() > Some(0), "{found}");
     let told = done(tabreel(&["inspect", text(&model())]));
     assert!(
-        told.contains("runs on this machine's CPU: ") && told.contains("takes: text alone, a first frame, "),
+        told.contains("runs on this machine's CPU: ")
+            && told.contains("takes: text alone, a source clip\ntakes not: a first frame, "),
         "{told}"
     );
 

@@ -41,7 +41,9 @@ fn copied_model(into: &Path) -> PathBuf {
 }
 
 /// Flags of the smallest clip.
-const SMALL: [&str; 12] = [
+const SMALL: [&str; 14] = [
+    "--seed",
+    "3",
     "--prompt",
     "a red circle",
     "--width",

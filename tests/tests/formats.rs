@@ -133,7 +133,7 @@ fn a_lora_from_8_bit_floats_and_from_a_pytorch_file_equals_its_values_in_f32() {
     for (nth, layer) in ["blocks.0.self_attn.q", "blocks.1.cross_attn.v"].into_iter().enumerate() {
         for (part, shape) in [("lora_down", [3, 48]), ("lora_up", [48, 3])] {
             // From 0.25 to 0.94, every third below zero.
-            let code = |i: usize| (0x28 + (7 * i + nth) % 16) as u8 | if i % 3 == 0 { 0x80 } else { 0 };
+            let code = |i: usize| (0x28 + (7 * i + nth) % 16) as u8 | if i.is_multiple_of(3) { 0x80 } else { 0 };
             let codes: Vec<u8> = (0..shape[0] * shape[1]).map(code).collect();
             let name = format!("diffusion_model.{layer}.{part}.weight");
             let values = decode(StoredType::F8_E4M3, &codes);

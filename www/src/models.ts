@@ -146,7 +146,7 @@ function entryItem(entry: CatalogueEntry): HTMLElement {
   return item;
 }
 
-/** "Runs here: needs 12 MB, the adapter allows 2.1 GB." */
+/** "Runs here: needs 14 MB, the adapter allows 2.1 GB." */
 function verdictLine(entry: CatalogueEntry): HTMLElement {
   const support = hooks.support();
   if (support === undefined) return make('p', { className: 'verdict fine' }, 'Looking at this machine…');

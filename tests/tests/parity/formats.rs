@@ -22,13 +22,16 @@ type File = (Vec<u8>, Arrays);
 /// Files of weights that a case may have.
 const FILES: [&str; 2] = ["weights.safetensors", "weights22.safetensors"];
 
-const PYTORCH: [(&str, fn(&Arrays) -> File); 3] = [
+/// A format's name, and what writes it.
+type Writer = (&'static str, fn(&Arrays) -> File);
+
+const PYTORCH: [Writer; 3] = [
     ("PyTorch, f32", |arrays| pytorch_file(arrays, StoredType::F32)),
     ("PyTorch, f16", |arrays| pytorch_file(arrays, StoredType::F16)),
     ("PyTorch, bf16", |arrays| pytorch_file(arrays, StoredType::BF16)),
 ];
 
-const OTHERS: [(&str, fn(&Arrays) -> File); 3] = [
+const OTHERS: [Writer; 3] = [
     ("GGUF, F16", |arrays| gguf(arrays, StoredType::F16)),
     ("GGUF, Q8_0", |arrays| gguf(arrays, StoredType::Q8_0)),
     // Convolutions too, of pictures and of clips.
