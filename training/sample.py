@@ -1,6 +1,6 @@
 """Looks at a model while it trains: clips for fixed prompts through diffusers' own WanVACEPipeline.
 
-    python sample.py OUT.png [--model FOLDER | --vae … --dit … --text …] [--steps 12 --guidance 4 --shift 3 | --sigmas 1,.9,.75,.5] [PROMPT …]
+    python sample.py OUT.png [--model FOLDER | --vae … --dit … --text …] [--steps 12 --guidance 1 --shift 3 | --sigmas 1,.9,.75,.5] [PROMPT …]
     python sample.py OUT.png --measure 40 …     # held-out scenes in place of the prompts, and how their outlines measure
 """
 import argparse
@@ -34,12 +34,16 @@ class Levels(diffusers.FlowMatchEulerDiscreteScheduler):
 
 
 def scheduler(pipe, shift, sigmas=None):
-    return Levels(list(sigmas)) if sigmas else diffusers.UniPCMultistepScheduler.from_config(pipe.scheduler.config, flow_shift=shift)
+    if sigmas:
+        return Levels(list(sigmas))
+    own = type(pipe.scheduler)
+    return own.from_config(pipe.scheduler.config, **{'shift' if own is diffusers.FlowMatchEulerDiscreteScheduler else 'flow_shift': shift})
 
 
 def generate(pipe, prompt, seed, steps, guidance, width=128, height=128, frames=17, **kw):
     """-> video [3,F,H,W] in -1..1, latents"""
     g = torch.Generator('cpu').manual_seed(seed)
+    torch.manual_seed(seed)      # diffusers draws the noise between steps from torch's own
     with torch.no_grad():
         z = pipe(prompt=prompt, height=height, width=width, num_frames=frames, num_inference_steps=steps, guidance_scale=guidance, generator=g,
                  max_sequence_length=train_text.LENGTH, output_type='latent', **kw).frames
@@ -53,13 +57,13 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('out'); p.add_argument('prompts', nargs='*')
     p.add_argument('--model'); p.add_argument('--vae', default=common.RUNS + '/vae/vae'); p.add_argument('--dit', default=common.RUNS + '/dit/export'); p.add_argument('--text', default=common.RUNS + '/text')
-    p.add_argument('--steps', type=int, default=12); p.add_argument('--guidance', type=float); p.add_argument('--shift', type=float, default=3.); p.add_argument('--seed', type=int, default=7)
+    p.add_argument('--steps', type=int, default=12); p.add_argument('--guidance', type=float, default=1.); p.add_argument('--shift', type=float, default=3.); p.add_argument('--seed', type=int, default=7)
     p.add_argument('--sigmas', type=lambda t: [float(x) for x in t.split(',')]); p.add_argument('--measure', type=int, default=0)
     a = p.parse_args()
     torch.set_num_threads(1)
     pipe = clips.pipeline(a.model) if a.model else export.load(a.vae, a.dit, a.text)
     pipe.scheduler = scheduler(pipe, a.shift, a.sigmas)
-    steps, guidance = (len(a.sigmas), a.guidance or 1.) if a.sigmas else (a.steps, a.guidance or 4.)
+    steps, guidance = len(a.sigmas) if a.sigmas else a.steps, a.guidance
     rng, scenes = random.Random(a.seed), []
     while len(scenes) < a.measure:
         s = world.sample_scene(rng, True, things=1); s.pan = 0.; s.things[0].shape = world.SHAPES[len(scenes) % 5]

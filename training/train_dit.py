@@ -119,8 +119,8 @@ class Compiled:
 
 class Clips:
     """All shards so far, grouped by latent shape; new ones are taken in as they appear."""
-    def __init__(self, folder, gray, hard):
-        self.hard = hard
+    def __init__(self, folder, gray, hard, pairs=1.):
+        self.hard, self.pairs = hard, pairs
         self.folder, self.gray, self.seen, self.groups, self.last = folder, gray, set(), {}, 0.
 
     def refresh(self, every=45):
@@ -148,10 +148,15 @@ class Clips:
         return [self.pick(group, rng) for _ in range(self.size(key, tokens))], key
 
     def pick(self, group, rng):
-        """Two objects, stars and bounces are the hardest to draw (EVAL.md): --hard times as likely as in the world."""
+        """Two objects, stars and bounces are the hardest to draw (EVAL.md): --hard times as likely as in the world, two objects
+        --pairs times as likely again."""
         while True:
             item = group[rng.randrange(len(group))]
-            if rng.random() < 1 / self.hard or len(item[3].things) > 1 or any(o.shape == 'star' or o.motion == 'bounces' for o in item[3].things):
+            things = item[3].things
+            keep = 1. if len(things) > 1 else 1 / self.pairs
+            if not (len(things) > 1 or any(o.shape == 'star' or o.motion == 'bounces' for o in things)):
+                keep /= self.hard
+            if rng.random() < keep:
                 return item
 
     def size(self, key, tokens):
@@ -342,7 +347,7 @@ def start_from(folder, model):
 
 def main():
     a = common.arguments(__doc__, out=common.RUNS + '/dit', seconds=4800, lr=2e-3, text=common.RUNS + '/text', vae=common.RUNS + '/vae/vae',
-                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1., deeper='', heads=0, guided=0.)
+                         latents=common.RUNS + '/latents', tokens=5120, shift=3., muon=1, compile=0, ema=.995, truth=.25, objects=4., start='', plain=.2, hard=1., deeper='', heads=0, guided=0., guided_from=0., pairs=1.)
     acc = common.begin(a)
     import transformers
     tok = train_text.load_tokenizer(a.text + '/tokenizer')
@@ -371,7 +376,7 @@ def main():
     empty = train_text.tokenize(tok, [''])
     code = Coder(AutoencoderKLWan.from_pretrained(a.vae))
     root = metric.loss_root(code, a.out + '/metric.pt', a.plain).to(acc.device)
-    clips = Clips(a.latents, code.gray, a.hard)
+    clips = Clips(a.latents, code.gray, a.hard, a.pairs)
     written = lambda m: export(m, a.out + '/export')
     clock = common.Clock(elapsed); saved = clock(); losses = []
     common.log(acc, a, f'transformer {sum(p.numel() for p in transformer.parameters()) / 1e6:.2f} M, text encoder {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M')
@@ -390,13 +395,14 @@ def main():
         x = (1 - s) * z + s * noise
         if fast:
             fast.suit(z)
-        if a.guided:
+        guided = a.guided and clock() >= a.guided_from * a.seconds     # the plain velocity is cheaper to learn, guidance comes last
+        if guided:
             with torch.no_grad(), acc.autocast():
                 unsaid = model.velocity(x, sigma, control, *(t.expand(len(z), -1).to(z.device) for t in empty)).float()
         v, outline, kind = wrapped(x, sigma, control, ids, mask, bits, kinds)
         error = v.float() - (noise - z)
         loss = (error ** 2).mean()
-        if a.guided:
+        if guided:
             # Guidance learnt (2502.12154): the target is moved by what the prompt adds to the model's own velocity, so that one evaluation
             # draws what guidance 1 / (1 - guided) drew with two. What is nearly drawn needs none.
             more = a.guided * ((s - .35) / .3).clamp(0, 1)
