@@ -79,9 +79,9 @@ def given(f):
 
 
 def readers(f):
-    rows = [[r['what'], ratio(r['outline']), *[percent(v) for v in r['right']], percent(r['all']), percent(r['nearest']), percent(r['frames']), str(r['clips'])] for r in f['probes']]
+    rows = [[r['what'], ratio(r['outline']), *[percent(v) for v in r['right']], percent(r['all']), percent(r['nearest']), percent(r['every_frame']), str(r['clips'])] for r in f['probes']]
     return ['## The probe turned on itself\n', 'Held-out rendered clips, as they are and spoilt. Its shape reading must fall where outlines are as bad as a weak model\'s (compare the outline column).\n',
-            *table(['clips', 'outline', *probe.HEADS, 'all five', 'shape, `none` no answer', 'single frames', 'clips'], rows), '']
+            *table(['clips', 'outline', *probe.HEADS, 'all five', 'shape, `none` no answer', 'in every frame', 'clips'], rows), '']
 
 
 def text(figures, old, notes):
