@@ -139,13 +139,22 @@ fn a_given_frame_comes_back_to_the_bit() {
     assert_ne!(raw.frame(0), given, "the decoder's own version");
 }
 
+/// Whether a pixel lies in the region of [`save_mask`].
+fn inside(i: usize) -> bool {
+    (12..36).contains(&(i % SIDE)) && (12..36).contains(&(i / SIDE))
+}
+
+/// `mask.png`: a square in the middle is painted.
+fn save_mask(shop: &Workshop) {
+    let mask: Vec<u8> = (0..SIDE * SIDE).flat_map(|i| [if inside(i) { 255 } else { 0 }; 3]).collect();
+    save(&shop.at("mask.png"), &mask, SIDE, SIDE);
+}
+
 #[test]
 fn a_painted_region_changes_and_the_rest_stays() {
     let shop = Workshop::new();
     let given = shop.picture("given.png", SIDE, SIDE);
-    let inside = |i: usize| (12..36).contains(&(i % SIDE)) && (12..36).contains(&(i / SIDE));
-    let mask: Vec<u8> = (0..SIDE * SIDE).flat_map(|i| [if inside(i) { 255 } else { 0 }; 3]).collect();
-    save(&shop.at("mask.png"), &mask, SIDE, SIDE);
+    save_mask(&shop);
     let (clip, mask) = (shop.path("given.png"), shop.path("mask.png"));
     let (made, _) = shop.make(&sized(&["--clip", &clip, "--mask", &mask]));
     assert_eq!(made.size, [1, SIDE, SIDE], "as long as what is painted on");
@@ -169,9 +178,7 @@ fn a_painted_region_changes_and_the_rest_stays() {
 fn a_region_may_start_from_what_stands_there() {
     let shop = Workshop::new();
     let given = shop.picture("given.png", SIDE, SIDE);
-    let inside = |i: usize| (12..36).contains(&(i % SIDE)) && (12..36).contains(&(i / SIDE));
-    let mask: Vec<u8> = (0..SIDE * SIDE).flat_map(|i| [if inside(i) { 255 } else { 0 }; 3]).collect();
-    save(&shop.at("mask.png"), &mask, SIDE, SIDE);
+    save_mask(&shop);
     let (clip, mask) = (shop.path("given.png"), shop.path("mask.png"));
     let make = |more: &[&str]| {
         let (made, _) = shop.make(&sized(&[&["--clip", &clip, "--mask", &mask, "--steps", "10"], more].concat()));
