@@ -273,3 +273,13 @@ pub fn tabreel_binary() -> &'static Path {
 pub fn tabreel(args: &[&str]) -> Output {
     Command::new(tabreel_binary()).args(args).output().expect("the command line starts")
 }
+
+/// Demands success of a command line and returns what was printed.
+///
+/// # Panics
+/// When it failed.
+pub fn done(output: Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{:?}\n{out}{err}", output.status);
+    out.into_owned()
+}

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use serde_json::Value;
 use tabreel::options::MODEL_OPTIONS;
 use tabreel::weights::{MetaValue, StoredType, gguf_write};
-use tabreel_tests::{Array, Case, float8_file, read_arrays, root, safetensors_file, tabreel};
+use tabreel_tests::{Array, Case, done, float8_file, read_arrays, root, safetensors_file, tabreel};
 use tempfile::TempDir;
 
 fn case() -> Case {
@@ -54,13 +54,6 @@ fn generate(model: &Path, out: &Path, change: &[(&str, &str)]) -> Output {
         .collect();
     let args: Vec<&str> = std::iter::once("generate").chain(args.iter().map(String::as_str)).collect();
     tabreel(&args)
-}
-
-/// Demands success and returns what was printed.
-fn done(output: Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{:?}\n{out}{err}", output.status);
-    out.into_owned()
 }
 
 /// Demands this exit code, and every word in what was printed to stderr.

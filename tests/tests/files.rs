@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 #[cfg(unix)]
 use tabreel_tests::tabreel_binary;
-use tabreel_tests::{root, tabreel};
+use tabreel_tests::{done, root, tabreel};
 use tempfile::TempDir;
 
 fn temp() -> TempDir {
@@ -62,13 +62,6 @@ const SMALL: [&str; 14] = [
 fn generate(model: &Path, out: &Path, more: &[&str]) -> Output {
     let flags = ["generate", "--model", text(model), "--out", text(out), "--steps", "1"];
     tabreel(&flags.iter().chain(&SMALL).chain(more).copied().collect::<Vec<_>>())
-}
-
-/// Demands success and returns what was printed.
-fn done(output: Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{:?}\n{out}{err}", output.status);
-    out.into_owned()
 }
 
 /// Demands this exit code, and every word in what was printed to stderr.
